@@ -1,0 +1,145 @@
+//! Every bound in one place. Configuration may narrow a limit, never widen it.
+
+use std::time::Duration;
+
+// --- Names and messages (RFC 1035 §2.3.4, §4.1.4) --------------------------------------------
+
+/// Octets of a name in wire form.
+pub const MAX_NAME: usize = 255;
+/// Octets of a label.
+pub const MAX_LABEL: usize = 63;
+/// Compression pointers followed while reading one name.
+pub const MAX_COMPRESSION_HOPS: usize = 32;
+/// Octets of a DNS message.
+pub const MAX_MESSAGE: usize = 65_535;
+/// Octets of a query; real ones are under 512, the rest is padding and cookies.
+pub const MAX_QUERY: usize = 4_096;
+/// UDP payload we send without being told that more is fine, and advertise (DNS Flag Day 2020).
+pub const UDP_PAYLOAD: u16 = 1_232;
+/// UDP payload without EDNS.
+pub const UDP_PAYLOAD_MIN: u16 = 512;
+/// EDNS options read from one query.
+pub const MAX_EDNS_OPTIONS: usize = 32;
+/// Padding block of responses and queries (RFC 8467 §4.1).
+pub const RESPONSE_PAD_BLOCK: usize = 468;
+pub const QUERY_PAD_BLOCK: usize = 128;
+/// Octets of an EDE text that we send.
+pub const MAX_EDE_TEXT: usize = 128;
+
+// --- Registry data -----------------------------------------------------------------------------
+
+/// RDATA of one RRset.
+pub const MAX_RRSET_RECORDS: usize = 128;
+/// Octets of one RDATA.
+pub const MAX_RDATA: usize = 8_192;
+/// Octets of one RRset, RDATA and signatures.
+pub const MAX_RRSET_BYTES: usize = 32_768;
+/// RRSIGs stored with one RRset.
+pub const MAX_RRSIGS: usize = 4;
+/// Seconds; RFC 2181 §8 allows 2^31 - 1, nobody means more than a week.
+pub const MAX_TTL: u32 = 604_800;
+/// RRsets in one `put_records` op.
+pub const MAX_PUT_RRSETS: usize = 64;
+/// RRsets of one registered name.
+pub const MAX_RRSETS_PER_NAME: u32 = 4_096;
+/// Octets of a contract.
+pub const MAX_CONTRACT: usize = 512 * 1024;
+/// Octets of the parameters bound with a contract.
+pub const MAX_PARAMETERS: usize = 4_096;
+/// Octets of a signed op: a contract and its envelope.
+pub const MAX_OP: usize = MAX_CONTRACT + 4_096;
+/// Seconds between now and an op's expiry, at most.
+pub const MAX_OP_LIFETIME: u64 = 24 * 3_600;
+/// Years of one registration or renewal, and of a lease in all.
+pub const MAX_TERM_YEARS: u32 = 10;
+/// Seconds of a year: 365.25 days.
+pub const YEAR: u64 = 31_557_600;
+/// Seconds after its expiry during which only its last owner may renew a name.
+pub const GRACE: u64 = 30 * 24 * 3_600;
+
+// --- Contract execution --------------------------------------------------------------------------
+
+/// Fuel of one execution; about one unit a wasm instruction, a few milliseconds in all.
+pub const CONTRACT_FUEL: u64 = 2_000_000;
+/// Wall clock of one execution, counted in epochs.
+pub const CONTRACT_DEADLINE_EPOCHS: u64 = 5;
+pub const EPOCH: Duration = Duration::from_millis(10);
+/// Linear memory of one instance.
+pub const CONTRACT_MEMORY: usize = 1 << 20;
+/// Table elements of one instance.
+pub const CONTRACT_TABLE: usize = 1_024;
+/// Native stack of a wasm call.
+pub const CONTRACT_STACK: usize = 256 * 1024;
+/// Registry look-ups of one execution.
+pub const CONTRACT_LOOKUPS: usize = 64;
+/// RRsets in one resolution.
+pub const CONTRACT_ANSWERS: usize = 16;
+/// Octets of all RRsets in one resolution.
+pub const CONTRACT_OUTPUT: usize = 48 * 1024;
+/// Contracts kept compiled at once.
+pub const COMPILED_CONTRACTS: usize = 1_024;
+/// Instances alive at once; pooled memory is reserved for them.
+pub const CONTRACT_INSTANCES: u32 = 128;
+
+// --- Query path ------------------------------------------------------------------------------
+
+/// CNAME and DNAME links followed inside our TLDs.
+pub const MAX_ALIAS_LINKS: usize = 8;
+/// Answers in the cache, and their octets.
+pub const CACHE_ENTRIES: usize = 262_144;
+pub const CACHE_BYTES: u64 = 256 << 20;
+/// Seconds an answer is cached at most, whatever its TTL: bounds the age of what was read.
+pub const CACHE_SECONDS: u32 = 86_400;
+/// Misses waiting for a worker; one more is answered SERVFAIL with EDE 14.
+pub const MISS_QUEUE: usize = 1_024;
+/// Threads that execute contracts.
+pub const MISS_WORKERS: usize = 8;
+/// Misses of one zone under execution or waiting at once: one name cannot take all workers.
+pub const MISSES_PER_ZONE: usize = 64;
+
+// --- Write path -------------------------------------------------------------------------------
+
+/// Ops waiting for the writer; one more is answered Busy.
+pub const WRITE_QUEUE: usize = 4_096;
+/// Ops and octets in one commit.
+pub const COMMIT_OPS: usize = 1_024;
+pub const COMMIT_BYTES: usize = 8 << 20;
+/// Ops in one `op.submit`.
+pub const SUBMIT_OPS: usize = 512;
+
+// --- Edge -------------------------------------------------------------------------------------
+
+/// QUIC and TCP connections in all, and from one client prefix (/32 IPv4, /56 IPv6).
+pub const MAX_CONNECTIONS: usize = 16_384;
+pub const MAX_CONNECTIONS_PER_PREFIX: usize = 512;
+/// Concurrent request streams of one connection.
+pub const MAX_STREAMS: u32 = 256;
+/// Octets of a JSON-RPC body: `SUBMIT_OPS` small ops or one contract, in base64.
+pub const MAX_RPC_BODY: usize = 4 << 20;
+/// Octets of a DoH POST body and of a decoded GET parameter.
+pub const MAX_DOH_BODY: usize = MAX_QUERY;
+/// A connection without a request for so long is closed.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// A request that has begun must be whole by then.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// After SIGTERM, answers under way have so long.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+// --- Files --------------------------------------------------------------------------------------
+
+/// Octets of a master file, a JSON-lines file, and a line of either.
+pub const MAX_ZONE_FILE: u64 = 256 << 20;
+pub const MAX_ZONE_LINE: usize = 128 * 1024;
+/// Octets of a key file.
+pub const MAX_KEY_FILE: u64 = 16 * 1024;
+
+const _: () = {
+    assert!(MAX_LABEL < MAX_NAME && MAX_QUERY < MAX_MESSAGE);
+    assert!(MAX_RRSET_BYTES < MAX_MESSAGE && MAX_RDATA < MAX_RRSET_BYTES);
+    assert!(CONTRACT_OUTPUT < MAX_MESSAGE - 4 * MAX_NAME);
+    assert!(MAX_CONTRACT < MAX_OP && MAX_OP * 4 / 3 + 4_096 < MAX_RPC_BODY);
+    assert!(COMMIT_BYTES > MAX_OP && SUBMIT_OPS <= WRITE_QUEUE);
+    assert!(CONTRACT_INSTANCES as usize >= MISS_WORKERS * 2);
+    assert!(MISSES_PER_ZONE < MISS_QUEUE);
+    assert!(UDP_PAYLOAD_MIN <= UDP_PAYLOAD);
+};
