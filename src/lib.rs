@@ -1,1 +1,17 @@
+//! Ghostplane: a name-resolution gateway that answers by executing WebAssembly contracts.
+//!
+//! ```text
+//! L4 shell     main, cli, server            signals, files, runtime
+//! L3 edge      transport, api               sockets, TLS, HTTP; async only here and above
+//! L2 engine    gateway -> cache ; writer    synchronous
+//! L1 adapters  registry (redb) ; contract (wasmtime)
+//! L0 core      wire, zone, dnssec, op, state, limits, config
+//!              no IO, no clock, no randomness, no locks, no async
+//! ```
+//!
+//! Imports go down only; `tests/it/layers.rs` enforces it. `docs/architecture.md` tells the rest.
 
+pub mod contract;
+pub mod gateway;
+pub mod limits;
+pub mod wire;

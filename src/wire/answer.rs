@@ -1,0 +1,298 @@
+//! Answers: sections to wire form, with TTLs that can be aged in place.
+
+use std::collections::HashMap;
+
+use super::query::{HEADER, OPT_EDE, OPT_PADDING, u16_at, u32_at};
+use super::{EdeCode, Name, Query, Rcode, Refused, Rrset, Rtype};
+use crate::limits::{MAX_EDE_TEXT, MAX_MESSAGE, UDP_PAYLOAD, UDP_PAYLOAD_MIN};
+
+/// An answer to one question, in wire form, without OPT record: what the cache keeps. The same answer
+/// serves every client whose question differs in letter case, ID, RD and CD only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// Header and question and the three sections.
+    wire: Box<[u8]>,
+    /// Offsets of the TTL fields in `wire`.
+    ttls: Box<[u16]>,
+    /// Smallest TTL, seconds; for a negative answer by the SOA rule (RFC 2308 §5).
+    pub ttl: u32,
+    pub rcode: Rcode,
+    pub ede: Option<(EdeCode, Box<str>)>,
+}
+
+/// How an answer must be dressed for a transport.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// UDP: cut to what the client takes, TC set (RFC 2181 §9).
+    Datagram,
+    /// TCP: the whole message.
+    Stream,
+    /// An encrypted stream: padded to blocks of so many octets if the query has EDNS (RFC 8467).
+    Padded(usize),
+}
+
+/// A message ready to send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    pub wire: Vec<u8>,
+    /// Smallest TTL, aged, seconds: `max-age` over HTTP (RFC 8484 §5.1).
+    pub ttl: u32,
+    pub rcode: Rcode,
+}
+
+/// Which section an RRset goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Section {
+    Answer,
+    Authority,
+    Additional,
+}
+
+/// Puts RRsets into wire form with name compression (RFC 1035 §4.1.4).
+pub struct Builder {
+    wire: Vec<u8>,
+    ttls: Vec<u16>,
+    suffixes: HashMap<Box<[u8]>, u16>,
+    dnssec_ok: bool,
+    ttl: u32,
+    full: bool,
+}
+
+impl Builder {
+    /// Begins the answer to `query`. RRSIGs are left out unless `query` asks for them.
+    pub fn new(query: &Query) -> Self {
+        let mut wire = vec![0; HEADER];
+        wire[5] = 1;
+        wire.extend_from_slice(query.name.as_wire());
+        wire.extend_from_slice(&query.rtype.0.to_be_bytes());
+        wire.extend_from_slice(&query.question[query.question.len() - 2..]);
+        let mut builder = Self {
+            wire,
+            ttls: Vec::new(),
+            suffixes: HashMap::new(),
+            dnssec_ok: query.dnssec_ok(),
+            ttl: u32::MAX,
+            full: false,
+        };
+        builder.remember_suffixes(&query.name, HEADER);
+        builder
+    }
+
+    /// Adds an RRset and, if the client wants them, its RRSIGs. Sections must come in order.
+    pub fn push(&mut self, section: Section, rrset: &Rrset, ttl: u32) {
+        let start = (self.wire.len(), self.ttls.len());
+        let mut count = 0;
+        for data in &rrset.rdata {
+            self.push_record(&rrset.owner, rrset.rtype, ttl, data);
+            count += 1;
+        }
+        for data in rrset.rrsigs.iter().filter(|_| self.dnssec_ok) {
+            self.push_record(&rrset.owner, Rtype::RRSIG, ttl, data);
+            count += 1;
+        }
+        if self.wire.len() > MAX_MESSAGE - MAX_OPT {
+            // Cannot happen for what `limits` lets into the registry; cut rather than corrupt.
+            self.wire.truncate(start.0);
+            self.ttls.truncate(start.1);
+            self.full = true;
+            return;
+        }
+        self.ttl = self.ttl.min(ttl);
+        let at = [6, 8, 10][section as usize];
+        let total = u16_at(&self.wire, at) + count;
+        self.wire[at..at + 2].copy_from_slice(&total.to_be_bytes());
+    }
+
+    /// The finished answer. `authoritative` sets AA (RFC 1034 §4.3.2). `ttl` of an answer without
+    /// records is zero.
+    pub fn finish(mut self, rcode: Rcode, authoritative: bool, ede: Option<(EdeCode, String)>) -> Answer {
+        self.wire[2] = 0x80 | if authoritative { 0x04 } else { 0 } | if self.full { 0x02 } else { 0 };
+        self.wire[3] = rcode as u8 & 0xf;
+        let ttl = if self.ttls.is_empty() { 0 } else { self.ttl };
+        let ede = ede.map(|(code, text)| (code, clip(text).into_boxed_str()));
+        Answer { wire: self.wire.into(), ttls: self.ttls.into(), ttl, rcode, ede }
+    }
+
+    fn push_record(&mut self, owner: &Name, rtype: Rtype, ttl: u32, data: &[u8]) {
+        self.push_name(owner);
+        self.wire.extend_from_slice(&rtype.0.to_be_bytes());
+        self.wire.extend_from_slice(&super::CLASS_IN.to_be_bytes());
+        // Offsets fit: `push` keeps the message under 65,536 octets, and drops what grew over it.
+        self.ttls.push(self.wire.len() as u16);
+        self.wire.extend_from_slice(&ttl.to_be_bytes());
+        let length_at = self.wire.len();
+        self.wire.extend_from_slice(&[0, 0]);
+        self.push_rdata(rtype, data);
+        let length = (self.wire.len() - length_at - 2) as u16;
+        self.wire[length_at..length_at + 2].copy_from_slice(&length.to_be_bytes());
+    }
+
+    /// Only the types of RFC 1035 may have compressed names in their RDATA (RFC 3597 §4).
+    fn push_rdata(&mut self, rtype: Rtype, data: &[u8]) {
+        let name_at = match rtype {
+            Rtype::CNAME | Rtype::NS | Rtype::PTR | Rtype::SOA => 0,
+            Rtype::MX => 2,
+            _ => return self.wire.extend_from_slice(data),
+        };
+        let parsed = data.get(name_at..).and_then(|tail| Name::from_wire_prefix(tail).ok());
+        let Some((name, used)) = parsed else { return self.wire.extend_from_slice(data) };
+        self.wire.extend_from_slice(&data[..name_at]);
+        self.push_name(&name);
+        let mut rest = &data[name_at + used..];
+        if rtype == Rtype::SOA
+            && let Ok((rname, used)) = Name::from_wire_prefix(rest)
+        {
+            self.push_name(&rname);
+            rest = &rest[used..];
+        }
+        self.wire.extend_from_slice(rest);
+    }
+
+    fn push_name(&mut self, name: &Name) {
+        let octets = name.as_wire();
+        let mut at = 0;
+        while octets[at] != 0 {
+            if let Some(&offset) = self.suffixes.get(&octets[at..]) {
+                self.wire.extend_from_slice(&octets[..at]);
+                let fresh = self.wire.len() - at;
+                self.remember_prefixes(octets, at, fresh);
+                self.wire.extend_from_slice(&(0xc000 | offset).to_be_bytes());
+                return;
+            }
+            at += 1 + usize::from(octets[at]);
+        }
+        let start = self.wire.len();
+        self.wire.extend_from_slice(octets);
+        self.remember_prefixes(octets, octets.len() - 1, start);
+    }
+
+    fn remember_suffixes(&mut self, name: &Name, start: usize) {
+        let octets = name.as_wire();
+        self.remember_prefixes(octets, octets.len() - 1, start);
+    }
+
+    /// Notes where the suffixes of `octets` that begin before `until` now stand.
+    fn remember_prefixes(&mut self, octets: &[u8], until: usize, start: usize) {
+        let mut at = 0;
+        while at < until {
+            // A pointer has 14 bits.
+            if let Ok(offset) = u16::try_from(start + at)
+                && offset < 0x4000
+            {
+                self.suffixes.entry(octets[at..].into()).or_insert(offset);
+            }
+            at += 1 + usize::from(octets[at]);
+        }
+    }
+}
+
+/// Octets kept free for the OPT record with an EDE text; padding only fills what is left.
+const MAX_OPT: usize = 11 + 4 + 2 + MAX_EDE_TEXT + 4;
+
+impl Answer {
+    /// Octets this answer takes in memory, roughly.
+    pub fn weight(&self) -> usize {
+        self.wire.len() + 2 * self.ttls.len() + self.ede.as_ref().map_or(0, |(_, text)| text.len()) + 96
+    }
+
+    /// Dresses the answer for one client: its ID, RD, CD and letter case, TTLs less `age` seconds, OPT,
+    /// EDE, padding, truncation.
+    pub fn reply(&self, query: &Query, shape: Shape, age: u32) -> Reply {
+        let mut wire = Vec::with_capacity(self.wire.len() + 64);
+        wire.extend_from_slice(&self.wire);
+        wire[..2].copy_from_slice(&query.id.to_be_bytes());
+        wire[2] |= u8::from(query.rd);
+        wire[3] |= u8::from(query.cd) << 4;
+        wire[HEADER..HEADER + query.question.len()].copy_from_slice(&query.question);
+        for &at in self.ttls.iter().filter(|_| age > 0) {
+            let at = usize::from(at);
+            let left = u32_at(&wire, at).saturating_sub(age);
+            wire[at..at + 4].copy_from_slice(&left.to_be_bytes());
+        }
+        if let Some(edns) = query.edns {
+            self.fit(&mut wire, query, shape, usize::from(edns.udp_payload.min(UDP_PAYLOAD)), self.opt_len());
+            self.push_opt(&mut wire, edns.dnssec_ok, shape);
+        } else {
+            self.fit(&mut wire, query, shape, usize::from(UDP_PAYLOAD_MIN), 0);
+        }
+        Reply { wire, ttl: self.ttl.saturating_sub(age), rcode: self.rcode }
+    }
+
+    /// Header and question only, TC set, if a datagram cannot carry the whole.
+    fn fit(&self, wire: &mut Vec<u8>, query: &Query, shape: Shape, most: usize, opt: usize) {
+        if shape != Shape::Datagram || wire.len() + opt <= most {
+            return;
+        }
+        wire.truncate(HEADER + query.question.len());
+        wire[6..12].fill(0);
+        wire[2] |= 0x02;
+    }
+
+    fn opt_len(&self) -> usize {
+        11 + self.ede.as_ref().map_or(0, |(_, text)| 6 + text.len())
+    }
+
+    fn push_opt(&self, wire: &mut Vec<u8>, dnssec_ok: bool, shape: Shape) {
+        let mut options = Vec::new();
+        if let Some((code, text)) = &self.ede {
+            push_option(&mut options, OPT_EDE, &[&(*code as u16).to_be_bytes()[..], text.as_bytes()].concat());
+        }
+        if let Shape::Padded(block) = shape {
+            push_padding(&mut options, wire.len() + 11, block);
+        }
+        let extended = (self.rcode as u16 >> 4) as u8;
+        push_opt_record(wire, UDP_PAYLOAD, extended, dnssec_ok, &options);
+    }
+}
+
+impl Refused {
+    /// The error reply: header only, and an OPT if the query had one.
+    pub fn reply(&self) -> Reply {
+        let mut wire = vec![0; HEADER];
+        wire[..2].copy_from_slice(&self.id.to_be_bytes());
+        wire[2] = 0x80 | self.opcode << 3 | u8::from(self.rd);
+        wire[3] = self.rcode as u8 & 0xf | u8::from(self.cd) << 4;
+        if self.edns {
+            push_opt_record(&mut wire, UDP_PAYLOAD, (self.rcode as u16 >> 4) as u8, false, &[]);
+        }
+        Reply { wire, ttl: 0, rcode: self.rcode }
+    }
+}
+
+/// Appends an OPT record (RFC 6891 §6.1.2) to a message and counts it.
+pub fn push_opt_record(wire: &mut Vec<u8>, payload: u16, extended_rcode: u8, dnssec_ok: bool, options: &[u8]) {
+    wire.extend_from_slice(&[0, 0, Rtype::OPT.0 as u8]);
+    wire.extend_from_slice(&payload.to_be_bytes());
+    wire.extend_from_slice(&[extended_rcode, 0, u8::from(dnssec_ok) << 7, 0]);
+    wire.extend_from_slice(&(options.len() as u16).to_be_bytes());
+    wire.extend_from_slice(options);
+    let count = u16_at(wire, 10) + 1;
+    wire[10..12].copy_from_slice(&count.to_be_bytes());
+}
+
+/// Appends one EDNS option.
+pub fn push_option(options: &mut Vec<u8>, code: u16, data: &[u8]) {
+    options.extend_from_slice(&code.to_be_bytes());
+    options.extend_from_slice(&(data.len() as u16).to_be_bytes());
+    options.extend_from_slice(data);
+}
+
+/// Appends the padding option (RFC 7830) that brings a message of `before` octets and these options to a
+/// multiple of `block`, or as near to it as 65,535 octets allow.
+pub fn push_padding(options: &mut Vec<u8>, before: usize, block: usize) {
+    let unpadded = before + options.len() + 4;
+    if unpadded > MAX_MESSAGE {
+        return;
+    }
+    let fill = (unpadded.next_multiple_of(block)).min(MAX_MESSAGE) - unpadded;
+    push_option(options, OPT_PADDING, &vec![0; fill]);
+}
+
+fn clip(mut text: String) -> String {
+    let mut end = text.len().min(MAX_EDE_TEXT);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.truncate(end);
+    text
+}

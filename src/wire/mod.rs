@@ -1,0 +1,16 @@
+//! Bytes to types and back: names, RR types, RDATA, queries, answers.
+
+mod answer;
+pub mod master;
+mod name;
+mod query;
+pub mod rdata;
+mod rrset;
+mod rtype;
+
+pub use answer::{Answer, Builder, Reply, Section, Shape, push_opt_record, push_option, push_padding};
+pub use name::{Name, NameError};
+pub use query::{Edns, HEADER, OPT_EDE, OPT_PADDING, OPT_TCP_KEEPALIVE, Query, QueryError, Refused};
+pub(crate) use query::{u16_at, u32_at};
+pub use rrset::{Resolution, Rrset};
+pub use rtype::{CLASS_ANY, CLASS_IN, EdeCode, Rcode, Rtype, UnknownRtype};

@@ -1,0 +1,239 @@
+//! Queries: bytes from a socket to a checked type.
+
+use super::rtype::CLASS_ANY;
+use super::{CLASS_IN, Name, NameError, Rcode, Rtype};
+use crate::limits::{MAX_EDNS_OPTIONS, MAX_QUERY, UDP_PAYLOAD_MIN};
+
+/// Octets of the message header (RFC 1035 §4.1.1).
+pub const HEADER: usize = 12;
+
+/// EDNS option codes (IANA registry "DNS EDNS0 Option Codes").
+pub const OPT_CLIENT_SUBNET: u16 = 8;
+pub const OPT_TCP_KEEPALIVE: u16 = 11;
+pub const OPT_PADDING: u16 = 12;
+pub const OPT_EDE: u16 = 15;
+
+/// One well-formed query: opcode QUERY, one question, class IN.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Query {
+    pub id: u16,
+    /// Recursion desired: copied into the answer.
+    pub rd: bool,
+    /// Checking disabled: copied into the answer (RFC 4035 §3.2.2).
+    pub cd: bool,
+    pub name: Name,
+    pub rtype: Rtype,
+    /// The question section as it came, letter case kept (draft-vixie-dnsext-dns0x20).
+    pub question: Box<[u8]>,
+    pub edns: Option<Edns>,
+}
+
+/// What the OPT record of a query said (RFC 6891 §6.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Edns {
+    /// Octets the client takes over UDP, at least 512.
+    pub udp_payload: u16,
+    /// DNSSEC OK (RFC 3225).
+    pub dnssec_ok: bool,
+    /// The client sent edns-tcp-keepalive (RFC 7828); fatal over QUIC (RFC 9250 §5.5.2).
+    pub tcp_keepalive: bool,
+    /// The client padded its query (RFC 7830).
+    pub padded: bool,
+}
+
+/// Why a message is not a query that can be answered from data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum QueryError {
+    /// Nothing may be sent back: not even a header, or itself a response.
+    #[error("not a query")]
+    Ignore,
+    /// Answer with this code and nothing else.
+    #[error("query refused: {:?}", .0.rcode)]
+    Reply(Refused),
+}
+
+/// The header fields of a message that is answered with an error code only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refused {
+    pub id: u16,
+    pub opcode: u8,
+    pub rd: bool,
+    pub cd: bool,
+    pub rcode: Rcode,
+    /// True if the query had an OPT record, so that the reply must (RFC 6891 §7).
+    pub edns: bool,
+}
+
+impl Query {
+    /// Reads a whole query message. More than `MAX_QUERY` octets, more than one question, records
+    /// beside the OPT (a TSIG or SIG(0) is passed over), or trailing octets are FORMERR; another opcode
+    /// NOTIMP; another class REFUSED; another EDNS version BADVERS (RFC 6891 §6.1.3).
+    pub fn parse(message: &[u8]) -> Result<Self, QueryError> {
+        let header = Header::read(message)?;
+        header.check(message)?;
+        let malformed = |_| header.refuse(Rcode::FormErr, false);
+        let (name, at) = Name::from_message(message, HEADER).map_err(malformed)?;
+        let fixed = message.get(at..at + 4).ok_or(NameError::Short).map_err(malformed)?;
+        let rtype = Rtype(u16_at(fixed, 0));
+        let class = u16_at(fixed, 2);
+        let edns = header.read_additional(message, at + 4)?;
+        if class != CLASS_IN && class != CLASS_ANY {
+            return Err(header.refuse(Rcode::Refused, edns.is_some()));
+        }
+        let question = message[HEADER..at + 4].into();
+        Ok(Self { id: header.id, rd: header.rd(), cd: header.cd(), name, rtype, question, edns })
+    }
+
+    /// True if the client wants RRSIGs (RFC 4035 §3.1).
+    pub fn dnssec_ok(&self) -> bool {
+        self.edns.is_some_and(|edns| edns.dnssec_ok)
+    }
+
+    /// This query answered with `rcode` and no data.
+    pub fn refuse(&self, rcode: Rcode) -> Refused {
+        Refused { id: self.id, opcode: 0, rd: self.rd, cd: self.cd, rcode, edns: self.edns.is_some() }
+    }
+}
+
+struct Header {
+    id: u16,
+    flags: u16,
+    counts: [u16; 4],
+}
+
+impl Header {
+    fn read(message: &[u8]) -> Result<Self, QueryError> {
+        let octets = message.get(..HEADER).ok_or(QueryError::Ignore)?;
+        let header = Self {
+            id: u16_at(octets, 0),
+            flags: u16_at(octets, 2),
+            counts: [u16_at(octets, 4), u16_at(octets, 6), u16_at(octets, 8), u16_at(octets, 10)],
+        };
+        // A response answered would make two servers talk to each other for ever.
+        if header.flags & 0x8000 != 0 { Err(QueryError::Ignore) } else { Ok(header) }
+    }
+
+    fn check(&self, message: &[u8]) -> Result<(), QueryError> {
+        let [questions, answers, authorities, additionals] = self.counts;
+        if self.opcode() != 0 {
+            return Err(self.refuse(Rcode::NotImp, false));
+        }
+        let counts_fit = questions == 1 && answers == 0 && authorities == 0 && additionals <= 2;
+        if counts_fit && message.len() <= MAX_QUERY { Ok(()) } else { Err(self.refuse(Rcode::FormErr, false)) }
+    }
+
+    /// The additional section: at most one OPT, perhaps a TSIG or SIG(0) behind it.
+    fn read_additional(&self, message: &[u8], mut at: usize) -> Result<Option<Edns>, QueryError> {
+        let malformed = || self.refuse(Rcode::FormErr, false);
+        let mut edns = None;
+        for _ in 0..self.counts[3] {
+            let (owner, fixed_at) = Name::from_message(message, at).map_err(|_| malformed())?;
+            let fixed = message.get(fixed_at..fixed_at + 10).ok_or_else(malformed)?;
+            let data_at = fixed_at + 10;
+            let data = message.get(data_at..data_at + usize::from(u16_at(fixed, 8))).ok_or_else(malformed)?;
+            if Rtype(u16_at(fixed, 0)) == Rtype::OPT {
+                if edns.is_some() || !owner.is_root() {
+                    return Err(malformed());
+                }
+                edns = Some(self.read_opt(fixed, data)?);
+            }
+            at = data_at + data.len();
+        }
+        if at == message.len() { Ok(edns) } else { Err(self.refuse(Rcode::FormErr, edns.is_some())) }
+    }
+
+    fn read_opt(&self, fixed: &[u8], data: &[u8]) -> Result<Edns, QueryError> {
+        if fixed[5] != 0 {
+            return Err(self.refuse(Rcode::BadVers, true));
+        }
+        let udp_payload = u16_at(fixed, 2).max(UDP_PAYLOAD_MIN);
+        let mut edns = Edns { udp_payload, dnssec_ok: fixed[6] & 0x80 != 0, tcp_keepalive: false, padded: false };
+        let mut rest = data;
+        for _ in 0..MAX_EDNS_OPTIONS {
+            if rest.is_empty() {
+                return Ok(edns);
+            }
+            let malformed = || self.refuse(Rcode::FormErr, true);
+            let head = rest.get(..4).ok_or_else(malformed)?;
+            match u16_at(head, 0) {
+                OPT_TCP_KEEPALIVE => edns.tcp_keepalive = true,
+                OPT_PADDING => edns.padded = true,
+                _ => {}
+            }
+            rest = rest.get(4 + usize::from(u16_at(head, 2))..).ok_or_else(malformed)?;
+        }
+        if rest.is_empty() { Ok(edns) } else { Err(self.refuse(Rcode::FormErr, true)) }
+    }
+
+    fn opcode(&self) -> u8 {
+        (self.flags >> 11) as u8 & 0xf
+    }
+
+    fn rd(&self) -> bool {
+        self.flags & 0x0100 != 0
+    }
+
+    fn cd(&self) -> bool {
+        self.flags & 0x0010 != 0
+    }
+
+    fn refuse(&self, rcode: Rcode, edns: bool) -> QueryError {
+        let (opcode, rd, cd) = (self.opcode(), self.rd(), self.cd());
+        QueryError::Reply(Refused { id: self.id, opcode, rd, cd, rcode, edns })
+    }
+}
+
+/// The big-endian `u16` at `at`; the caller has checked the length.
+pub(crate) fn u16_at(octets: &[u8], at: usize) -> u16 {
+    u16::from_be_bytes([octets[at], octets[at + 1]])
+}
+
+/// The big-endian `u32` at `at`; the caller has checked the length.
+pub(crate) fn u32_at(octets: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes([octets[at], octets[at + 1], octets[at + 2], octets[at + 3]])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OPT_DO: &[u8] = b"\0\0\x29\x04\xd0\0\0\x80\0\0\0";
+
+    fn message(flags: u16, additionals: u8, tail: &[u8]) -> Vec<u8> {
+        let mut message = vec![0xab, 0xcd];
+        message.extend(flags.to_be_bytes());
+        message.extend([0, 1, 0, 0, 0, 0, 0, additionals]);
+        message.extend(b"\x05AliCe\x05ghost\0\0\x01\0\x01");
+        message.extend(tail);
+        message
+    }
+
+    fn rcode(message: &[u8]) -> Rcode {
+        match Query::parse(message) {
+            Err(QueryError::Reply(refused)) => refused.rcode,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_query_keeps_its_letter_case_for_the_answer() {
+        let query = Query::parse(&message(0x0110, 1, OPT_DO)).unwrap();
+        assert_eq!((query.id, query.rd, query.cd, query.dnssec_ok()), (0xabcd, true, true, true));
+        assert_eq!(query.name.to_string(), "alice.ghost.");
+        assert_eq!(&query.question[1..6], b"AliCe");
+        assert_eq!(query.edns.unwrap().udp_payload, 1232);
+    }
+
+    #[test]
+    fn what_is_no_query_is_told_so() {
+        assert_eq!(Query::parse(b"short"), Err(QueryError::Ignore));
+        assert_eq!(Query::parse(&message(0x8000, 0, b"")), Err(QueryError::Ignore));
+        assert_eq!(rcode(&message(0x2800, 0, b"")), Rcode::NotImp);
+        assert_eq!(rcode(&message(0, 0, b"x")), Rcode::FormErr);
+        assert_eq!(rcode(&message(0, 1, b"")), Rcode::FormErr);
+        assert_eq!(rcode(&message(0, 2, &[OPT_DO, OPT_DO].concat())), Rcode::FormErr);
+        assert_eq!(rcode(&message(0, 1, b"\0\0\x29\x04\xd0\0\x01\0\0\0\0")), Rcode::BadVers);
+        assert_eq!(rcode(&message(0, 1, b"\0\0\x29\x04\xd0\0\0\0\0\0\x04\0\x0c\0\x09")), Rcode::FormErr);
+        assert_eq!(rcode(&message(0, 0, &vec![0; MAX_QUERY])), Rcode::FormErr);
+    }
+}
