@@ -86,7 +86,8 @@ impl Builder {
             self.push_record(&rrset.owner, rrset.rtype, ttl, data);
             count += 1;
         }
-        for data in rrset.rrsigs.iter().filter(|_| self.dnssec_ok) {
+        let signatures: &[Box<[u8]>] = if self.dnssec_ok { &rrset.rrsigs } else { &[] };
+        for data in signatures {
             self.push_record(&rrset.owner, Rtype::RRSIG, ttl, data);
             count += 1;
         }
