@@ -12,6 +12,8 @@
 //! Imports go down only; `tests/it/layers.rs` enforces it. `docs/architecture.md` tells the rest.
 
 pub mod contract;
+pub mod dnssec;
 pub mod gateway;
 pub mod limits;
+pub mod op;
 pub mod wire;

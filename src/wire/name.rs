@@ -388,7 +388,7 @@ mod tests {
         let label = "a".repeat(63);
         let longest = format!("{label}.{label}.{label}.{}.", "a".repeat(61));
         assert_eq!(name(&longest).as_wire().len(), 255);
-        assert_eq!(Name::from_text(&format!("a{longest}"), None), Err(NameError::TooLong));
+        assert_eq!(Name::from_text(&format!("a.{longest}"), None), Err(NameError::TooLong));
         assert_eq!(Name::from_text(&format!("a{label}."), None), Err(NameError::LabelTooLong));
         assert_eq!(Name::from_text("a..b.", None), Err(NameError::EmptyLabel));
         assert_eq!(Name::from_text("a\\256.", None), Err(NameError::Escape));

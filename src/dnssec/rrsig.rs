@@ -1,0 +1,224 @@
+//! RRSIG RDATA (RFC 4034 §3): making and checking.
+
+use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
+
+use super::{ALGORITHM_ED25519, owner_key_tag};
+use crate::wire::{Name, Rrset, Rtype, rdata, u16_at, u32_at};
+
+/// The fields of an RRSIG (RFC 4034 §3.1). Times are seconds since 1970 modulo 2^32.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rrsig {
+    pub covered: Rtype,
+    pub algorithm: u8,
+    pub labels: u8,
+    pub original_ttl: u32,
+    pub expiration: u32,
+    pub inception: u32,
+    pub key_tag: u16,
+    pub signer: Name,
+    pub signature: Vec<u8>,
+}
+
+/// Why an RRSIG does not prove an RRset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RrsigError {
+    #[error("RRSIG RDATA is malformed")]
+    Malformed,
+    #[error("RRSIG covers another type")]
+    Covered,
+    #[error("RRSIG algorithm is not 15 (Ed25519)")]
+    Algorithm,
+    #[error("RRSIG labels field does not fit the owner name")]
+    Labels,
+    #[error("RRSIG original TTL is not the RRset's TTL")]
+    OriginalTtl,
+    #[error("RRSIG signer is not the registered name")]
+    Signer,
+    #[error("RRSIG key tag is not that of the owner's key")]
+    KeyTag,
+    #[error("RRSIG is not valid yet; check the clock of the signing machine")]
+    NotYet,
+    #[error("RRSIG has expired; sign the record again")]
+    Expired,
+    #[error("RRSIG signature does not verify with the owner's key")]
+    Signature,
+}
+
+/// Octets before the signer's name.
+const FIXED: usize = 18;
+
+impl Rrsig {
+    /// Reads RRSIG RDATA; the signature of algorithm 15 has 64 octets.
+    pub fn parse(rdata: &[u8]) -> Result<Self, RrsigError> {
+        let malformed = |_| RrsigError::Malformed;
+        let tail = rdata.get(FIXED..).ok_or(RrsigError::Malformed)?;
+        let (signer, used) = Name::from_wire_prefix(tail).map_err(malformed)?;
+        Ok(Self {
+            covered: Rtype(u16_at(rdata, 0)),
+            algorithm: rdata[2],
+            labels: rdata[3],
+            original_ttl: u32_at(rdata, 4),
+            expiration: u32_at(rdata, 8),
+            inception: u32_at(rdata, 12),
+            key_tag: u16_at(rdata, 16),
+            signer,
+            signature: tail[used..].to_vec(),
+        })
+    }
+
+    /// RDATA without the signature: the first part of what is signed (RFC 4034 §3.1.8.1).
+    fn prefix(&self) -> Vec<u8> {
+        let mut rdata = Vec::with_capacity(FIXED + self.signer.as_wire().len() + 64);
+        rdata.extend_from_slice(&self.covered.0.to_be_bytes());
+        rdata.extend_from_slice(&[self.algorithm, self.labels]);
+        for field in [self.original_ttl, self.expiration, self.inception] {
+            rdata.extend_from_slice(&field.to_be_bytes());
+        }
+        rdata.extend_from_slice(&self.key_tag.to_be_bytes());
+        rdata.extend_from_slice(self.signer.as_wire());
+        rdata
+    }
+
+    /// True if `now` (seconds since 1970) lies in the validity period, by serial arithmetic (RFC 1982).
+    pub fn is_current(&self, now: u64) -> bool {
+        self.seconds_left(now) > 0 && serial_diff(now as u32, self.inception) >= 0
+    }
+
+    /// Seconds until the signature expires; not positive once it has.
+    pub fn seconds_left(&self, now: u64) -> i32 {
+        serial_diff(self.expiration, now as u32)
+    }
+}
+
+/// Signs `rrset` with the key of the zone `apex`; gives the RRSIG RDATA. `inception` and `expiration` are
+/// seconds since 1970. The TTL and RDATA signed are those of `rrset`, whose RDATA is canonical.
+pub fn sign(key: &SigningKey, apex: &Name, rrset: &Rrset, inception: u64, expiration: u64) -> Vec<u8> {
+    let rrsig = Rrsig {
+        covered: rrset.rtype,
+        algorithm: ALGORITHM_ED25519,
+        labels: labels_of(&rrset.owner),
+        original_ttl: rrset.ttl,
+        expiration: expiration as u32,
+        inception: inception as u32,
+        key_tag: owner_key_tag(&key.verifying_key()),
+        signer: apex.clone(),
+        signature: Vec::new(),
+    };
+    let mut rdata = rrsig.prefix();
+    let signature = key.sign(&signed_data(&rrsig, rrset));
+    rdata.extend_from_slice(&signature.to_bytes());
+    rdata
+}
+
+/// Checks that `rdata` is an RRSIG over `rrset` made at `apex` by `key`, valid at `now`.
+///
+/// # Errors
+/// The first field that does not fit, cheap ones before the signature.
+pub fn verify(rdata: &[u8], rrset: &Rrset, apex: &Name, key: &VerifyingKey, now: u64) -> Result<Rrsig, RrsigError> {
+    let rrsig = Rrsig::parse(rdata)?;
+    check_fields(&rrsig, rrset, apex, key)?;
+    if serial_diff(now as u32, rrsig.inception) < 0 {
+        return Err(RrsigError::NotYet);
+    }
+    if rrsig.seconds_left(now) <= 0 {
+        return Err(RrsigError::Expired);
+    }
+    let signature = Signature::from_slice(&rrsig.signature).map_err(|_| RrsigError::Malformed)?;
+    // Strict: a small-order key or a malleable signature would let one record verify in two ways.
+    key.verify_strict(&signed_data(&rrsig, rrset), &signature).map_err(|_| RrsigError::Signature)?;
+    Ok(rrsig)
+}
+
+fn check_fields(rrsig: &Rrsig, rrset: &Rrset, apex: &Name, key: &VerifyingKey) -> Result<(), RrsigError> {
+    let checks = [
+        (rrsig.covered == rrset.rtype, RrsigError::Covered),
+        (rrsig.algorithm == ALGORITHM_ED25519, RrsigError::Algorithm),
+        (rrsig.labels == labels_of(&rrset.owner), RrsigError::Labels),
+        (rrsig.original_ttl == rrset.ttl, RrsigError::OriginalTtl),
+        (rrsig.signer == *apex, RrsigError::Signer),
+        (rrsig.key_tag == owner_key_tag(key), RrsigError::KeyTag),
+    ];
+    checks.into_iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, error)| Err(error))
+}
+
+/// The octets under the signature (RFC 4034 §3.1.8.1): RRSIG RDATA without signature, then every record in
+/// canonical form and order.
+fn signed_data(rrsig: &Rrsig, rrset: &Rrset) -> Vec<u8> {
+    let mut data = rrsig.prefix();
+    let mut records: Vec<Vec<u8>> = rrset.rdata.iter().map(|octets| rdata::canonical(rrset.rtype, octets)).collect();
+    records.sort_unstable();
+    for record in &records {
+        data.extend_from_slice(rrset.owner.as_wire());
+        data.extend_from_slice(&rrset.rtype.0.to_be_bytes());
+        data.extend_from_slice(&crate::wire::CLASS_IN.to_be_bytes());
+        data.extend_from_slice(&rrsig.original_ttl.to_be_bytes());
+        // At most MAX_RDATA octets.
+        data.extend_from_slice(&(record.len() as u16).to_be_bytes());
+        data.extend_from_slice(record);
+    }
+    data
+}
+
+/// The Labels field: a leading asterisk does not count (RFC 4034 §3.1.3).
+fn labels_of(owner: &Name) -> u8 {
+    // At most 127 labels fit in 255 octets.
+    (owner.label_count() - usize::from(owner.is_wildcard())) as u8
+}
+
+/// `a - b` in serial number arithmetic (RFC 1982 §3.2).
+fn serial_diff(a: u32, b: u32) -> i32 {
+    a.wrapping_sub(b) as i32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        Name::from_text(text, None).unwrap()
+    }
+
+    /// The key of RFC 8080 §6.1.
+    fn rfc_8080_key() -> SigningKey {
+        let secret = data_encoding::BASE64.decode(b"ODIyNjAzODQ2MjgwODAxMjI2NDUxOTAyMDQxNDIyNjI=").unwrap();
+        SigningKey::from_bytes(&secret.try_into().unwrap())
+    }
+
+    fn mx() -> Rrset {
+        let rdata = [&[0, 10][..], name("mail.example.com.").as_wire()].concat();
+        Rrset::new(name("example.com."), Rtype::MX, 3600, [rdata])
+    }
+
+    #[test]
+    fn the_example_of_rfc_8080_comes_out_to_the_octet() {
+        let rdata = sign(&rfc_8080_key(), &name("example.com."), &mx(), 1_438_207_200, 1_440_021_600);
+        let rrsig = Rrsig::parse(&rdata).unwrap();
+        assert_eq!((rrsig.key_tag, rrsig.labels), (3613, 2));
+        assert_eq!(
+            data_encoding::BASE64.encode(&rrsig.signature),
+            "oL9krJun7xfBOIWcGHi7mag5/hdZrKWw15jPGrHpjQeRAvTdszaPD+QLs3fx8A4M3e23mRZ9VrbpMngwcrqNAg=="
+        );
+    }
+
+    #[test]
+    fn every_changed_field_is_told_apart() {
+        let (key, apex, rrset) = (rfc_8080_key(), name("example.com."), mx());
+        let good = sign(&key, &apex, &rrset, 1_000, 2_000);
+        let check = |rdata: &[u8], rrset: &Rrset, now| verify(rdata, rrset, &apex, &key.verifying_key(), now).err();
+        assert_eq!(check(&good, &rrset, 1_500), None);
+        assert_eq!(check(&good, &rrset, 999), Some(RrsigError::NotYet));
+        assert_eq!(check(&good, &rrset, 2_000), Some(RrsigError::Expired));
+        assert_eq!(check(&good[..good.len() - 1], &rrset, 1_500), Some(RrsigError::Malformed));
+        let mut flipped = good.clone();
+        *flipped.last_mut().unwrap() ^= 1;
+        assert_eq!(check(&flipped, &rrset, 1_500), Some(RrsigError::Signature));
+        let mut other = rrset.clone();
+        other.ttl = 60;
+        assert_eq!(check(&good, &other, 1_500), Some(RrsigError::OriginalTtl));
+        other = rrset.clone();
+        other.rdata[0][1] = 11;
+        assert_eq!(check(&good, &other, 1_500), Some(RrsigError::Signature));
+        let elsewhere = verify(&good, &rrset, &name("com."), &key.verifying_key(), 1_500);
+        assert_eq!(elsewhere, Err(RrsigError::Signer));
+    }
+}

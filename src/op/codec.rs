@@ -1,0 +1,331 @@
+//! The one legal encoding: a tagged COSE_Sign1 (RFC 9052 §4.2, EdDSA) over deterministic CBOR
+//! (RFC 8949 §4.2).
+
+use coset::{CoseSign1, CoseSign1Builder, HeaderBuilder, TaggedCborSerializable as _, iana};
+use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
+use minicbor::{Decode, Decoder, Encode, Encoder, decode, encode};
+
+use super::{Op, OpBody, Rejection, SigilId, VerifiedOp};
+use crate::dnssec;
+use crate::limits::{MAX_NAME, MAX_OP, MAX_OP_LIFETIME, MAX_PUT_RRSETS, MAX_RDATA, MAX_RRSET_RECORDS, MAX_RRSIGS};
+use crate::wire::{Name, Rrset, Rtype, rdata};
+
+/// External additional data of the signature (RFC 9052 §4.3): keeps an op's signature from being taken for
+/// anything else the key signs.
+pub const OP_CONTEXT: &[u8] = b"ghostplane op v1";
+
+/// SHA-256 of a registry's genesis record.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
+#[cbor(transparent)]
+pub struct RegistryId(#[cbor(with = "minicbor::bytes")] pub [u8; 32]);
+
+impl std::fmt::Display for RegistryId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&data_encoding::HEXLOWER.encode(&self.0))
+    }
+}
+
+impl std::fmt::Debug for RegistryId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
+}
+
+/// Signs `body`; gives the octets to submit.
+pub fn sign(key: &SigningKey, body: &OpBody) -> Vec<u8> {
+    let author = SigilId::from(&key.verifying_key());
+    let payload = encode_body(body);
+    envelope(author, payload, |data| key.sign(data).to_bytes().to_vec())
+}
+
+/// Checks `bytes` in this order: length, form, canonicity, registry, expiry, signature, and for
+/// `PutRecords` each RRSIG against the author's key. `now` is seconds since 1970.
+///
+/// # Errors
+/// The first check that fails.
+pub fn verify(bytes: &[u8], registry: RegistryId, now: u64) -> Result<VerifiedOp, Rejection> {
+    if bytes.len() > MAX_OP {
+        return Err(Rejection::TooLarge { max: MAX_OP });
+    }
+    let (author, body, signature) = open(bytes)?;
+    check_scope(&body, registry, now)?;
+    let key = author.key().ok_or(Rejection::BadSignature)?;
+    check_signature(&key, author, &body, &signature)?;
+    if let Op::PutRecords { name, rrsets } = &body.op {
+        rrsets.iter().try_for_each(|rrset| check_rrset(rrset, name, &key, now))?;
+    }
+    Ok(VerifiedOp { author, body, bytes: bytes.to_vec() })
+}
+
+/// True for RRsets that belong to the parent side of a cut and are not the owner's to sign: NS anywhere,
+/// DS at the registered name itself (RFC 4035 §2.2).
+pub(crate) fn is_parent_side(rrset: &Rrset, apex: &Name) -> bool {
+    rrset.rtype == Rtype::NS || (rrset.rtype == Rtype::DS && rrset.owner == *apex)
+}
+
+fn open(bytes: &[u8]) -> Result<(SigilId, OpBody, Vec<u8>), Rejection> {
+    let malformed = || Rejection::Malformed;
+    let cose = CoseSign1::from_tagged_slice(bytes).map_err(|_| malformed())?;
+    let header = &cose.protected.header;
+    if header.alg != Some(coset::Algorithm::Assigned(iana::Algorithm::EdDSA)) {
+        return Err(malformed());
+    }
+    let author = SigilId(header.key_id.as_slice().try_into().map_err(|_| malformed())?);
+    let payload = cose.payload.ok_or_else(malformed)?;
+    let body: OpBody = minicbor::decode(&payload).map_err(|_| malformed())?;
+    // Rebuilding from the parts and comparing leaves exactly one encoding, whatever CBOR would allow.
+    let signature = cose.signature;
+    if envelope(author, encode_body(&body), |_| signature.clone()) != bytes {
+        return Err(Rejection::NotCanonical);
+    }
+    Ok((author, body, signature))
+}
+
+fn check_scope(body: &OpBody, registry: RegistryId, now: u64) -> Result<(), Rejection> {
+    if body.registry != registry {
+        return Err(Rejection::WrongRegistry);
+    }
+    if body.expires <= now {
+        return Err(Rejection::Expired { expires: body.expires, now });
+    }
+    if body.expires - now > MAX_OP_LIFETIME {
+        return Err(Rejection::ExpiresTooLate { max: MAX_OP_LIFETIME });
+    }
+    Ok(())
+}
+
+fn check_signature(key: &VerifyingKey, author: SigilId, body: &OpBody, signature: &[u8]) -> Result<(), Rejection> {
+    let signature = Signature::from_slice(signature).map_err(|_| Rejection::BadSignature)?;
+    let cose = CoseSign1Builder::new().protected(protected(author)).payload(encode_body(body)).build();
+    key.verify_strict(&cose.tbs_data(OP_CONTEXT), &signature).map_err(|_| Rejection::BadSignature)
+}
+
+/// Form, RDATA and RRSIGs of one RRset that `key` puts at or below `apex`.
+fn check_rrset(rrset: &Rrset, apex: &Name, key: &VerifyingKey, now: u64) -> Result<(), Rejection> {
+    let (owner, rtype) = (rrset.owner.clone(), rrset.rtype);
+    check_rdata(rrset).map_err(|reason| Rejection::BadRecord { owner: owner.clone(), rtype, reason })?;
+    if is_parent_side(rrset, apex) {
+        return if rrset.rrsigs.is_empty() {
+            Ok(())
+        } else {
+            Err(Rejection::BadRecord { owner, rtype, reason: "delegation data is not signed by the owner".into() })
+        };
+    }
+    if rrset.rrsigs.is_empty() {
+        return Err(Rejection::Unsigned { owner, rtype });
+    }
+    for rrsig in &rrset.rrsigs {
+        dnssec::verify(rrsig, rrset, apex, key, now)
+            .map_err(|error| Rejection::BadRrsig { owner: owner.clone(), rtype, error })?;
+    }
+    Ok(())
+}
+
+fn check_rdata(rrset: &Rrset) -> Result<(), String> {
+    if rrset.rdata.is_empty() {
+        return Err("no RDATA".to_owned());
+    }
+    for octets in &rrset.rdata {
+        rdata::check(rrset.rtype, octets).map_err(|error| error.to_string())?;
+        if rdata::canonical(rrset.rtype, octets) != **octets {
+            return Err("RDATA is not in canonical form (RFC 4034 section 6.2)".to_owned());
+        }
+    }
+    if rrset.rdata.windows(2).all(|pair| pair[0] < pair[1]) {
+        Ok(())
+    } else {
+        Err("RDATA is not in canonical order, or a record stands twice (RFC 4034 section 6.3)".to_owned())
+    }
+}
+
+fn encode_body(body: &OpBody) -> Vec<u8> {
+    // Writing to a Vec cannot fail, and no type of an op has a failing encoder.
+    minicbor::to_vec(body).expect("encoding into memory")
+}
+
+fn envelope(author: SigilId, payload: Vec<u8>, signer: impl FnOnce(&[u8]) -> Vec<u8>) -> Vec<u8> {
+    let cose = CoseSign1Builder::new()
+        .protected(protected(author))
+        .payload(payload)
+        .create_signature(OP_CONTEXT, signer)
+        .build();
+    // Fails only for values that CBOR has no form for; every field here is a byte string or a small map.
+    cose.to_tagged_vec().expect("encoding into memory")
+}
+
+fn protected(author: SigilId) -> coset::Header {
+    HeaderBuilder::new().algorithm(iana::Algorithm::EdDSA).key_id(author.0.to_vec()).build()
+}
+
+impl<C> Encode<C> for Name {
+    fn encode<W: encode::Write>(&self, e: &mut Encoder<W>, _: &mut C) -> Result<(), encode::Error<W::Error>> {
+        e.bytes(self.as_wire())?.ok()
+    }
+}
+
+impl<'b, C> Decode<'b, C> for Name {
+    fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, decode::Error> {
+        let wire = bounded_bytes(d, MAX_NAME)?;
+        Name::from_wire(wire).map_err(|_| decode::Error::message("not a name"))
+    }
+}
+
+impl<C> Encode<C> for Rtype {
+    fn encode<W: encode::Write>(&self, e: &mut Encoder<W>, _: &mut C) -> Result<(), encode::Error<W::Error>> {
+        e.u16(self.0)?.ok()
+    }
+}
+
+impl<'b, C> Decode<'b, C> for Rtype {
+    fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, decode::Error> {
+        d.u16().map(Rtype)
+    }
+}
+
+/// `[owner, type, ttl, [rdata, …], [rrsig, …]]`
+impl<C> Encode<C> for Rrset {
+    fn encode<W: encode::Write>(&self, e: &mut Encoder<W>, c: &mut C) -> Result<(), encode::Error<W::Error>> {
+        e.array(5)?;
+        self.owner.encode(e, c)?;
+        self.rtype.encode(e, c)?;
+        e.u32(self.ttl)?;
+        for list in [&self.rdata, &self.rrsigs] {
+            e.array(list.len() as u64)?;
+            for octets in list {
+                e.bytes(octets)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<'b, C> Decode<'b, C> for Rrset {
+    fn decode(d: &mut Decoder<'b>, c: &mut C) -> Result<Self, decode::Error> {
+        if d.array()? != Some(5) {
+            return Err(decode::Error::message("an RRset has five fields"));
+        }
+        Ok(Self {
+            owner: Name::decode(d, c)?,
+            rtype: Rtype::decode(d, c)?,
+            ttl: d.u32()?,
+            rdata: decode_list(d, MAX_RRSET_RECORDS)?,
+            rrsigs: decode_list(d, MAX_RRSIGS)?,
+        })
+    }
+}
+
+fn decode_list(d: &mut Decoder<'_>, most: usize) -> Result<Vec<Box<[u8]>>, decode::Error> {
+    let len = d.array()?.ok_or_else(|| decode::Error::message("indefinite length"))?;
+    let len = usize::try_from(len).ok().filter(|len| *len <= most);
+    let len = len.ok_or_else(|| decode::Error::message("list too long"))?;
+    (0..len).map(|_| bounded_bytes(d, MAX_RDATA).map(Into::into)).collect()
+}
+
+fn bounded_bytes<'b>(d: &mut Decoder<'b>, most: usize) -> Result<&'b [u8], decode::Error> {
+    let bytes = d.bytes()?;
+    if bytes.len() <= most { Ok(bytes) } else { Err(decode::Error::message("byte string too long")) }
+}
+
+const _: () = assert!(MAX_PUT_RRSETS <= 1_024, "a batch of RRsets is checked in one go");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::op::CodeHash;
+
+    const NOW: u64 = 1_000_000;
+    const REGISTRY: RegistryId = RegistryId([7; 32]);
+
+    fn key() -> SigningKey {
+        SigningKey::from_bytes(&[1; 32])
+    }
+
+    fn name(text: &str) -> Name {
+        Name::from_text(text, None).unwrap()
+    }
+
+    fn body(op: Op) -> OpBody {
+        OpBody { registry: REGISTRY, nonce: 3, expires: NOW + 60, op }
+    }
+
+    fn register() -> OpBody {
+        body(Op::Register { name: name("alice.ghost."), years: 1 })
+    }
+
+    fn signed_a(ttl: u32) -> Rrset {
+        let mut rrset = Rrset::new(name("alice.ghost."), Rtype::A, ttl, [vec![192, 0, 2, 1]]);
+        rrset.rrsigs = vec![dnssec::sign(&key(), &name("alice.ghost."), &rrset, NOW - 60, NOW + 86_400).into()];
+        rrset
+    }
+
+    #[test]
+    fn every_op_survives_the_round_trip() {
+        let to = SigilId([9; 32]);
+        let ops = [
+            register().op,
+            Op::Renew { name: name("a.sig."), years: 2 },
+            Op::Transfer { name: name("a.sig."), to },
+            Op::Release { name: name("a.sig.") },
+            Op::PutRecords { name: name("alice.ghost."), rrsets: vec![signed_a(60)] },
+            Op::DeleteRecords { name: name("alice.ghost."), keys: vec![] },
+            Op::DeployContract { wasm: vec![0; 300] },
+            Op::BindContract { name: name("a.gcc."), contract: Some(CodeHash([2; 32])), parameters: vec![1] },
+            Op::BindContract { name: name("a.gcc."), contract: None, parameters: vec![] },
+            Op::GrantMana { to, level: 3, amount: u64::MAX },
+        ];
+        for op in ops {
+            let bytes = sign(&key(), &body(op.clone()));
+            let verified = verify(&bytes, REGISTRY, NOW).unwrap();
+            assert_eq!(verified.op(), &op);
+            assert_eq!(verified.author(), SigilId::from(&key().verifying_key()));
+            assert_eq!(verified.bytes(), bytes);
+        }
+    }
+
+    #[test]
+    fn no_other_encoding_of_an_op_is_legal() {
+        let bytes = sign(&key(), &register());
+        for at in 0..bytes.len() {
+            for bit in 0..8 {
+                let mut changed = bytes.clone();
+                changed[at] ^= 1 << bit;
+                assert!(verify(&changed, REGISTRY, NOW).is_err(), "octet {at} bit {bit}");
+            }
+        }
+        let mut longer = bytes.clone();
+        longer.push(0);
+        assert_eq!(verify(&longer, REGISTRY, NOW), Err(Rejection::Malformed));
+        assert_eq!(verify(&bytes[..bytes.len() - 1], REGISTRY, NOW), Err(Rejection::Malformed));
+        // The same op with the payload's nonce written in two octets where one would do.
+        let mut payload = encode_body(&register());
+        let at = payload.iter().position(|octet| *octet == 3).unwrap();
+        payload.splice(at..=at, [0x18, 0x03]);
+        let author = SigilId::from(&key().verifying_key());
+        let loose = envelope(author, payload, |data| key().sign(data).to_bytes().to_vec());
+        assert_eq!(verify(&loose, REGISTRY, NOW), Err(Rejection::NotCanonical));
+    }
+
+    #[test]
+    fn an_op_is_bound_to_its_registry_and_time() {
+        let bytes = sign(&key(), &register());
+        assert_eq!(verify(&bytes, RegistryId([8; 32]), NOW), Err(Rejection::WrongRegistry));
+        let late = verify(&bytes, REGISTRY, NOW + 60);
+        assert_eq!(late, Err(Rejection::Expired { expires: NOW + 60, now: NOW + 60 }));
+        let early = verify(&bytes, REGISTRY, NOW - MAX_OP_LIFETIME);
+        assert_eq!(early, Err(Rejection::ExpiresTooLate { max: MAX_OP_LIFETIME }));
+    }
+
+    #[test]
+    fn records_must_carry_the_authors_rrsig() {
+        let put = |rrset: Rrset| {
+            let op = Op::PutRecords { name: name("alice.ghost."), rrsets: vec![rrset] };
+            verify(&sign(&key(), &body(op)), REGISTRY, NOW).map(|_| ()).map_err(|rejection| rejection.code())
+        };
+        assert_eq!(put(signed_a(60)), Ok(()));
+        assert_eq!(put(Rrset { rrsigs: vec![], ..signed_a(60) }), Err(403));
+        assert_eq!(put(Rrset { ttl: 61, ..signed_a(60) }), Err(404));
+        assert_eq!(put(Rrset { rdata: vec![], ..signed_a(60) }), Err(402));
+        let ns = Rrset::new(name("x.alice.ghost."), Rtype::NS, 60, [name("ns.bc.").as_wire().to_vec()]);
+        assert_eq!(put(ns), Ok(()));
+    }
+}

@@ -1,0 +1,243 @@
+//! Ops: signed writes, their one legal encoding, their verification.
+//!
+//! ```text
+//! bytes --verify--> VerifiedOp --apply (crate::state)--> Effects
+//!   |                                |
+//!   '----------> Rejection <---------'
+//! ```
+
+mod codec;
+mod rejection;
+mod sigil;
+
+pub use codec::{OP_CONTEXT, RegistryId, sign, verify};
+pub use rejection::Rejection;
+pub use sigil::{NotADid, SigilId};
+
+use minicbor::{Decode, Encode};
+
+use crate::wire::{Name, Rrset, Rtype};
+
+/// One write. The author's key signs it together with the registry's id, a nonce and an expiry.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Op {
+    /// Registers a free name for its author.
+    #[n(0)]
+    Register {
+        #[n(0)]
+        name: Name,
+        #[n(1)]
+        years: u32,
+    },
+    /// Extends the lease of a name.
+    #[n(1)]
+    Renew {
+        #[n(0)]
+        name: Name,
+        #[n(1)]
+        years: u32,
+    },
+    /// Gives a name to another sigil. Its records stay, their RRSIGs (by the old key) do not.
+    #[n(2)]
+    Transfer {
+        #[n(0)]
+        name: Name,
+        #[n(1)]
+        to: SigilId,
+    },
+    /// Gives a name up, with everything below it.
+    #[n(3)]
+    Release {
+        #[n(0)]
+        name: Name,
+    },
+    /// Puts RRsets at or below a name, each in place of what was there; all or none.
+    #[n(4)]
+    PutRecords {
+        #[n(0)]
+        name: Name,
+        #[n(1)]
+        rrsets: Vec<Rrset>,
+    },
+    /// Deletes RRsets; all or none.
+    #[n(5)]
+    DeleteRecords {
+        #[n(0)]
+        name: Name,
+        #[n(1)]
+        keys: Vec<RrsetKey>,
+    },
+    /// Stores a contract under its SHA-256.
+    #[n(6)]
+    DeployContract {
+        #[cbor(n(0), with = "minicbor::bytes")]
+        wasm: Vec<u8>,
+    },
+    /// Makes a contract answer for a name; `None` gives it back to the TLD's default contract.
+    #[n(7)]
+    BindContract {
+        #[n(0)]
+        name: Name,
+        #[n(1)]
+        contract: Option<CodeHash>,
+        #[cbor(n(2), with = "minicbor::bytes")]
+        parameters: Vec<u8>,
+    },
+    /// Sets an identity's level and fills its mana by an amount. Operator only.
+    #[n(8)]
+    GrantMana {
+        #[n(0)]
+        to: SigilId,
+        #[n(1)]
+        level: u8,
+        #[n(2)]
+        amount: u64,
+    },
+}
+
+/// Owner and type of one RRset.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
+pub struct RrsetKey {
+    #[n(0)]
+    pub owner: Name,
+    #[n(1)]
+    pub rtype: Rtype,
+}
+
+/// SHA-256 of a contract; displayed in hex.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[cbor(transparent)]
+pub struct CodeHash(#[cbor(with = "minicbor::bytes")] pub [u8; 32]);
+
+impl CodeHash {
+    /// The hash of a contract's octets.
+    pub fn of(wasm: &[u8]) -> Self {
+        use sha2::Digest as _;
+        Self(sha2::Sha256::digest(wasm).into())
+    }
+
+    /// Reads 64 hex digits.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let octets = data_encoding::HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok()?;
+        octets.try_into().ok().map(Self)
+    }
+}
+
+impl std::fmt::Display for CodeHash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&data_encoding::HEXLOWER.encode(&self.0))
+    }
+}
+
+impl std::fmt::Debug for CodeHash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
+}
+
+/// What an author signs: an op bound to one registry, one place in the author's order, and a time.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct OpBody {
+    #[n(0)]
+    pub registry: RegistryId,
+    #[n(1)]
+    pub nonce: u64,
+    /// Seconds since 1970.
+    #[n(2)]
+    pub expires: u64,
+    #[n(3)]
+    pub op: Op,
+}
+
+/// The kinds of op, as prices and metrics name them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum OpKind {
+    Register,
+    Renew,
+    Transfer,
+    Release,
+    PutRecords,
+    DeleteRecords,
+    DeployContract,
+    BindContract,
+    GrantMana,
+}
+
+impl OpKind {
+    /// The name in config files and metrics.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Register => "register",
+            Self::Renew => "renew",
+            Self::Transfer => "transfer",
+            Self::Release => "release",
+            Self::PutRecords => "put_records",
+            Self::DeleteRecords => "delete_records",
+            Self::DeployContract => "deploy",
+            Self::BindContract => "bind",
+            Self::GrantMana => "grant_mana",
+        }
+    }
+}
+
+impl Op {
+    /// Which kind this is.
+    pub fn kind(&self) -> OpKind {
+        match self {
+            Self::Register { .. } => OpKind::Register,
+            Self::Renew { .. } => OpKind::Renew,
+            Self::Transfer { .. } => OpKind::Transfer,
+            Self::Release { .. } => OpKind::Release,
+            Self::PutRecords { .. } => OpKind::PutRecords,
+            Self::DeleteRecords { .. } => OpKind::DeleteRecords,
+            Self::DeployContract { .. } => OpKind::DeployContract,
+            Self::BindContract { .. } => OpKind::BindContract,
+            Self::GrantMana { .. } => OpKind::GrantMana,
+        }
+    }
+
+    /// The registered name that the op is about.
+    pub fn name(&self) -> Option<&Name> {
+        match self {
+            Self::Register { name, .. }
+            | Self::Renew { name, .. }
+            | Self::Transfer { name, .. }
+            | Self::Release { name }
+            | Self::PutRecords { name, .. }
+            | Self::DeleteRecords { name, .. }
+            | Self::BindContract { name, .. } => Some(name),
+            Self::DeployContract { .. } | Self::GrantMana { .. } => None,
+        }
+    }
+}
+
+/// An op whose encoding, registry, expiry, signature and RRSIGs have been checked. Only [`verify`] makes
+/// one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifiedOp {
+    author: SigilId,
+    body: OpBody,
+    bytes: Vec<u8>,
+}
+
+impl VerifiedOp {
+    /// Who signed it.
+    pub fn author(&self) -> SigilId {
+        self.author
+    }
+
+    /// The place it claims in the author's order.
+    pub fn nonce(&self) -> u64 {
+        self.body.nonce
+    }
+
+    /// The write.
+    pub fn op(&self) -> &Op {
+        &self.body.op
+    }
+
+    /// The signed octets, as they go to the log.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}

@@ -1,0 +1,144 @@
+//! Why an op is not accepted: a stable number and a sentence.
+
+use crate::dnssec::RrsigError;
+use crate::wire::{Name, Rtype};
+
+/// A rejection. Nothing was written. Codes never change their meaning; hundreds group them: 1xx the
+/// envelope, 2xx the author's account, 3xx names, 4xx records, 5xx contracts, 6xx authority, 9xx the server.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    #[error("op is longer than {max} octets")]
+    TooLarge { max: usize },
+    #[error("op is not a tagged COSE_Sign1 with an EdDSA signature over an op of this version")]
+    Malformed,
+    #[error("op is not in its one legal encoding (deterministic CBOR)")]
+    NotCanonical,
+    #[error("op is for another registry; ask this one for its id (`registry.info`)")]
+    WrongRegistry,
+    #[error("op signature does not verify with the key it names")]
+    BadSignature,
+    #[error("op expired at {expires}, it is {now}; sign it again")]
+    Expired { expires: u64, now: u64 },
+    #[error("op expires more than {max} s ahead")]
+    ExpiresTooLate { max: u64 },
+
+    #[error("nonce is {got}, the next one is {expected}")]
+    Nonce { expected: u64, got: u64 },
+    #[error("too little mana: have {have}, need {need}{}", wait_text(*.ready_at))]
+    Mana {
+        have: u64,
+        need: u64,
+        /// Seconds since 1970 when there is enough; `None` if the capacity never holds so much.
+        ready_at: Option<u64>,
+    },
+
+    #[error("{0} is not a name that can be registered: one label under one of our TLDs")]
+    NotRegistrable(Name),
+    #[error("label refused by the TLD's policy: {0}")]
+    LabelRefused(String),
+    #[error("{0} is taken")]
+    Taken(Name),
+    #[error("{name} expired and is held for its last owner until {until}")]
+    InGrace { name: Name, until: u64 },
+    #[error("{0} is not registered")]
+    UnknownName(Name),
+    #[error("{0} belongs to another sigil")]
+    NotOwner(Name),
+    #[error("{0} has expired; renew it first")]
+    NameExpired(Name),
+    #[error("term must be 1 to {max} years, and the lease may not reach further than that from now")]
+    Term { max: u32 },
+    #[error("new owner is not an Ed25519 public key")]
+    BadNewOwner,
+
+    #[error("{owner} is not at or below {name}")]
+    OutsideName { owner: Name, name: Name },
+    #[error("{0} records are not for owners to set")]
+    TypeRefused(Rtype),
+    #[error("{owner} {rtype}: {reason}")]
+    BadRecord { owner: Name, rtype: Rtype, reason: String },
+    #[error("{owner} {rtype} has no RRSIG by the owner's key")]
+    Unsigned { owner: Name, rtype: Rtype },
+    #[error("{owner} {rtype}: {error}")]
+    BadRrsig { owner: Name, rtype: Rtype, error: RrsigError },
+    #[error("{owner}: a CNAME cannot stand beside other data (RFC 1034 section 3.6.2)")]
+    CnameAndOther { owner: Name },
+    #[error("{owner}: the delegation (NS) hides every other record at this owner but DS")]
+    Occluded { owner: Name },
+    #[error("{owner} {rtype} does not exist")]
+    UnknownRecord { owner: Name, rtype: Rtype },
+    #[error("more than {max} {what}")]
+    TooMany { what: &'static str, max: usize },
+
+    #[error("contract {0} is not deployed")]
+    UnknownContract(String),
+    #[error("contract {0} is deployed already")]
+    ContractExists(String),
+    #[error("contract refused: {0}")]
+    ContractInvalid(String),
+    #[error("parameters are longer than {max} octets")]
+    ParametersTooLong { max: usize },
+
+    #[error("only the registry's operator may do this")]
+    NotOperator,
+    #[error("level must be 0 to {max}")]
+    Level { max: u8 },
+
+    #[error("the write queue is full; try again")]
+    Busy,
+    #[error("the server is shutting down")]
+    Stopping,
+    #[error("the registry failed: {0}")]
+    Fault(String),
+}
+
+impl Rejection {
+    /// The stable number.
+    pub fn code(&self) -> u16 {
+        match self {
+            Self::TooLarge { .. } => 100,
+            Self::Malformed => 101,
+            Self::NotCanonical => 102,
+            Self::WrongRegistry => 103,
+            Self::BadSignature => 104,
+            Self::Expired { .. } => 105,
+            Self::ExpiresTooLate { .. } => 106,
+            Self::Nonce { .. } => 200,
+            Self::Mana { .. } => 201,
+            Self::NotRegistrable(_) => 300,
+            Self::LabelRefused(_) => 301,
+            Self::Taken(_) => 302,
+            Self::InGrace { .. } => 303,
+            Self::UnknownName(_) => 304,
+            Self::NotOwner(_) => 305,
+            Self::NameExpired(_) => 306,
+            Self::Term { .. } => 307,
+            Self::BadNewOwner => 308,
+            Self::OutsideName { .. } => 400,
+            Self::TypeRefused(_) => 401,
+            Self::BadRecord { .. } => 402,
+            Self::Unsigned { .. } => 403,
+            Self::BadRrsig { .. } => 404,
+            Self::CnameAndOther { .. } => 405,
+            Self::Occluded { .. } => 406,
+            Self::UnknownRecord { .. } => 407,
+            Self::TooMany { .. } => 408,
+            Self::UnknownContract(_) => 500,
+            Self::ContractExists(_) => 501,
+            Self::ContractInvalid(_) => 502,
+            Self::ParametersTooLong { .. } => 503,
+            Self::NotOperator => 600,
+            Self::Level { .. } => 601,
+            Self::Busy => 900,
+            Self::Stopping => 901,
+            Self::Fault(_) => 902,
+        }
+    }
+}
+
+fn wait_text(ready_at: Option<u64>) -> String {
+    match ready_at {
+        Some(at) => format!("; enough at {at}"),
+        None => "; more than this level's capacity".to_owned(),
+    }
+}
