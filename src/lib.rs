@@ -11,9 +11,14 @@
 //!
 //! Imports go down only; `tests/it/layers.rs` enforces it. `docs/architecture.md` tells the rest.
 
+pub mod cache;
 pub mod contract;
 pub mod dnssec;
 pub mod gateway;
 pub mod limits;
+pub mod metrics;
 pub mod op;
+pub mod registry;
+pub mod state;
 pub mod wire;
+pub mod writer;

@@ -1,0 +1,47 @@
+//! When names last changed: the one thing a cache hit checks.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::wire::Name;
+
+/// Number of slots; a power of two.
+const SLOTS: usize = 1 << 16;
+
+/// The slot of a registered name. Two names may share one: then a change of one invalidates answers of the
+/// other, too, which costs a miss and nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp(u16);
+
+impl Stamp {
+    /// The slot of `name`.
+    pub fn of(name: &Name) -> Self {
+        let mut hasher = DefaultHasher::new();
+        name.as_wire().hash(&mut hasher);
+        Self(hasher.finish() as u16)
+    }
+}
+
+/// Sequence of the last change per slot. No locks: readers load, the writer raises.
+pub struct Stamps(Box<[AtomicU64]>);
+
+impl Stamps {
+    pub(super) fn new() -> Self {
+        Self((0..SLOTS).map(|_| AtomicU64::new(0)).collect())
+    }
+
+    /// Notes a change at `seq`.
+    pub(super) fn raise(&self, stamp: Stamp, seq: u64) {
+        self.slot(stamp).fetch_max(seq, Ordering::Release);
+    }
+
+    /// True if nothing read at `seq` under these stamps has changed since.
+    pub fn unchanged_since(&self, seq: u64, stamps: &[Stamp]) -> bool {
+        stamps.iter().all(|stamp| self.slot(*stamp).load(Ordering::Acquire) <= seq)
+    }
+
+    fn slot(&self, stamp: Stamp) -> &AtomicU64 {
+        // A u16 is always below SLOTS.
+        &self.0[usize::from(stamp.0)]
+    }
+}

@@ -1,0 +1,318 @@
+//! Tables and their rows.
+
+use std::cell::RefCell;
+
+use minicbor::{Decode, Encode};
+use redb::{
+    Database, ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata as _, Table, TableDefinition,
+};
+
+use super::{Fault, Genesis};
+use crate::op::{CodeHash, SigilId};
+use crate::state::{Account, Change, NameEntry, View};
+use crate::wire::{Name, Rrset, Rtype};
+
+type Octets = &'static [u8];
+
+/// Single values: `genesis`.
+const META: TableDefinition<&str, Octets> = TableDefinition::new("meta");
+/// Sigil -> [`Account`].
+const ACCOUNTS: TableDefinition<Octets, Octets> = TableDefinition::new("accounts");
+/// Sort key of a registered name -> [`NameEntry`].
+const NAMES: TableDefinition<Octets, Octets> = TableDefinition::new("names");
+/// Sort key of an owner name, type -> [`Rrset`].
+const RECORDS: TableDefinition<(Octets, u16), Octets> = TableDefinition::new("records");
+/// SHA-256 -> wasm.
+const CONTRACTS: TableDefinition<Octets, Octets> = TableDefinition::new("contracts");
+/// Sequence, from 1 -> [`LogEntry`].
+const LOG: TableDefinition<u64, Octets> = TableDefinition::new("log");
+
+/// One accepted op.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct LogEntry {
+    /// Op time, seconds since 1970.
+    #[n(0)]
+    pub time: u64,
+    /// The signed octets.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub op: Vec<u8>,
+}
+
+/// A consistent view of one moment.
+pub struct Snapshot {
+    transaction: ReadTransaction,
+    names: ReadOnlyTable<Octets, Octets>,
+    records: ReadOnlyTable<(Octets, u16), Octets>,
+    seq: u64,
+}
+
+impl Snapshot {
+    pub(super) fn new(transaction: ReadTransaction, seq: u64) -> Result<Self, Fault> {
+        let names = transaction.open_table(NAMES)?;
+        let records = transaction.open_table(RECORDS)?;
+        Ok(Self { transaction, names, records, seq })
+    }
+
+    /// Everything up to this sequence is in the snapshot.
+    pub fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// Sequence of the last op in the log; 0 if it is empty.
+    ///
+    /// # Errors
+    /// The store failed; so with every read below.
+    pub fn last_seq(&self) -> Result<u64, Fault> {
+        let log = self.transaction.open_table(LOG)?;
+        Ok(log.last()?.map_or(0, |(seq, _)| seq.value()))
+    }
+
+    /// The op at `seq`.
+    pub fn log_entry(&self, seq: u64) -> Result<Option<LogEntry>, Fault> {
+        let log = self.transaction.open_table(LOG)?;
+        log.get(seq)?.map(|row| decode(row.value())).transpose()
+    }
+
+    /// The code of a contract.
+    pub fn contract(&self, hash: &CodeHash) -> Result<Option<Vec<u8>>, Fault> {
+        let contracts = self.transaction.open_table(CONTRACTS)?;
+        Ok(contracts.get(&hash.0[..])?.map(|row| row.value().to_vec()))
+    }
+
+    /// Up to `most` registered names in canonical order, those after `after`.
+    pub fn names_after(&self, after: Option<&Name>, most: usize) -> Result<Vec<(Name, NameEntry)>, Fault> {
+        let key = after.map(Name::sort_key).unwrap_or_default();
+        let mut found = Vec::new();
+        for row in self.names.range(&key[..]..)? {
+            let (row_key, value) = row?;
+            if found.len() == most {
+                break;
+            }
+            if after.is_none() || row_key.value() != &key[..] {
+                found.push((name_of(row_key.value())?, decode(value.value())?));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Number of rows: names, RRsets, contracts, accounts, log.
+    pub fn counts(&self) -> Result<[u64; 5], Fault> {
+        let contracts = self.transaction.open_table(CONTRACTS)?.len()?;
+        let accounts = self.transaction.open_table(ACCOUNTS)?.len()?;
+        let log = self.transaction.open_table(LOG)?.len()?;
+        Ok([self.names.len()?, self.records.len()?, contracts, accounts, log])
+    }
+
+    /// True if anything is stored at `owner` (`below` false) or strictly below it (`below` true).
+    pub fn has_data(&self, owner: &Name, below: bool) -> Result<bool, Fault> {
+        let key = owner.sort_key();
+        let start = if below { (&key[..], u16::MAX) } else { (&key[..], 0) };
+        let mut rows = self.records.range(start..)?;
+        let Some(row) = rows.next() else { return Ok(false) };
+        let found = row?.0;
+        let found = found.value().0;
+        Ok(if below { found.starts_with(&key) && found.len() > key.len() } else { found == key })
+    }
+}
+
+impl View for Snapshot {
+    type Fault = Fault;
+
+    fn account(&self, id: &SigilId) -> Result<Account, Fault> {
+        account_in(&self.transaction.open_table(ACCOUNTS)?, id)
+    }
+
+    fn name(&self, name: &Name) -> Result<Option<NameEntry>, Fault> {
+        name_in(&self.names, name)
+    }
+
+    fn rrset(&self, owner: &Name, rtype: Rtype) -> Result<Option<Rrset>, Fault> {
+        rrset_in(&self.records, owner, rtype)
+    }
+
+    fn types_at(&self, owner: &Name) -> Result<Vec<Rtype>, Fault> {
+        types_in(&self.records, owner)
+    }
+
+    fn rrsets_below(&self, apex: &Name) -> Result<Vec<Rrset>, Fault> {
+        rrsets_in(&self.records, apex)
+    }
+
+    fn has_contract(&self, hash: &CodeHash) -> Result<bool, Fault> {
+        Ok(self.transaction.open_table(CONTRACTS)?.get(&hash.0[..])?.is_some())
+    }
+}
+
+/// The transaction of the one writer. Dropped without [`WriteTransaction::commit`], it leaves nothing.
+pub struct WriteTransaction {
+    transaction: redb::WriteTransaction,
+}
+
+impl WriteTransaction {
+    pub(super) fn begin(database: &Database) -> Result<Self, Fault> {
+        Ok(Self { transaction: database.begin_write()? })
+    }
+
+    pub(super) fn genesis(&self) -> Result<Option<Vec<u8>>, Fault> {
+        let meta = self.transaction.open_table(META)?;
+        Ok(meta.get("genesis")?.map(|row| row.value().to_vec()))
+    }
+
+    /// Creates every table and writes the genesis record.
+    pub(super) fn found(self, genesis: &Genesis) -> Result<(), Fault> {
+        self.transaction.open_table(META)?.insert("genesis", &encode(genesis)[..])?;
+        self.transaction.open_table(ACCOUNTS)?;
+        self.transaction.open_table(NAMES)?;
+        self.transaction.open_table(RECORDS)?;
+        self.transaction.open_table(CONTRACTS)?;
+        self.transaction.open_table(LOG)?;
+        self.commit()
+    }
+
+    /// Opens the tables for a batch of ops.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn tables(&self) -> Result<WriteTables<'_>, Fault> {
+        Ok(WriteTables {
+            accounts: RefCell::new(self.transaction.open_table(ACCOUNTS)?),
+            names: RefCell::new(self.transaction.open_table(NAMES)?),
+            records: RefCell::new(self.transaction.open_table(RECORDS)?),
+            contracts: RefCell::new(self.transaction.open_table(CONTRACTS)?),
+            log: RefCell::new(self.transaction.open_table(LOG)?),
+        })
+    }
+
+    /// Makes the batch durable; returns once it is on the disk.
+    ///
+    /// # Errors
+    /// The store failed; nothing of the batch is kept.
+    pub fn commit(self) -> Result<(), Fault> {
+        Ok(self.transaction.commit()?)
+    }
+}
+
+/// Open tables of a write transaction; each op sees what the ones before it wrote.
+pub struct WriteTables<'t> {
+    accounts: RefCell<Table<'t, Octets, Octets>>,
+    names: RefCell<Table<'t, Octets, Octets>>,
+    records: RefCell<Table<'t, (Octets, u16), Octets>>,
+    contracts: RefCell<Table<'t, Octets, Octets>>,
+    log: RefCell<Table<'t, u64, Octets>>,
+}
+
+impl WriteTables<'_> {
+    /// Sequence and time of the last op in the log; zeros if it is empty.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn last(&self) -> Result<(u64, u64), Fault> {
+        let log = self.log.borrow();
+        let Some((seq, row)) = log.last()? else { return Ok((0, 0)) };
+        Ok((seq.value(), decode::<LogEntry>(row.value())?.time))
+    }
+
+    /// Writes the changes and the log entry of one accepted op.
+    ///
+    /// # Errors
+    /// The store failed; the transaction must be dropped.
+    pub fn write(&self, seq: u64, entry: &LogEntry, changes: &[Change]) -> Result<(), Fault> {
+        changes.iter().try_for_each(|change| self.write_change(change))?;
+        self.log.borrow_mut().insert(seq, &encode(entry)[..])?;
+        Ok(())
+    }
+
+    fn write_change(&self, change: &Change) -> Result<(), Fault> {
+        match change {
+            Change::PutAccount(id, account) => drop(self.accounts.borrow_mut().insert(&id.0[..], &encode(account)[..])?),
+            Change::PutName(name, entry) => drop(self.names.borrow_mut().insert(&name.sort_key()[..], &encode(entry)[..])?),
+            Change::DropName(name) => drop(self.names.borrow_mut().remove(&name.sort_key()[..])?),
+            Change::PutRrset(rrset) => {
+                let key = rrset.owner.sort_key();
+                self.records.borrow_mut().insert((&key[..], rrset.rtype.0), &encode(rrset)[..])?;
+            }
+            Change::DropRrset(key) => {
+                let owner = key.owner.sort_key();
+                self.records.borrow_mut().remove((&owner[..], key.rtype.0))?;
+            }
+            Change::PutContract(hash, wasm) => drop(self.contracts.borrow_mut().insert(&hash.0[..], &wasm[..])?),
+        }
+        Ok(())
+    }
+}
+
+impl View for WriteTables<'_> {
+    type Fault = Fault;
+
+    fn account(&self, id: &SigilId) -> Result<Account, Fault> {
+        account_in(&*self.accounts.borrow(), id)
+    }
+
+    fn name(&self, name: &Name) -> Result<Option<NameEntry>, Fault> {
+        name_in(&*self.names.borrow(), name)
+    }
+
+    fn rrset(&self, owner: &Name, rtype: Rtype) -> Result<Option<Rrset>, Fault> {
+        rrset_in(&*self.records.borrow(), owner, rtype)
+    }
+
+    fn types_at(&self, owner: &Name) -> Result<Vec<Rtype>, Fault> {
+        types_in(&*self.records.borrow(), owner)
+    }
+
+    fn rrsets_below(&self, apex: &Name) -> Result<Vec<Rrset>, Fault> {
+        rrsets_in(&*self.records.borrow(), apex)
+    }
+
+    fn has_contract(&self, hash: &CodeHash) -> Result<bool, Fault> {
+        Ok(self.contracts.borrow().get(&hash.0[..])?.is_some())
+    }
+}
+
+fn account_in(table: &impl ReadableTable<Octets, Octets>, id: &SigilId) -> Result<Account, Fault> {
+    table.get(&id.0[..])?.map_or_else(|| Ok(Account::default()), |row| decode(row.value()))
+}
+
+fn name_in(table: &impl ReadableTable<Octets, Octets>, name: &Name) -> Result<Option<NameEntry>, Fault> {
+    table.get(&name.sort_key()[..])?.map(|row| decode(row.value())).transpose()
+}
+
+fn rrset_in(
+    table: &impl ReadableTable<(Octets, u16), Octets>,
+    owner: &Name,
+    rtype: Rtype,
+) -> Result<Option<Rrset>, Fault> {
+    table.get((&owner.sort_key()[..], rtype.0))?.map(|row| decode(row.value())).transpose()
+}
+
+fn types_in(table: &impl ReadableTable<(Octets, u16), Octets>, owner: &Name) -> Result<Vec<Rtype>, Fault> {
+    let key = owner.sort_key();
+    let rows = table.range((&key[..], 0)..=(&key[..], u16::MAX))?;
+    rows.map(|row| Ok(Rtype(row?.0.value().1))).collect()
+}
+
+fn rrsets_in(table: &impl ReadableTable<(Octets, u16), Octets>, apex: &Name) -> Result<Vec<Rrset>, Fault> {
+    let key = apex.sort_key();
+    let mut rrsets = Vec::new();
+    for row in table.range((&key[..], 0)..)? {
+        let (row_key, value) = row?;
+        if !row_key.value().0.starts_with(&key) {
+            break;
+        }
+        rrsets.push(decode(value.value())?);
+    }
+    Ok(rrsets)
+}
+
+fn name_of(key: &[u8]) -> Result<Name, Fault> {
+    Name::from_sort_key(key).ok_or_else(|| Fault("a name's key does not decode; the registry is damaged".into()))
+}
+
+fn encode(value: &impl Encode<()>) -> Vec<u8> {
+    // Writing to a Vec cannot fail.
+    minicbor::to_vec(value).expect("encoding into memory")
+}
+
+fn decode<'b, T: Decode<'b, ()>>(octets: &'b [u8]) -> Result<T, Fault> {
+    minicbor::decode(octets).map_err(|error| Fault(format!("a row does not decode; the registry is damaged: {error}")))
+}

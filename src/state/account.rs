@@ -1,0 +1,123 @@
+//! Accounts: an identity's nonce and its mana.
+
+use minicbor::{Decode, Encode};
+
+use crate::op::Rejection;
+
+/// Micro-mana in one mana. Balances are kept in micro-mana, so that refilling by the second loses nothing
+/// that anyone can see.
+pub const MICRO: u64 = 1_000_000;
+
+/// Mana capacities by level; a day refills the whole. Level 0 is an unknown key and cannot write.
+pub const LEVELS: [u64; 6] = [0, 1_000, 10_000, 100_000, 1_000_000, 1_000_000_000];
+/// The highest level.
+pub const MAX_LEVEL: u8 = LEVELS.len() as u8 - 1;
+/// Seconds in which an empty account is full again.
+const REFILL_PERIOD: u64 = 86_400;
+
+/// One identity's account. An unknown identity has the default one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Account {
+    /// The nonce that the next op must carry.
+    #[n(0)]
+    pub next_nonce: u64,
+    #[n(1)]
+    pub level: u8,
+    /// Micro-mana at `as_of`.
+    #[n(2)]
+    balance: u64,
+    /// Seconds since 1970.
+    #[n(3)]
+    as_of: u64,
+}
+
+impl Account {
+    /// Mana that this level can hold.
+    pub fn capacity(&self) -> u64 {
+        LEVELS.get(usize::from(self.level)).copied().unwrap_or(0)
+    }
+
+    /// Whole mana at `time`.
+    pub fn mana(&self, time: u64) -> u64 {
+        self.balance_at(time) / MICRO
+    }
+
+    /// Mana an hour that the account gains until it is full.
+    pub fn refill_per_hour(&self) -> u64 {
+        self.capacity() / 24
+    }
+
+    /// When `need` mana will be there; `None` if never at this level.
+    pub fn ready_at(&self, time: u64, need: u64) -> Option<u64> {
+        if need > self.capacity() {
+            return None;
+        }
+        let missing = (need * MICRO).saturating_sub(self.balance_at(time));
+        let rate = u128::from(self.capacity() * MICRO);
+        let wait = (u128::from(missing) * u128::from(REFILL_PERIOD)).checked_div(rate).unwrap_or(0);
+        // Rounded up: at the time named, the op must pass.
+        Some(time + wait as u64 + u64::from(missing > 0))
+    }
+
+    /// The account after paying `price` mana.
+    ///
+    /// # Errors
+    /// [`Rejection::Mana`] if it holds less.
+    pub fn pay(self, time: u64, price: u64) -> Result<Self, Rejection> {
+        let have = self.balance_at(time);
+        let left = price.checked_mul(MICRO).and_then(|price| have.checked_sub(price));
+        let balance = left.ok_or_else(|| Rejection::Mana {
+            have: have / MICRO,
+            need: price,
+            ready_at: self.ready_at(time, price),
+        })?;
+        Ok(Self { balance, as_of: time.max(self.as_of), ..self })
+    }
+
+    /// The account at another level, filled by `amount` mana up to that level's capacity.
+    pub fn granted(self, time: u64, level: u8, amount: u64) -> Self {
+        let carried = self.balance_at(time);
+        let account = Self { level, balance: 0, as_of: time.max(self.as_of), ..self };
+        let balance = carried.saturating_add(amount.saturating_mul(MICRO)).min(account.capacity() * MICRO);
+        Self { balance, ..account }
+    }
+
+    /// Micro-mana at `time`; a clock that went back takes nothing away.
+    fn balance_at(&self, time: u64) -> u64 {
+        let full = self.capacity() * MICRO;
+        let elapsed = u128::from(time.saturating_sub(self.as_of));
+        let gained = elapsed * u128::from(full) / u128::from(REFILL_PERIOD);
+        let balance = u128::from(self.balance) + gained;
+        // At most `full`, a u64.
+        balance.min(u128::from(full)) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_key_can_pay_nothing_ever() {
+        let account = Account::default();
+        assert_eq!(account.pay(1_000_000_000, 1), Err(Rejection::Mana { have: 0, need: 1, ready_at: None }));
+    }
+
+    #[test]
+    fn mana_refills_to_its_capacity_in_a_day() {
+        let account = Account::default().granted(100, 1, 600);
+        assert_eq!(account.mana(100), 600);
+        assert_eq!(account.mana(100 + REFILL_PERIOD / 10), 700);
+        assert_eq!(account.mana(100 + REFILL_PERIOD * 9), 1_000);
+        assert_eq!(account.mana(50), 600);
+    }
+
+    #[test]
+    fn a_rejection_names_the_second_at_which_it_would_pass() {
+        let account = Account::default().granted(0, 1, 10);
+        let Err(Rejection::Mana { have: 10, need: 100, ready_at: Some(at) }) = account.pay(0, 100) else { panic!() };
+        assert!(account.pay(at, 100).is_ok());
+        assert!(account.pay(at - 2, 100).is_err());
+        assert_eq!(account.ready_at(0, 1_001), None);
+    }
+}

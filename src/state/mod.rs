@@ -1,0 +1,107 @@
+//! The registry's state and the one way it changes.
+
+mod account;
+mod apply;
+mod model;
+
+pub use account::{Account, LEVELS, MAX_LEVEL, MICRO};
+pub use apply::{ApplyError, apply};
+pub use model::Model;
+
+use minicbor::{Decode, Encode};
+
+use crate::limits::GRACE;
+use crate::op::{CodeHash, OpKind, RrsetKey, SigilId};
+use crate::wire::{Name, Rrset, Rtype};
+
+/// A registered name.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct NameEntry {
+    #[n(0)]
+    pub owner: SigilId,
+    /// Seconds since 1970.
+    #[n(1)]
+    pub registered: u64,
+    #[n(2)]
+    pub expires: u64,
+    /// The contract that answers; `None` is the TLD's default one.
+    #[n(3)]
+    pub contract: Option<CodeHash>,
+    #[cbor(n(4), with = "minicbor::bytes")]
+    pub parameters: Vec<u8>,
+    /// Sequence of the last op that changed the name or what is below it: the SOA serial.
+    #[n(5)]
+    pub changed: u64,
+    /// RRsets stored at and below the name.
+    #[n(6)]
+    pub rrsets: u32,
+}
+
+impl NameEntry {
+    /// True while the lease runs: the name resolves and its owner may change it.
+    pub fn is_live(&self, time: u64) -> bool {
+        time < self.expires
+    }
+
+    /// When anyone may register the name again, seconds since 1970.
+    pub fn free_at(&self) -> u64 {
+        self.expires.saturating_add(GRACE)
+    }
+}
+
+/// Where and when an op is applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct At {
+    /// The op's place in the log.
+    pub seq: u64,
+    /// Seconds since 1970; never before that of an earlier op.
+    pub time: u64,
+}
+
+/// Typed reads of the state: a registry snapshot, the writer's transaction, or the model in memory.
+pub trait View {
+    /// Why a read can fail.
+    type Fault;
+
+    /// The default account for an unknown identity.
+    fn account(&self, id: &SigilId) -> Result<Account, Self::Fault>;
+    /// The entry of a registered name, expired or not.
+    fn name(&self, name: &Name) -> Result<Option<NameEntry>, Self::Fault>;
+    fn rrset(&self, owner: &Name, rtype: Rtype) -> Result<Option<Rrset>, Self::Fault>;
+    /// Types stored at an owner name.
+    fn types_at(&self, owner: &Name) -> Result<Vec<Rtype>, Self::Fault>;
+    /// Every RRset at or below a name, in canonical order.
+    fn rrsets_below(&self, apex: &Name) -> Result<Vec<Rrset>, Self::Fault>;
+    fn has_contract(&self, hash: &CodeHash) -> Result<bool, Self::Fault>;
+}
+
+/// What the TLDs' policies say, as far as ops need it.
+pub trait Rules {
+    /// True for the apex of a TLD.
+    fn is_tld(&self, name: &Name) -> bool;
+    /// A sentence if the label may not be registered under the TLD.
+    fn check_label(&self, tld: &Name, label: &[u8]) -> Result<(), String>;
+    /// Mana for an op of `kind` and `bytes` octets about a name under `tld`, or about none.
+    fn price(&self, tld: Option<&Name>, kind: OpKind, bytes: usize) -> u64;
+    /// The sigil that may grant mana.
+    fn operator(&self) -> SigilId;
+}
+
+/// One change of one row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    PutAccount(SigilId, Account),
+    PutName(Name, NameEntry),
+    DropName(Name),
+    PutRrset(Rrset),
+    DropRrset(RrsetKey),
+    PutContract(CodeHash, Vec<u8>),
+}
+
+/// Everything an accepted op changes. Applying the changes in order gives the next state.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Effects {
+    pub changes: Vec<Change>,
+    /// Registered names whose answers may differ from now on.
+    pub touched: Vec<Name>,
+}
