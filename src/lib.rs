@@ -14,7 +14,7 @@
 pub mod cache;
 pub mod contract;
 pub mod dnssec;
-pub mod gateway;
+//pub mod gateway;
 pub mod limits;
 pub mod metrics;
 pub mod op;

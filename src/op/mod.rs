@@ -10,6 +10,7 @@ mod codec;
 mod rejection;
 mod sigil;
 
+pub(crate) use codec::is_parent_side;
 pub use codec::{OP_CONTEXT, RegistryId, sign, verify};
 pub use rejection::Rejection;
 pub use sigil::{NotADid, SigilId};

@@ -20,6 +20,11 @@ impl Stamp {
         name.as_wire().hash(&mut hasher);
         Self(hasher.finish() as u16)
     }
+
+    /// The slot's number.
+    pub fn slot_number(self) -> u16 {
+        self.0
+    }
 }
 
 /// Sequence of the last change per slot. No locks: readers load, the writer raises.

@@ -7,6 +7,7 @@ mod query;
 pub mod rdata;
 mod rrset;
 mod rtype;
+mod svcb;
 
 pub use answer::{Answer, Builder, Reply, Section, Shape, push_opt_record, push_option, push_padding};
 pub use name::{Name, NameError};

@@ -1,0 +1,197 @@
+//! JSON-RPC 2.0 over the service: a codec, nothing else.
+
+use std::sync::Arc;
+
+use data_encoding::BASE64;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{PAGE, Service, ServiceError};
+use crate::writer::Outcome;
+
+/// Calls in one batch.
+const BATCH: usize = 32;
+
+/// The JSON-RPC door.
+pub struct Rpc {
+    pub service: Arc<Service>,
+}
+
+/// A JSON-RPC error object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Fail {
+    code: i32,
+    message: String,
+}
+
+#[derive(Deserialize)]
+struct Call {
+    jsonrpc: String,
+    method: String,
+    #[serde(default)]
+    params: Value,
+    /// Absent for a notification, which is carried out and not answered.
+    #[serde(default, deserialize_with = "present")]
+    id: Option<Value>,
+}
+
+/// Tells `"id": null` from no id at all.
+fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SubmitParams {
+    /// Signed ops, base64.
+    ops: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DidParams {
+    did: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NameParams {
+    name: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HashParams {
+    hash: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ListParams {
+    #[serde(default)]
+    after: Option<String>,
+    #[serde(default)]
+    owner: Option<String>,
+    #[serde(default = "page")]
+    limit: usize,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LogParams {
+    from: u64,
+    #[serde(default = "page")]
+    limit: usize,
+}
+
+fn page() -> usize {
+    PAGE
+}
+
+impl Rpc {
+    /// Answers one request body, a call or a batch of at most 32; empty if there is nothing to answer.
+    pub async fn answer(&self, body: &[u8]) -> Vec<u8> {
+        let reply = match serde_json::from_slice::<Value>(body) {
+            Err(error) => Some(failed(Value::Null, fail(-32700, format!("not JSON: {error}")))),
+            Ok(Value::Array(calls)) => self.batch(calls).await,
+            Ok(call) => self.call(call).await,
+        };
+        reply.map(|reply| reply.to_string().into_bytes()).unwrap_or_default()
+    }
+
+    async fn batch(&self, calls: Vec<Value>) -> Option<Value> {
+        if calls.is_empty() || calls.len() > BATCH {
+            return Some(failed(Value::Null, fail(-32600, format!("a batch has 1 to {BATCH} calls"))));
+        }
+        let mut replies = Vec::new();
+        for call in calls {
+            replies.extend(self.call(call).await);
+        }
+        (!replies.is_empty()).then_some(Value::Array(replies))
+    }
+
+    async fn call(&self, call: Value) -> Option<Value> {
+        let call: Call = match serde_json::from_value(call) {
+            Ok(call) => call,
+            Err(error) => return Some(failed(Value::Null, fail(-32600, format!("not a call: {error}")))),
+        };
+        let id = call.id.clone();
+        let result = if call.jsonrpc == "2.0" {
+            self.dispatch(&call.method, call.params).await
+        } else {
+            Err(fail(-32600, "jsonrpc must be \"2.0\"".into()))
+        };
+        let id = id?;
+        Some(match result {
+            Ok(result) => json!({ "jsonrpc": "2.0", "result": result, "id": id }),
+            Err(error) => failed(id, error),
+        })
+    }
+
+    async fn dispatch(&self, method: &str, params: Value) -> Result<Value, Fail> {
+        let service = &self.service;
+        match method {
+            "registry.info" => out(service.info()),
+            "op.submit" => self.submit(params_of(params)?).await,
+            "account.get" => out(service.account(&params_of::<DidParams>(params)?.did)),
+            "name.get" => out(service.name(&params_of::<NameParams>(params)?.name)),
+            "name.list" => {
+                let ListParams { after, owner, limit } = params_of(params)?;
+                out(service.names(after.as_deref(), owner.as_deref(), limit))
+            }
+            "record.list" => out(service.records(&params_of::<NameParams>(params)?.name)),
+            "contract.get" => out(service.contract(&params_of::<HashParams>(params)?.hash)),
+            "log.get" => {
+                let LogParams { from, limit } = params_of(params)?;
+                out(service.log(from, limit))
+            }
+            _ => Err(fail(-32601, format!("no method {method:?}"))),
+        }
+    }
+
+    async fn submit(&self, params: SubmitParams) -> Result<Value, Fail> {
+        let decode = |text: &String| BASE64.decode(text.as_bytes());
+        let ops = params.ops.iter().map(decode).collect::<Result<Vec<_>, _>>();
+        let ops = ops.map_err(|error| fail(-32602, format!("ops must be base64: {error}")))?;
+        let outcomes = self.service.submit(ops).await.map_err(|error| service_fail(&error))?;
+        Ok(Value::Array(outcomes.iter().map(outcome_json).collect()))
+    }
+}
+
+/// `{"seq", "time"}` of an accepted op, `{"code", "message"}` of a rejected one.
+fn outcome_json(outcome: &Outcome) -> Value {
+    match outcome {
+        Ok(receipt) => json!({ "seq": receipt.seq, "time": receipt.time }),
+        Err(rejection) => json!({ "code": rejection.code(), "message": rejection.to_string() }),
+    }
+}
+
+fn params_of<T: DeserializeOwned>(params: Value) -> Result<T, Fail> {
+    // No params at all means no parameters.
+    let params = if params.is_null() { json!({}) } else { params };
+    serde_json::from_value(params).map_err(|error| fail(-32602, error.to_string()))
+}
+
+fn out<T: Serialize>(result: Result<T, ServiceError>) -> Result<Value, Fail> {
+    let value = result.map_err(|error| service_fail(&error))?;
+    serde_json::to_value(value).map_err(|error| fail(-32603, error.to_string()))
+}
+
+/// -32602 for what the caller can mend, -32001 for what is not there, -32603 for a fault of ours.
+fn service_fail(error: &ServiceError) -> Fail {
+    let code = match error {
+        ServiceError::Bad(_) => -32602,
+        ServiceError::NotFound(_) => -32001,
+        ServiceError::Fault(_) => -32603,
+    };
+    fail(code, error.to_string())
+}
+
+fn fail(code: i32, message: String) -> Fail {
+    Fail { code, message }
+}
+
+fn failed(id: Value, error: Fail) -> Value {
+    json!({ "jsonrpc": "2.0", "error": error, "id": id })
+}

@@ -1,0 +1,159 @@
+//! One service; JSON-RPC and what comes later are codecs over it.
+
+mod jsonrpc;
+mod views;
+
+pub use jsonrpc::Rpc;
+pub use views::{AccountView, ContractView, InfoView, LogView, NameView, RrsetView, TldView};
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use crate::contract::ContractHost;
+use crate::gateway::Tlds;
+use crate::limits::SUBMIT_OPS;
+use crate::op::{self, CodeHash, Op, Rejection, SigilId, VerifiedOp};
+use crate::registry::{Fault, Registry};
+use crate::state::View as _;
+use crate::wire::Name;
+use crate::writer::{Clock, Outcome, Writer};
+
+/// Rows in one page of a listing.
+pub const PAGE: usize = 500;
+
+/// Everything the doors to the registry share.
+pub struct Service {
+    pub registry: Arc<Registry>,
+    pub writer: Writer,
+    pub host: Arc<ContractHost>,
+    pub tlds: Arc<Tlds>,
+    pub clock: Clock,
+}
+
+/// Why a request has no result.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ServiceError {
+    #[error("{0}")]
+    Bad(String),
+    #[error("{0} not found")]
+    NotFound(String),
+    #[error("the registry failed: {0}")]
+    Fault(#[from] Fault),
+}
+
+impl Service {
+    /// Verifies ops and queues them in their order; gives one outcome each, once all are known. An accepted
+    /// op is durable by then. At most [`SUBMIT_OPS`].
+    ///
+    /// # Errors
+    /// [`ServiceError::Bad`] if there are too many; nothing was submitted then.
+    pub async fn submit(self: &Arc<Self>, ops: Vec<Vec<u8>>) -> Result<Vec<Outcome>, ServiceError> {
+        if ops.is_empty() || ops.len() > SUBMIT_OPS {
+            return Err(ServiceError::Bad(format!("submit 1 to {SUBMIT_OPS} ops at once")));
+        }
+        let service = self.clone();
+        // Signatures and wasm validation take milliseconds: off the runtime's threads.
+        let verified = tokio::task::spawn_blocking(move || service.verify_all(&ops)).await;
+        let verified = verified.map_err(|_| ServiceError::Bad("an op could not be checked".into()))?;
+        let waiting: Vec<_> = verified.into_iter().map(|op| self.queue(op)).collect();
+        let mut outcomes = Vec::with_capacity(waiting.len());
+        for outcome in waiting {
+            // The writer drops a reply only when it stops.
+            outcomes.push(outcome.await.unwrap_or(Err(Rejection::Stopping)));
+        }
+        Ok(outcomes)
+    }
+
+    fn verify_all(&self, ops: &[Vec<u8>]) -> Vec<Result<VerifiedOp, Rejection>> {
+        let now = (self.clock)();
+        ops.iter().map(|bytes| self.verify(bytes, now)).collect()
+    }
+
+    fn verify(&self, bytes: &[u8], now: u64) -> Result<VerifiedOp, Rejection> {
+        let verified = op::verify(bytes, self.registry.id(), now)?;
+        if let Op::DeployContract { wasm } = verified.op() {
+            self.host.check(wasm).map_err(|error| Rejection::ContractInvalid(error.to_string()))?;
+        }
+        Ok(verified)
+    }
+
+    fn queue(&self, op: Result<VerifiedOp, Rejection>) -> oneshot::Receiver<Outcome> {
+        let (sender, receiver) = oneshot::channel();
+        // A caller that went away does not want the outcome; the op stands all the same.
+        let reply = |outcome| drop(sender.send(outcome));
+        match op {
+            Ok(op) => self.writer.submit(op, Box::new(reply)),
+            Err(rejection) => reply(Err(rejection)),
+        }
+        receiver
+    }
+
+    /// What a client must know before it signs anything.
+    pub fn info(&self) -> Result<InfoView, ServiceError> {
+        let snapshot = self.registry.snapshot()?;
+        Ok(InfoView::new(&self.registry, &self.tlds, snapshot.last_seq()?, snapshot.counts()?, (self.clock)()))
+    }
+
+    /// An identity's account; the default one if it has never been seen.
+    pub fn account(&self, did: &str) -> Result<AccountView, ServiceError> {
+        let id: SigilId = did.parse().map_err(|error: op::NotADid| ServiceError::Bad(error.to_string()))?;
+        let account = self.registry.snapshot()?.account(&id)?;
+        Ok(AccountView::new(id, &account, (self.clock)()))
+    }
+
+    /// A registered name.
+    pub fn name(&self, name: &str) -> Result<NameView, ServiceError> {
+        let name = parse_name(name)?;
+        let entry = self.registry.snapshot()?.name(&name)?;
+        let entry = entry.ok_or_else(|| ServiceError::NotFound(name.to_string()))?;
+        Ok(NameView::new(&name, &entry, (self.clock)()))
+    }
+
+    /// Names after `after` in canonical order, at most [`PAGE`]; only those of `owner` if given.
+    pub fn names(&self, after: Option<&str>, owner: Option<&str>, limit: usize) -> Result<Vec<NameView>, ServiceError> {
+        let after = after.map(parse_name).transpose()?;
+        let owner = owner.map(str::parse::<SigilId>).transpose().map_err(|e| ServiceError::Bad(e.to_string()))?;
+        let now = (self.clock)();
+        let rows = self.registry.snapshot()?.names_after(after.as_ref(), limit.min(PAGE))?;
+        let wanted = rows.iter().filter(|(_, entry)| owner.is_none_or(|owner| entry.owner == owner));
+        Ok(wanted.map(|(name, entry)| NameView::new(name, entry, now)).collect())
+    }
+
+    /// RRsets stored at and below a registered name.
+    pub fn records(&self, name: &str) -> Result<Vec<RrsetView>, ServiceError> {
+        let name = parse_name(name)?;
+        let snapshot = self.registry.snapshot()?;
+        if snapshot.name(&name)?.is_none() {
+            return Err(ServiceError::NotFound(name.to_string()));
+        }
+        Ok(snapshot.rrsets_below(&name)?.iter().map(RrsetView::from).collect())
+    }
+
+    /// A deployed or shipped contract.
+    pub fn contract(&self, hash: &str) -> Result<ContractView, ServiceError> {
+        let hash = CodeHash::from_hex(hash).ok_or_else(|| ServiceError::Bad("hash must be 64 hex digits".into()))?;
+        let shipped = self.tlds.shipped(&hash).map(<[u8]>::to_vec);
+        let code = match shipped {
+            Some(code) => Some(code),
+            None => self.registry.snapshot()?.contract(&hash)?,
+        };
+        let code = code.ok_or_else(|| ServiceError::NotFound(hash.to_string()))?;
+        Ok(ContractView::new(hash, &code))
+    }
+
+    /// Log entries from `from` on, at most [`PAGE`].
+    pub fn log(&self, from: u64, limit: usize) -> Result<Vec<LogView>, ServiceError> {
+        let snapshot = self.registry.snapshot()?;
+        let mut entries = Vec::new();
+        for seq in from.max(1)..from.max(1).saturating_add(limit.min(PAGE) as u64) {
+            let Some(entry) = snapshot.log_entry(seq)? else { break };
+            entries.push(LogView::new(seq, &entry));
+        }
+        Ok(entries)
+    }
+}
+
+fn parse_name(text: &str) -> Result<Name, ServiceError> {
+    Name::from_user(text).map_err(|error| ServiceError::Bad(format!("{text:?} is not a name: {error}")))
+}

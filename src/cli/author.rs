@@ -1,0 +1,111 @@
+//! The signing side of a write: what to sign, in which order, and what came of it.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, bail};
+use data_encoding::BASE64;
+use ed25519_dalek::SigningKey;
+use serde_json::{Value, json};
+
+use crate::api::{AccountView, InfoView};
+use crate::dnssec;
+use crate::op::{self, Op, OpBody, RegistryId, SigilId};
+use crate::wire::{Name, Rrset};
+
+/// Seconds until an op that has been signed expires: time to reach the server, no more.
+const OP_LIFETIME: u64 = 600;
+/// Seconds by which RRSIG inception lies in the past, for validators whose clocks are behind.
+const CLOCK_SKEW: u64 = 3_600;
+
+/// A JSON-RPC connection.
+pub trait Call {
+    /// Calls a method; gives its result.
+    fn call(&mut self, method: &str, params: Value) -> anyhow::Result<Value>;
+}
+
+/// One op's outcome as the server told it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(untagged)]
+pub enum OpResult {
+    Accepted { seq: u64, time: u64 },
+    Rejected { code: u16, message: String },
+}
+
+/// The registry that ops are signed for.
+pub struct Target {
+    pub registry: RegistryId,
+    /// The server's time, seconds since 1970: ops and signatures follow it, not the local clock.
+    pub time: u64,
+    pub info: InfoView,
+}
+
+impl Target {
+    /// Asks the server what it is.
+    ///
+    /// # Errors
+    /// It does not answer, or the answer makes no sense.
+    pub fn fetch(rpc: &mut dyn Call) -> anyhow::Result<Self> {
+        let info: InfoView = serde_json::from_value(rpc.call("registry.info", Value::Null)?)?;
+        let id = data_encoding::HEXLOWER.decode(info.registry.as_bytes()).ok().and_then(|id| id.try_into().ok());
+        let registry = RegistryId(id.context("the server's registry id is not 64 hex digits")?);
+        Ok(Self { registry, time: info.time, info })
+    }
+}
+
+/// A sigil with its place in its own order of ops.
+pub struct Author {
+    pub key: SigningKey,
+    pub next_nonce: u64,
+}
+
+impl Author {
+    /// Asks the server for the key's next nonce.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub fn fetch(key: SigningKey, rpc: &mut dyn Call) -> anyhow::Result<Self> {
+        let account = account(rpc, &SigilId::from(&key.verifying_key()))?;
+        Ok(Self { key, next_nonce: account.next_nonce })
+    }
+
+    /// Signs the next op.
+    pub fn sign(&mut self, target: &Target, op: Op) -> Vec<u8> {
+        let body =
+            OpBody { registry: target.registry, nonce: self.next_nonce, expires: target.time + OP_LIFETIME, op };
+        self.next_nonce += 1;
+        op::sign(&self.key, &body)
+    }
+}
+
+/// The account of a sigil.
+///
+/// # Errors
+/// The server does not answer.
+pub fn account(rpc: &mut dyn Call, id: &SigilId) -> anyhow::Result<AccountView> {
+    Ok(serde_json::from_value(rpc.call("account.get", json!({ "did": id.to_string() }))?)?)
+}
+
+/// Submits signed ops; one outcome each, in order.
+///
+/// # Errors
+/// The server does not answer as it should.
+pub fn submit(rpc: &mut dyn Call, ops: &[Vec<u8>]) -> anyhow::Result<Vec<OpResult>> {
+    let encoded: Vec<String> = ops.iter().map(|op| BASE64.encode(op)).collect();
+    let results: Vec<OpResult> = serde_json::from_value(rpc.call("op.submit", json!({ "ops": encoded }))?)?;
+    if results.len() == ops.len() { Ok(results) } else { bail!("the server told of {} ops, not {}", results.len(), ops.len()) }
+}
+
+/// Signs `rrset` with its zone's key for `days`, unless it is the parent's to sign.
+pub fn with_rrsig(rrset: Rrset, apex: &Name, key: &SigningKey, now: u64, days: u32) -> Rrset {
+    if op::is_parent_side(&rrset, apex) {
+        return rrset;
+    }
+    let rrsig = dnssec::sign(key, apex, &rrset, now - CLOCK_SKEW.min(now), now + u64::from(days) * 86_400);
+    Rrset { rrsigs: vec![rrsig.into()], ..rrset }
+}
+
+/// Seconds since 1970.
+pub fn unix_time() -> u64 {
+    // A clock before 1970 is as good as zero: every signature would be refused anyway.
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
+}

@@ -1,0 +1,164 @@
+//! Key files: PKCS#8 PEM, mode 0600, and BIND's `K*.key` / `K*.private` pairs.
+
+use std::fs::{self, OpenOptions};
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use data_encoding::BASE64;
+use ed25519_dalek::SigningKey;
+use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
+use ed25519_dalek::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _};
+use zeroize::Zeroizing;
+
+use crate::dnssec::{FLAGS_OWNER, dnskey, owner_key_tag};
+use crate::limits::MAX_KEY_FILE;
+use crate::wire::{Name, Rtype, rdata};
+
+/// Why a key file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    #[error("{path}: {error}")]
+    Io { path: String, error: std::io::Error },
+    #[error("{path} can be read by others (mode {mode:o}); run: chmod 600 {path}")]
+    Mode { path: String, mode: u32 },
+    #[error("{path} is longer than a key file can be")]
+    TooLong { path: String },
+    #[error("{path} is not an Ed25519 private key in PKCS#8 PEM form")]
+    NotPem { path: String },
+    #[error("{path} is not a BIND private key of algorithm 15 (ED25519)")]
+    NotBind { path: String },
+    #[error("{path} exists already; a key is never overwritten")]
+    Exists { path: String },
+}
+
+/// Makes a key from OS randomness.
+///
+/// # Errors
+/// The system has no randomness to give.
+pub fn generate() -> Result<SigningKey, getrandom::Error> {
+    let mut seed = Zeroizing::new([0; 32]);
+    getrandom::fill(&mut *seed)?;
+    Ok(SigningKey::from_bytes(&seed))
+}
+
+/// Reads a key file in PEM form.
+///
+/// # Errors
+/// [`KeyError`]; a file that others can read is refused.
+pub fn load(path: &Path) -> Result<SigningKey, KeyError> {
+    let text = read_secret(path)?;
+    SigningKey::from_pkcs8_pem(&text).map_err(|_| KeyError::NotPem { path: shown(path) })
+}
+
+/// Writes a new key file in PEM form, mode 0600.
+///
+/// # Errors
+/// [`KeyError::Exists`] rather than overwriting anything.
+pub fn save(path: &Path, key: &SigningKey) -> Result<(), KeyError> {
+    // Encoding 32 octets into a PEM string cannot fail.
+    let pem = key.to_pkcs8_pem(LineEnding::LF).expect("encoding into memory");
+    write_new(path, pem.as_bytes(), 0o600)
+}
+
+/// The key at `path`, made now if there is none.
+///
+/// # Errors
+/// [`KeyError`]
+pub fn load_or_create(path: &Path) -> Result<SigningKey, KeyError> {
+    match load(path) {
+        Err(KeyError::Io { error, .. }) if error.kind() == ErrorKind::NotFound => {
+            let io = |error: getrandom::Error| KeyError::Io { path: shown(path), error: error.into() };
+            let key = generate().map_err(io)?;
+            save(path, &key)?;
+            Ok(key)
+        }
+        other => other,
+    }
+}
+
+/// Reads the `.private` file of a BIND key pair ("Private-key-format: v1.x", algorithm 15).
+///
+/// # Errors
+/// [`KeyError`]
+pub fn load_bind(path: &Path) -> Result<SigningKey, KeyError> {
+    let text = read_secret(path)?;
+    let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    let algorithm = field("Algorithm:").and_then(|value| value.split_whitespace().next());
+    let secret = field("PrivateKey:").and_then(|value| BASE64.decode(value.as_bytes()).ok()).map(Zeroizing::new);
+    let seed: Option<[u8; 32]> = secret.and_then(|secret| secret.as_slice().try_into().ok());
+    match (algorithm, seed) {
+        (Some("15"), Some(seed)) => Ok(SigningKey::from_bytes(&Zeroizing::new(seed))),
+        _ => Err(KeyError::NotBind { path: shown(path) }),
+    }
+}
+
+/// Writes `K<name>+015+<tag>.key` and `.private` into `folder`; gives their common path without ending.
+///
+/// # Errors
+/// [`KeyError::Exists`] rather than overwriting anything.
+pub fn save_bind(folder: &Path, name: &Name, key: &SigningKey) -> Result<PathBuf, KeyError> {
+    let public = key.verifying_key();
+    let base = folder.join(format!("K{name}+015+{:05}", owner_key_tag(&public)));
+    let ending = |ending: &str| PathBuf::from(format!("{}.{ending}", base.display()));
+    let secret = Zeroizing::new(BASE64.encode(key.as_bytes()));
+    let private = Zeroizing::new(format!(
+        "Private-key-format: v1.3\nAlgorithm: 15 (ED25519)\nPrivateKey: {}\n",
+        secret.as_str()
+    ));
+    write_new(&ending("private"), private.as_bytes(), 0o600)?;
+    let record = rdata::to_text(Rtype::DNSKEY, &dnskey(FLAGS_OWNER, &public));
+    write_new(&ending("key"), format!("{name} IN DNSKEY {record}\n").as_bytes(), 0o644)?;
+    Ok(base)
+}
+
+fn read_secret(path: &Path) -> Result<Zeroizing<String>, KeyError> {
+    let io = |error| KeyError::Io { path: shown(path), error };
+    let file = fs::File::open(path).map_err(io)?;
+    let mode = file.metadata().map_err(io)?.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(KeyError::Mode { path: shown(path), mode });
+    }
+    let mut text = Zeroizing::new(String::new());
+    file.take(MAX_KEY_FILE + 1).read_to_string(&mut text).map_err(io)?;
+    if text.len() as u64 > MAX_KEY_FILE { Err(KeyError::TooLong { path: shown(path) }) } else { Ok(text) }
+}
+
+fn write_new(path: &Path, octets: &[u8], mode: u32) -> Result<(), KeyError> {
+    let failed = |error: std::io::Error| match error.kind() {
+        ErrorKind::AlreadyExists => KeyError::Exists { path: shown(path) },
+        _ => KeyError::Io { path: shown(path), error },
+    };
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(failed)?;
+    file.write_all(octets).and_then(|()| file.sync_all()).map_err(failed)
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_survive_both_forms_and_stay_secret() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = generate().unwrap();
+        let pem = folder.path().join("a.pem");
+        save(&pem, &key).unwrap();
+        assert_eq!(fs::metadata(&pem).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(load(&pem).unwrap().to_bytes(), key.to_bytes());
+        assert!(matches!(save(&pem, &key), Err(KeyError::Exists { .. })));
+
+        let name = Name::from_text("alice.ghost.", None).unwrap();
+        let base = save_bind(folder.path(), &name, &key).unwrap();
+        let private = PathBuf::from(format!("{}.private", base.display()));
+        assert_eq!(fs::metadata(&private).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(load_bind(&private).unwrap().to_bytes(), key.to_bytes());
+        assert!(matches!(load(&private), Err(KeyError::NotPem { .. })));
+
+        fs::set_permissions(&pem, fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(matches!(load(&pem), Err(KeyError::Mode { mode: 0o640, .. })));
+    }
+}

@@ -1,0 +1,85 @@
+//! The TLDs: their zones, policies and default contracts.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use crate::op::{CodeHash, OpKind, SigilId};
+use crate::registry::Stamp;
+use crate::state::Rules;
+use crate::wire::{Name, Rrset, Rtype};
+use crate::zone::policy::Policy;
+
+/// One TLD.
+pub struct Tld {
+    pub apex: Name,
+    pub policy: Policy,
+    /// The contract that answers for the TLD, and for names that have bound none.
+    pub contract: CodeHash,
+    /// Its master file's RRsets.
+    pub rrsets: BTreeMap<Name, BTreeMap<Rtype, Arc<Rrset>>>,
+    /// SOA and NS of the apex, from which those of every name are made.
+    pub soa: Arc<Rrset>,
+    pub ns: Arc<Rrset>,
+}
+
+/// All TLDs, and the contracts that come with the program.
+pub struct Tlds {
+    tlds: HashMap<Name, Arc<Tld>>,
+    shipped: HashMap<CodeHash, Vec<u8>>,
+    operator: SigilId,
+}
+
+impl Tlds {
+    /// Collects the TLDs; `shipped` are contracts that need not be deployed.
+    pub fn new(tlds: impl IntoIterator<Item = Tld>, shipped: impl IntoIterator<Item = Vec<u8>>, operator: SigilId) -> Self {
+        Self {
+            tlds: tlds.into_iter().map(|tld| (tld.apex.clone(), Arc::new(tld))).collect(),
+            shipped: shipped.into_iter().map(|wasm| (CodeHash::of(&wasm), wasm)).collect(),
+            operator,
+        }
+    }
+
+    /// The TLD that a name falls into.
+    pub fn find(&self, name: &Name) -> Option<&Arc<Tld>> {
+        self.tlds.get(&name.suffix(1))
+    }
+
+    /// All TLDs, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Tld>> {
+        self.tlds.values()
+    }
+
+    /// The code of a shipped contract.
+    pub fn shipped(&self, hash: &CodeHash) -> Option<&[u8]> {
+        self.shipped.get(hash).map(Vec::as_slice)
+    }
+
+    /// What stands for a name's zone in queues and stamps: the registered name it would fall into.
+    pub fn zone_key(&self, name: &Name) -> Stamp {
+        Stamp::of(&name.suffix(2))
+    }
+}
+
+impl Rules for Tlds {
+    fn is_tld(&self, name: &Name) -> bool {
+        self.tlds.contains_key(name)
+    }
+
+    fn check_label(&self, tld: &Name, label: &[u8]) -> Result<(), String> {
+        let tld = self.tlds.get(tld).ok_or_else(|| "not one of our TLDs".to_owned())?;
+        tld.policy.check_label(label).map_err(|refusal| refusal.to_string())
+    }
+
+    fn price(&self, tld: Option<&Name>, kind: OpKind, bytes: usize) -> u64 {
+        let of = |tld: &Tld| tld.policy.price(kind, bytes);
+        match tld.and_then(|tld| self.tlds.get(tld)) {
+            Some(tld) => of(tld),
+            // An op about no name of ours costs what it costs where it is dearest.
+            None => self.tlds.values().map(|tld| of(tld)).max().unwrap_or(0),
+        }
+    }
+
+    fn operator(&self) -> SigilId {
+        self.operator
+    }
+}
