@@ -22,3 +22,4 @@ pub mod registry;
 pub mod state;
 pub mod wire;
 pub mod writer;
+pub mod zone;

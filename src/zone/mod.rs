@@ -1,0 +1,9 @@
+//! Zones: master files to RRsets, their checks, the look-up algorithm, the TLDs' policies.
+
+mod check;
+pub mod community;
+mod lookup;
+pub mod policy;
+
+pub use check::{Finding, Severity, ZoneData};
+pub use lookup::{ZoneView, lookup};
