@@ -1,5 +1,9 @@
 //! The contract host: wasmtime, one fresh pooled instance per execution.
 
+mod componentize;
+
+pub use componentize::{ComponentizeError, WIT, componentize};
+
 use std::sync::Arc;
 
 use crate::wire::{Name, Resolution, Rtype};
