@@ -17,7 +17,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::cache::{AnswerCache, Key};
-use crate::contract::{Code, ContractHost, Failure, Question};
+use crate::contract::{CodeRef, ContractHost, Failure, Question};
 use crate::limits::{MAX_ALIAS_LINKS, RESPONSE_PAD_BLOCK};
 use crate::metrics::Metrics;
 use crate::registry::{Fault, Registry, Snapshot, Stamp};
@@ -165,7 +165,7 @@ impl Engine {
     fn execute(&self, miss: &Miss) -> Reply {
         self.metrics.miss();
         let query = &miss.query;
-        let answer = self.registry.snapshot().and_then(|snapshot| self.resolve(query, &snapshot));
+        let answer = self.registry.snapshot().and_then(|snapshot| self.resolve(query, &Arc::new(snapshot)));
         let answer = answer.unwrap_or_else(|fault| {
             tracing::error!(%fault, name = %query.name, "registry read failed");
             servfail(query, EdeCode::NotReady, "the registry cannot be read".into())
@@ -173,7 +173,7 @@ impl Engine {
         answer.reply(query, miss.client.transport.shape(), 0)
     }
 
-    fn resolve(&self, query: &Query, snapshot: &Snapshot) -> Result<Answer, Fault> {
+    fn resolve(&self, query: &Query, snapshot: &Arc<Snapshot>) -> Result<Answer, Fault> {
         let now = (self.clock)();
         let mut work = Work { engine: self, snapshot, now, reads: Vec::new(), builder: Builder::new(query), expires: u64::MAX };
         let (rcode, authoritative, ede) = work.follow(query)?;
@@ -193,7 +193,7 @@ type Verdict = (Rcode, bool, Option<(EdeCode, String)>);
 /// One question on its way to an answer.
 struct Work<'a> {
     engine: &'a Engine,
-    snapshot: &'a Snapshot,
+    snapshot: &'a Arc<Snapshot>,
     now: u64,
     reads: Vec<Stamp>,
     builder: Builder,
@@ -234,15 +234,15 @@ impl Work<'_> {
     }
 
     /// The zone that answers for a name, noted as read and its lease as a bound.
-    fn zone_of(&mut self, name: &Name, rtype: Rtype) -> Result<Zone, Fault> {
+    fn zone_of(&mut self, name: &Name, rtype: Rtype) -> Result<Arc<Zone>, Fault> {
         let zone = Zone::of(name, rtype, &self.engine.tlds, self.snapshot, self.now, &mut self.reads)?;
         if let Some(entry) = &zone.entry {
             self.expires = self.expires.min(entry.expires);
         }
-        Ok(zone)
+        Ok(Arc::new(zone))
     }
 
-    fn execute(&mut self, zone: &Zone, name: &Name, rtype: Rtype) -> Result<Resolution, Failure> {
+    fn execute(&mut self, zone: &Arc<Zone>, name: &Name, rtype: Rtype) -> Result<Resolution, Failure> {
         let tlds = &self.engine.tlds;
         let bound = zone.entry.as_ref().and_then(|entry| entry.contract);
         let hash = bound.unwrap_or(zone.tld.contract);
@@ -251,8 +251,9 @@ impl Work<'_> {
             None => self.snapshot.contract(&hash).map_err(reads::read_fault),
         };
         let question = Question { name: name.clone(), rtype, zone: zone.apex.clone() };
-        let mut reads = SnapshotReads::new(zone, tlds, self.snapshot, self.now, &mut self.reads);
-        let execution = self.engine.host.execute(&Code { hash: hash.0, load: &load }, &question, &mut reads);
+        let reads = SnapshotReads::new(zone.clone(), tlds.clone(), self.snapshot.clone(), self.now);
+        let (execution, reads) = self.engine.host.execute(CodeRef { hash: hash.0, load: &load }, &question, reads);
+        reads.noted().iter().for_each(|stamp| reads::note(&mut self.reads, *stamp));
         self.expires = self.expires.min(reads.expires());
         self.engine.metrics.execution(execution.fuel, execution.outcome.as_ref().err().map(Failure::kind));
         execution.outcome

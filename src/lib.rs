@@ -11,10 +11,11 @@
 //!
 //! Imports go down only; `tests/it/layers.rs` enforces it. `docs/architecture.md` tells the rest.
 
+pub mod api;
 pub mod cache;
 pub mod contract;
 pub mod dnssec;
-//pub mod gateway;
+pub mod gateway;
 pub mod limits;
 pub mod metrics;
 pub mod op;

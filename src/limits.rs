@@ -72,12 +72,18 @@ pub const CONTRACT_TABLE: usize = 1_024;
 pub const CONTRACT_STACK: usize = 256 * 1024;
 /// Registry look-ups of one execution.
 pub const CONTRACT_LOOKUPS: usize = 64;
+/// Registry calls of one execution, look-ups included: fuel does not count what the host does.
+pub const CONTRACT_CALLS: usize = 1_024;
+/// Octets that one call may make the host allocate: lists in a guest may overlap, so its memory is no bound.
+pub const CONTRACT_LIFT: usize = 4 * CONTRACT_OUTPUT;
 /// RRsets in one resolution.
 pub const CONTRACT_ANSWERS: usize = 16;
 /// Octets of all RRsets in one resolution.
 pub const CONTRACT_OUTPUT: usize = 48 * 1024;
 /// Contracts kept compiled at once.
 pub const COMPILED_CONTRACTS: usize = 1_024;
+/// Octets of their machine code.
+pub const COMPILED_BYTES: u64 = 256 << 20;
 /// Instances alive at once; pooled memory is reserved for them.
 pub const CONTRACT_INSTANCES: u32 = 128;
 
@@ -139,6 +145,7 @@ const _: () = {
     assert!(CONTRACT_OUTPUT < MAX_MESSAGE - 4 * MAX_NAME);
     assert!(MAX_CONTRACT < MAX_OP && MAX_OP * 4 / 3 + 4_096 < MAX_RPC_BODY);
     assert!(COMMIT_BYTES > MAX_OP && SUBMIT_OPS <= WRITE_QUEUE);
+    assert!(CONTRACT_LOOKUPS < CONTRACT_CALLS && CONTRACT_OUTPUT < CONTRACT_LIFT);
     assert!(CONTRACT_INSTANCES as usize >= MISS_WORKERS * 2);
     assert!(MISSES_PER_ZONE < MISS_QUEUE);
     assert!(UDP_PAYLOAD_MIN <= UDP_PAYLOAD);

@@ -1,16 +1,53 @@
 //! The contract host: wasmtime, one fresh pooled instance per execution.
+//!
+//! ```text
+//! octets ── check ──> CheckedContract                     on a write: size, world, memories; compiles
+//!
+//! question ── compiled? ──no──> load, check, compile      once, however many ask; kept by hash
+//!                │
+//!                v
+//!          fresh store and instance ── resolve() ──> what the guest says ── output ──> Resolution
+//!                │                        │                                   │
+//!             Busy                Reads, fuel, epochs,                    BadOutput
+//!                                 memory: Failure
+//! ```
+//!
+//! Whatever a guest does ends in a [`Resolution`] or a [`Failure`], within the bounds of [`crate::limits`].
+//! Same code, question and reads give the same outcome on every machine, but for [`Failure::Deadline`],
+//! [`Failure::Busy`] and [`Failure::ReadFault`].
 
+mod bindings;
+mod check;
 mod componentize;
+mod failure;
+mod guest;
+mod host;
+mod output;
 
-pub use componentize::{ComponentizeError, WIT, componentize};
-
+use std::any::Any;
 use std::sync::Arc;
+
+pub use check::{CheckedContract, ContractError};
+pub use componentize::{ComponentizeError, WIT, componentize};
+pub use failure::{BadOutput, Failure};
+pub use host::{CodeRef, ContractHost, Execution, HostConfig, HostError};
 
 use crate::wire::{Name, Resolution, Rtype};
 
+/// What is asked, and the zone it fell into.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    /// At or below `zone`.
+    pub name: Name,
+    /// May be ANY, no other meta type.
+    pub rtype: Rtype,
+    /// The registered name, or the TLD when none is registered.
+    pub zone: Name,
+}
+
 /// What one execution may see. The gateway implements it over a registry snapshot and notes what was
-/// read; tests implement it over a map.
-pub trait Reads: Send {
+/// read; tests implement it over a map. `Any`, because an execution owns it and gives it back as it was.
+pub trait Reads: Any + Send {
     /// Zone look-up (RFC 1034 §4.3.2) for any name; NXDOMAIN outside our TLDs.
     ///
     /// # Errors

@@ -84,7 +84,8 @@ pub(super) fn read_fault(fault: Fault) -> ReadFault {
     ReadFault(fault.0.into())
 }
 
-fn note(reads: &mut Vec<Stamp>, stamp: Stamp) {
+/// Adds a stamp once.
+pub(super) fn note(reads: &mut Vec<Stamp>, stamp: Stamp) {
     if !reads.contains(&stamp) {
         reads.push(stamp);
     }
@@ -140,28 +141,27 @@ impl ZoneView for Stored<'_> {
     }
 }
 
-/// What one execution sees.
-pub(super) struct SnapshotReads<'a> {
-    zone: &'a Zone,
-    tlds: &'a Tlds,
-    snapshot: &'a Snapshot,
+/// What one execution sees. It owns what it reads from, so that the host can own it.
+pub(super) struct SnapshotReads {
+    zone: Arc<Zone>,
+    tlds: Arc<Tlds>,
+    snapshot: Arc<Snapshot>,
     now: u64,
-    reads: &'a mut Vec<Stamp>,
+    reads: Vec<Stamp>,
     expires: u64,
 }
 
-impl<'a> SnapshotReads<'a> {
-    pub(super) fn new(
-        zone: &'a Zone,
-        tlds: &'a Tlds,
-        snapshot: &'a Snapshot,
-        now: u64,
-        reads: &'a mut Vec<Stamp>,
-    ) -> Self {
-        Self { zone, tlds, snapshot, now, reads, expires: u64::MAX }
+impl SnapshotReads {
+    pub(super) fn new(zone: Arc<Zone>, tlds: Arc<Tlds>, snapshot: Arc<Snapshot>, now: u64) -> Self {
+        Self { zone, tlds, snapshot, now, reads: Vec::new(), expires: u64::MAX }
     }
 
-    /// When the first lease of another name that was read ends.
+    /// The names that were read.
+    pub(super) fn noted(&self) -> &[Stamp] {
+        &self.reads
+    }
+
+    /// When the first lease of a name that was read ends.
     pub(super) fn expires(&self) -> u64 {
         self.expires
     }
@@ -170,8 +170,8 @@ impl<'a> SnapshotReads<'a> {
         if self.tlds.find(name).is_none() {
             return Ok(Resolution::NxDomain);
         }
-        let zone = Zone::of(name, rtype, self.tlds, self.snapshot, self.now, self.reads)?;
-        let view = Stored { zone: &zone, snapshot: self.snapshot };
+        let zone = Zone::of(name, rtype, &self.tlds, &self.snapshot, self.now, &mut self.reads)?;
+        let view = Stored { zone: &zone, snapshot: &self.snapshot };
         if let Some(entry) = &zone.entry {
             self.expires = self.expires.min(entry.expires);
         }
@@ -181,7 +181,7 @@ impl<'a> SnapshotReads<'a> {
     }
 }
 
-impl Reads for SnapshotReads<'_> {
+impl Reads for SnapshotReads {
     fn lookup(&mut self, name: &Name, rtype: Rtype) -> Result<Resolution, ReadFault> {
         self.look_up(name, rtype).map_err(read_fault)
     }
