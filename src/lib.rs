@@ -18,6 +18,7 @@ pub mod dnssec;
 pub mod gateway;
 pub mod limits;
 pub mod metrics;
+pub mod node;
 pub mod op;
 pub mod registry;
 pub mod state;

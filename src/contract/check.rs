@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use wasmparser::{BinaryReaderError, Encoding, Parser, Payload};
+use wasmparser::{BinaryReaderError, ComponentTypeRef, Encoding, Parser, Payload};
 
 use super::host::Compiled;
 use crate::limits::{CONTRACT_MEMORY, CONTRACT_TABLE, MAX_CONTRACT};
@@ -84,7 +84,11 @@ impl Scan {
             Payload::End(_) => self.depth -= 1,
             Payload::ComponentImportSection(imports) if self.depth == 1 => {
                 for import in imports {
-                    known_import(import?.name.name)?;
+                    let import = import?;
+                    // A type alias brings nothing in; the world's own types come this way.
+                    if !matches!(import.ty, ComponentTypeRef::Type(_)) {
+                        known_import(import.name.name)?;
+                    }
                 }
             }
             Payload::ComponentExportSection(exports) if self.depth == 1 => {

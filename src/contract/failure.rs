@@ -66,8 +66,6 @@ pub enum BadOutput {
     Count,
     #[error("{0} RDATA: {1}")]
     Rdata(Rtype, RdataError),
-    #[error("an alias at the zone's apex")]
-    ApexAlias,
     #[error("alias is neither a CNAME nor a DNAME and the CNAME it makes")]
     Alias,
     #[error("a delegation the registry does not have")]

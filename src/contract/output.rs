@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::bindings::ghostplane::contract::types;
 use super::{BadOutput, Question};
 use crate::limits::{CONTRACT_ANSWERS, CONTRACT_OUTPUT, MAX_RDATA, MAX_RRSET_BYTES, MAX_RRSET_RECORDS, MAX_TTL};
-use crate::wire::{Name, Resolution, Rrset, Rtype, rdata};
+use crate::wire::{Name, NameError, Resolution, Rrset, Rtype, rdata};
 
 /// Types that only a zone's owner or its signer makes: a contract may pass on stored ones.
 const RESERVED: [Rtype; 14] = [
@@ -115,6 +115,12 @@ fn fits(question: &Question, rrset: &Rrset) -> Result<(), BadOutput> {
 
 fn alias(question: &Question, rrsets: &[Arc<Rrset>]) -> Result<(), BadOutput> {
     match rrsets {
+        // A DNAME alone says that its substitution does not fit in a name (RFC 6672 §2.2).
+        [dname] if dname.rtype == Rtype::DNAME => match dname_makes(question, dname) {
+            Err(BadOutput::Name(NameError::TooLong)) => Ok(()),
+            Ok(_) => Err(BadOutput::Alias),
+            Err(error) => Err(error),
+        },
         [cname] => cname_at(question, cname).map(drop),
         [dname, cname] => {
             let target = cname_at(question, cname)?;
@@ -131,10 +137,6 @@ fn cname_at(question: &Question, rrset: &Rrset) -> Result<Name, BadOutput> {
     }
     if rrset.owner != question.name {
         return Err(BadOutput::Owner);
-    }
-    // A CNAME excludes other data (RFC 2181 §10.1), and the apex has SOA, NS and DNSKEY.
-    if question.name == question.zone {
-        return Err(BadOutput::ApexAlias);
     }
     target(rrset)
 }
@@ -156,12 +158,12 @@ fn target(rrset: &Rrset) -> Result<Name, BadOutput> {
     Ok(Name::from_wire(rdata)?)
 }
 
-/// A cut is the owner's to make, so the NS RRset is a stored one: `synthesised` made none.
+/// A cut is the owner's to make, at the apex too (the whole name is then delegated elsewhere), so the NS RRset is a stored one: `synthesised` made none.
 fn delegation(question: &Question, rrsets: &[Arc<Rrset>]) -> Result<(), BadOutput> {
     let [ns] = rrsets else { return Err(BadOutput::Delegation) };
     if ns.rtype != Rtype::NS {
         return Err(BadOutput::Type(ns.rtype));
     }
     let cut = &ns.owner;
-    if cut.is_below(&question.zone) && question.name.is_at_or_below(cut) { Ok(()) } else { Err(BadOutput::Owner) }
+    if cut.is_at_or_below(&question.zone) && question.name.is_at_or_below(cut) { Ok(()) } else { Err(BadOutput::Owner) }
 }

@@ -95,6 +95,7 @@ pub(super) fn note(reads: &mut Vec<Stamp>, stamp: Stamp) {
 struct Stored<'a> {
     zone: &'a Zone,
     snapshot: &'a Snapshot,
+    now: u64,
 }
 
 impl Stored<'_> {
@@ -126,7 +127,8 @@ impl ZoneView for Stored<'_> {
         match &self.zone.entry {
             Some(_) => self.snapshot.has_data(owner, false),
             // A registered name exists in its TLD, too: its DS is asked here.
-            None => Ok(self.zone.tld.rrsets.contains_key(owner) || self.snapshot.name(owner)?.is_some()),
+            None if self.zone.tld.rrsets.contains_key(owner) => Ok(true),
+            None => Ok(self.snapshot.name(owner)?.is_some_and(|entry| entry.is_live(self.now))),
         }
     }
 
@@ -171,7 +173,7 @@ impl SnapshotReads {
             return Ok(Resolution::NxDomain);
         }
         let zone = Zone::of(name, rtype, &self.tlds, &self.snapshot, self.now, &mut self.reads)?;
-        let view = Stored { zone: &zone, snapshot: &self.snapshot };
+        let view = Stored { zone: &zone, snapshot: &self.snapshot, now: self.now };
         if let Some(entry) = &zone.entry {
             self.expires = self.expires.min(entry.expires);
         }

@@ -1,0 +1,186 @@
+//! One gateway put together: registry, contracts, TLDs, query path, write path, service.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::api::Service;
+use crate::cache::AnswerCache;
+use crate::contract::{ContractHost, HostConfig, HostError};
+use crate::gateway::{Engine, Gateway, Tld, Tlds};
+use crate::limits::{CACHE_BYTES, MAX_ZONE_FILE};
+use crate::metrics::Metrics;
+use crate::op::{CodeHash, SigilId};
+use crate::registry::{OpenError, Registry};
+use crate::wire::{Name, Rtype};
+use crate::writer::{Clock, Writer};
+use crate::zone::policy::{Policy, PolicyError};
+use crate::zone::{Finding, Severity, ZoneData};
+
+/// Contracts that come with the program, as built and committed.
+pub const SHIPPED: [(&str, &[u8]); 6] = [
+    ("ghost", include_bytes!("../contracts/built/ghost.wasm")),
+    ("sig", include_bytes!("../contracts/built/sig.wasm")),
+    ("gcc", include_bytes!("../contracts/built/gcc.wasm")),
+    ("bc", include_bytes!("../contracts/built/bc.wasm")),
+    ("weighted", include_bytes!("../contracts/built/weighted.wasm")),
+    ("park", include_bytes!("../contracts/built/park.wasm")),
+];
+
+/// Zones and policies that come with the program: name, master file, policy.
+const BUILT_IN: [(&str, &str, &str); 4] = [
+    ("ghost", include_str!("../zones/ghost.zone"), include_str!("../zones/ghost.toml")),
+    ("sig", include_str!("../zones/sig.zone"), include_str!("../zones/sig.toml")),
+    ("gcc", include_str!("../zones/gcc.zone"), include_str!("../zones/gcc.toml")),
+    ("bc", include_str!("../zones/bc.zone"), include_str!("../zones/bc.toml")),
+];
+
+/// Why a gateway does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Registry(#[from] OpenError),
+    #[error("contract host: {0}")]
+    Host(#[from] HostError),
+    #[error("{path}: {error}")]
+    Io { path: String, error: std::io::Error },
+    #[error("{path}: {error}")]
+    Policy { path: String, error: PolicyError },
+    #[error("{path} cannot be served:\n{}", list(.findings))]
+    Zone { path: String, findings: Vec<Finding> },
+    #[error("{path}: there is no shipped contract {contract:?}")]
+    Contract { path: String, contract: String },
+    #[error("{path}: tld is {found:?}, the file's name says {expected:?}")]
+    TldName { path: String, found: String, expected: String },
+    #[error("{path} holds no TLD: for each, write NAME.zone and NAME.toml")]
+    NoTlds { path: String },
+    #[error("threads: {0}")]
+    Threads(std::io::Error),
+}
+
+/// A running gateway without its sockets.
+pub struct Node {
+    pub gateway: Arc<Gateway>,
+    pub service: Arc<Service>,
+    pub metrics: Arc<Metrics>,
+}
+
+impl Node {
+    /// Puts a gateway together over an open registry.
+    ///
+    /// # Errors
+    /// [`StartError`]
+    pub fn start(registry: Registry, tlds: Vec<Tld>, clock: Clock, metrics: Arc<Metrics>) -> Result<Self, StartError> {
+        let registry = Arc::new(registry);
+        let shipped = SHIPPED.iter().map(|(_, wasm)| wasm.to_vec());
+        let tlds = Arc::new(Tlds::new(tlds, shipped, registry.genesis().operator));
+        let host = Arc::new(ContractHost::new(HostConfig::default())?);
+        let rules = tlds.clone();
+        let writer =
+            Writer::start(registry.clone(), rules, clock.clone(), metrics.clone()).map_err(StartError::Threads)?;
+        let engine = Engine {
+            registry: registry.clone(),
+            host: host.clone(),
+            tlds: tlds.clone(),
+            cache: AnswerCache::new(CACHE_BYTES),
+            metrics: metrics.clone(),
+            clock: clock.clone(),
+        };
+        let gateway = Arc::new(Gateway::start(engine).map_err(StartError::Threads)?);
+        let service = Arc::new(Service { registry, writer, host, tlds, clock });
+        Ok(Self { gateway, service, metrics })
+    }
+
+    /// A gateway in memory with the built-in zones, for tests and benches.
+    ///
+    /// # Errors
+    /// [`StartError`]
+    pub fn in_memory(operator: SigilId, clock: Clock) -> Result<Self, StartError> {
+        let genesis =
+            crate::registry::Genesis { format: crate::registry::FORMAT, operator, created: clock(), salt: vec![0; 16] };
+        Self::start(Registry::in_memory(genesis)?, built_in_tlds()?, clock, Arc::default())
+    }
+}
+
+/// The four TLDs as the program brings them.
+///
+/// # Errors
+/// Never for what is committed; a test sees to that.
+pub fn built_in_tlds() -> Result<Vec<Tld>, StartError> {
+    BUILT_IN.iter().map(|(name, zone, policy)| tld(name, &format!("zones/{name}"), zone.as_bytes(), policy)).collect()
+}
+
+/// The TLDs of a folder: every `NAME.toml` with its `NAME.zone`.
+///
+/// # Errors
+/// [`StartError`], for the first TLD that cannot be served.
+pub fn load_tlds(folder: &Path) -> Result<Vec<Tld>, StartError> {
+    let io = |path: &Path| {
+        let path = path.display().to_string();
+        move |error| StartError::Io { path, error }
+    };
+    let mut policies: Vec<PathBuf> = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(io(folder))? {
+        let path = entry.map_err(io(folder))?.path();
+        if path.extension().is_some_and(|ending| ending == "toml") {
+            policies.push(path);
+        }
+    }
+    policies.sort();
+    if policies.is_empty() {
+        return Err(StartError::NoTlds { path: folder.display().to_string() });
+    }
+    policies.iter().map(|path| load_tld(path)).collect()
+}
+
+fn load_tld(policy: &Path) -> Result<Tld, StartError> {
+    let zone = policy.with_extension("zone");
+    let io = |path: &Path, error| StartError::Io { path: path.display().to_string(), error };
+    let text = std::fs::read_to_string(policy).map_err(|error| io(policy, error))?;
+    let records = read_bounded(&zone).map_err(|error| io(&zone, error))?;
+    let name = policy.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    tld(&name, &policy.with_extension("").display().to_string(), &records, &text)
+}
+
+/// Reads a file of at most `MAX_ZONE_FILE` octets.
+///
+/// # Errors
+/// Those of the file system, or that it is longer.
+pub fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
+    use std::io::Read as _;
+    let mut octets = Vec::new();
+    std::fs::File::open(path)?.take(MAX_ZONE_FILE + 1).read_to_end(&mut octets)?;
+    if octets.len() as u64 > MAX_ZONE_FILE {
+        return Err(std::io::Error::other(format!("longer than {MAX_ZONE_FILE} octets")));
+    }
+    Ok(octets)
+}
+
+fn tld(name: &str, path: &str, zone: &[u8], policy: &str) -> Result<Tld, StartError> {
+    let (zone_path, policy_path) = (format!("{path}.zone"), format!("{path}.toml"));
+    let policy =
+        Policy::from_toml(policy).map_err(|error| StartError::Policy { path: policy_path.clone(), error })?;
+    if policy.tld != name {
+        return Err(StartError::TldName { path: policy_path, found: policy.tld, expected: name.to_owned() });
+    }
+    let shipped = SHIPPED.iter().find(|(shipped, _)| *shipped == policy.contract);
+    let contract = shipped.map(|(_, wasm)| CodeHash::of(wasm)).ok_or_else(|| StartError::Contract {
+        path: policy_path,
+        contract: policy.contract.clone(),
+    })?;
+    let apex = Name::from_user(name).map_err(|error| StartError::Zone {
+        path: zone_path.clone(),
+        findings: vec![Finding { severity: Severity::Error, line: 0, text: error.to_string() }],
+    })?;
+    let (data, findings) = ZoneData::read(&apex, zone);
+    let (soa, ns) = (data.rrset(&apex, Rtype::SOA).cloned(), data.rrset(&apex, Rtype::NS).cloned());
+    match (soa, ns) {
+        (Some(soa), Some(ns)) if findings.iter().all(|finding| finding.severity < Severity::Error) => {
+            Ok(Tld { apex, policy, contract, rrsets: data.rrsets, soa, ns })
+        }
+        _ => Err(StartError::Zone { path: zone_path, findings }),
+    }
+}
+
+fn list(findings: &[Finding]) -> String {
+    findings.iter().map(|finding| format!("  {finding}")).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,4 @@
+//! One binary: scenarios, layers, real clients.
+
+mod support;
+mod resolve;

@@ -1,0 +1,190 @@
+//! A gateway in memory, and keys and records made short.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+
+use ed25519_dalek::SigningKey;
+use ghostplane::dnssec;
+use ghostplane::gateway::{Client, Transport};
+use ghostplane::node::Node;
+use ghostplane::op::{self, CodeHash, Op, OpBody, Rejection, SigilId};
+use ghostplane::wire::{Name, Reply, Rrset, Rtype, rdata};
+use ghostplane::writer::Outcome;
+
+pub const START: u64 = 1_800_000_000;
+
+/// A gateway in memory whose clock the test turns.
+pub struct World {
+    pub node: Node,
+    pub time: Arc<AtomicU64>,
+    pub operator: Person,
+}
+
+/// A key and its next nonce.
+pub struct Person {
+    pub key: SigningKey,
+    pub nonce: u64,
+}
+
+impl Person {
+    pub fn new(seed: u8) -> Self {
+        Self { key: SigningKey::from_bytes(&[seed; 32]), nonce: 0 }
+    }
+
+    pub fn id(&self) -> SigilId {
+        SigilId::from(&self.key.verifying_key())
+    }
+}
+
+pub fn name(text: &str) -> Name {
+    Name::from_user(text).unwrap()
+}
+
+impl World {
+    pub fn new() -> Self {
+        let time = Arc::new(AtomicU64::new(START));
+        let operator = Person::new(200);
+        let clock = time.clone();
+        let node = Node::in_memory(operator.id(), Arc::new(move || clock.load(Ordering::Relaxed))).unwrap();
+        Self { node, time, operator }
+    }
+
+    /// A funded person.
+    pub fn person(&mut self, seed: u8) -> Person {
+        let person = Person::new(seed);
+        let grant = Op::GrantMana { to: person.id(), level: 3, amount: 100_000 };
+        let outcome = submit(&self.node, self.now(), &mut self.operator, grant);
+        outcome.unwrap();
+        person
+    }
+
+    pub fn now(&self) -> u64 {
+        self.time.load(Ordering::Relaxed)
+    }
+
+    pub fn advance(&self, seconds: u64) {
+        self.time.fetch_add(seconds, Ordering::Relaxed);
+    }
+
+    pub fn submit(&self, person: &mut Person, op: Op) -> Outcome {
+        submit(&self.node, self.now(), person, op)
+    }
+
+    pub fn register(&self, person: &mut Person, text: &str) {
+        self.submit(person, Op::Register { name: name(text), years: 1 }).unwrap();
+    }
+
+    /// Puts one RRset, signed by the person, at `owner` in the registered name it falls into.
+    pub fn put(&self, person: &mut Person, owner: &str, rtype: &str, texts: &[&str]) -> Outcome {
+        let rrset = self.signed(person, owner, rtype, texts);
+        self.submit(person, Op::PutRecords { name: rrset.owner.suffix(2), rrsets: vec![rrset] })
+    }
+
+    pub fn signed(&self, person: &Person, owner: &str, rtype: &str, texts: &[&str]) -> Rrset {
+        let rtype: Rtype = rtype.parse().unwrap();
+        let data = texts.iter().map(|text| rdata::from_text(rtype, text, None).unwrap());
+        let mut rrset = Rrset::new(name(owner), rtype, 3600, data);
+        let apex = rrset.owner.suffix(2);
+        if rtype != Rtype::NS && !(rtype == Rtype::DS && rrset.owner == apex) {
+            let rrsig = dnssec::sign(&person.key, &apex, &rrset, self.now() - 60, self.now() + 30 * 86_400);
+            rrset.rrsigs = vec![rrsig.into()];
+        }
+        rrset
+    }
+
+    pub fn deploy(&self, person: &mut Person, wasm: &[u8]) -> CodeHash {
+        match self.submit(person, Op::DeployContract { wasm: wasm.to_vec() }) {
+            Ok(_) | Err(Rejection::ContractExists(_)) => CodeHash::of(wasm),
+            Err(rejection) => panic!("{rejection}"),
+        }
+    }
+
+    /// Asks over UDP with the DO bit, on the calling thread.
+    pub fn ask(&self, owner: &str, rtype: &str) -> Told {
+        let client = Client { transport: Transport::Tcp, addr: IpAddr::V4(Ipv4Addr::LOCALHOST) };
+        Told::read(&self.node.gateway.answer(&query(owner, rtype, true), client).unwrap())
+    }
+}
+
+fn submit(node: &Node, now: u64, person: &mut Person, op: Op) -> Outcome {
+    let body = OpBody { registry: node.service.registry.id(), nonce: person.nonce, expires: now + 600, op };
+    let verified = op::verify(&op::sign(&person.key, &body), node.service.registry.id(), now)?;
+    let (sender, receiver) = mpsc::channel();
+    node.service.writer.submit(verified, Box::new(move |outcome| sender.send(outcome).unwrap()));
+    let outcome = receiver.recv().unwrap();
+    person.nonce += u64::from(outcome.is_ok());
+    outcome
+}
+
+/// A query message with EDNS.
+pub fn query(owner: &str, rtype: &str, dnssec_ok: bool) -> Vec<u8> {
+    let rtype: Rtype = rtype.parse().unwrap();
+    let mut message = vec![0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 1];
+    message.extend_from_slice(name(owner).as_wire());
+    message.extend(rtype.0.to_be_bytes());
+    message.extend([0, 1, 0, 0, 41, 4, 208, 0, 0, if dnssec_ok { 0x80 } else { 0 }, 0, 0, 0]);
+    message
+}
+
+/// A reply, read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    pub rcode: u16,
+    pub authoritative: bool,
+    /// `section OWNER TTL TYPE RDATA` of every record but OPT; RRSIGs as `RRSIG(TYPE)`.
+    pub records: Vec<String>,
+    pub ede: Option<(u16, String)>,
+}
+
+impl Told {
+    pub fn read(reply: &Reply) -> Self {
+        let message = hickory_proto::op::Message::from_vec(&reply.wire).expect("a message that hickory reads");
+        let mut at = 12;
+        let (_, end) = Name::from_message(&reply.wire, at).unwrap();
+        at = end + 4;
+        let counts: Vec<u16> = (3..6).map(|n| u16::from_be_bytes([reply.wire[n * 2], reply.wire[n * 2 + 1]])).collect();
+        let mut told = Self {
+            rcode: u16::from(message.metadata.response_code),
+            authoritative: message.metadata.authoritative,
+            records: Vec::new(),
+            ede: None,
+        };
+        for (section, count) in ["answer", "authority", "additional"].iter().zip(counts) {
+            for _ in 0..count {
+                at = told.record(&reply.wire, at, section);
+            }
+        }
+        assert_eq!(at, reply.wire.len());
+        told
+    }
+
+    fn record(&mut self, wire: &[u8], at: usize, section: &str) -> usize {
+        let (owner, at) = Name::from_message(wire, at).unwrap();
+        let field = |at: usize| u16::from_be_bytes([wire[at], wire[at + 1]]);
+        let (rtype, length) = (Rtype(field(at)), usize::from(field(at + 8)));
+        let ttl = u32::from(field(at + 4)) << 16 | u32::from(field(at + 6));
+        let (start, end) = (at + 10, at + 10 + length);
+        match rtype {
+            Rtype::OPT => self.options(&wire[start..end]),
+            Rtype::RRSIG => self.records.push(format!("{section} {owner} RRSIG({})", Rtype(field(start)))),
+            _ => {
+                let data = rdata::from_message(rtype, wire, start..end).unwrap();
+                self.records.push(format!("{section} {owner} {ttl} {rtype} {}", rdata::to_text(rtype, &data)));
+            }
+        }
+        end
+    }
+
+    fn options(&mut self, mut rest: &[u8]) {
+        while let [c0, c1, l0, l1, tail @ ..] = rest {
+            let (data, after) = tail.split_at(usize::from(u16::from_be_bytes([*l0, *l1])));
+            if u16::from_be_bytes([*c0, *c1]) == 15 {
+                let code = u16::from_be_bytes([data[0], data[1]]);
+                self.ede = Some((code, String::from_utf8(data[2..].to_vec()).unwrap()));
+            }
+            rest = after;
+        }
+    }
+}
