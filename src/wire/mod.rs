@@ -2,6 +2,7 @@
 
 mod answer;
 pub mod master;
+mod message;
 mod name;
 mod query;
 pub mod rdata;
@@ -10,6 +11,7 @@ mod rtype;
 mod svcb;
 
 pub use answer::{Answer, Builder, Reply, Section, Shape, push_opt_record, push_option, push_padding};
+pub use message::{Message, MessageError, MessageRecord, Opt};
 pub use name::{Name, NameError};
 pub use query::{Edns, HEADER, OPT_EDE, OPT_PADDING, OPT_TCP_KEEPALIVE, Query, QueryError, Refused};
 pub(crate) use query::{u16_at, u32_at};
