@@ -13,6 +13,8 @@
 
 pub mod api;
 pub mod cache;
+pub mod cli;
+pub mod config;
 pub mod contract;
 pub mod dnssec;
 pub mod gateway;

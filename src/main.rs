@@ -1,1 +1,5 @@
-fn main(){}
+//! The thin shell around the library.
+
+fn main() -> std::process::ExitCode {
+    ghostplane::cli::main()
+}

@@ -56,6 +56,12 @@ struct DidParams {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct DidsParams {
+    dids: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct NameParams {
     name: String,
 }
@@ -135,6 +141,7 @@ impl Rpc {
             "registry.info" => out(service.info()),
             "op.submit" => self.submit(params_of(params)?).await,
             "account.get" => out(service.account(&params_of::<DidParams>(params)?.did)),
+            "account.list" => out(service.accounts(&params_of::<DidsParams>(params)?.dids)),
             "name.get" => out(service.name(&params_of::<NameParams>(params)?.name)),
             "name.list" => {
                 let ListParams { after, owner, limit } = params_of(params)?;

@@ -102,6 +102,14 @@ impl Service {
         Ok(AccountView::new(id, &account, (self.clock)()))
     }
 
+    /// The accounts of up to [`PAGE`] identities, in their order.
+    pub fn accounts(&self, dids: &[String]) -> Result<Vec<AccountView>, ServiceError> {
+        if dids.len() > PAGE {
+            return Err(ServiceError::Bad(format!("at most {PAGE} identities at once")));
+        }
+        dids.iter().map(|did| self.account(did)).collect()
+    }
+
     /// A registered name.
     pub fn name(&self, name: &str) -> Result<NameView, ServiceError> {
         let name = parse_name(name)?;

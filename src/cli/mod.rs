@@ -1,0 +1,161 @@
+//! The command line: a client of the API, and the operator's tool.
+
+mod author;
+mod bench;
+mod client;
+mod import;
+mod keys;
+mod output;
+mod owner;
+mod query;
+mod serve;
+mod zone;
+
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+
+use client::{RpcClient, Target};
+
+/// A name-resolution gateway for .ghost, .sig, .gcc and .bc, answered by WebAssembly contracts
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the gateway
+    Serve(serve::ServeArgs),
+    /// Asks one question over any transport and prints the answer
+    Query(query::QueryArgs),
+    /// Makes, shows, imports and exports keys
+    #[command(subcommand)]
+    Sigil(owner::SigilCommand),
+    /// Registers, shows, renews, transfers and releases names
+    #[command(subcommand)]
+    Name(owner::NameCommand),
+    /// Sets, lists and deletes records
+    #[command(subcommand)]
+    Record(owner::RecordCommand),
+    /// Builds, checks, deploys and binds contracts
+    #[command(subcommand)]
+    Contract(owner::ContractCommand),
+    /// Shows and grants mana, the budget that writes are paid from
+    #[command(subcommand)]
+    Mana(owner::ManaCommand),
+    /// Checks zone files and policies, and imports names in bulk
+    #[command(subcommand)]
+    Zone(zone::ZoneCommand),
+    /// Loads a server with queries and prints throughput and latency
+    Bench(bench::BenchArgs),
+}
+
+/// How to reach a server and trust it.
+#[derive(Debug, Clone, Args)]
+struct Network {
+    /// HOST or HOST:PORT of the server
+    #[arg(long, default_value = "127.0.0.1")]
+    server: String,
+    /// PEM file of the CA that signed the server's certificate [default: DATA/ca.pem]
+    #[arg(long, env = "GHOSTPLANE_CA")]
+    ca: Option<PathBuf>,
+    /// Name that the certificate must be for [default: HOST]
+    #[arg(long)]
+    tls_hostname: Option<String>,
+    /// Seconds to wait for an answer
+    #[arg(long, default_value_t = 5)]
+    timeout: u32,
+    /// Data directory of `serve --dev`, where ca.pem and dev.pem are
+    #[arg(long, env = "GHOSTPLANE_DATA", default_value = "ghostplane-data")]
+    data: PathBuf,
+}
+
+impl Network {
+    fn target(&self, default_port: u16, tls: bool) -> anyhow::Result<Target> {
+        let (host, addr) = self.resolve(default_port)?;
+        let ca = self.ca.clone().unwrap_or_else(|| self.data.join("ca.pem"));
+        let roots = if tls { Some(client::load_roots(&ca)?) } else { None };
+        let host = self.tls_hostname.clone().unwrap_or(host);
+        Ok(Target { addr, host, roots, timeout: Duration::from_secs(u64::from(self.timeout.max(1))) })
+    }
+
+    /// `HOST`, `HOST:PORT`, `[V6]:PORT` or a bare IPv6 address.
+    fn resolve(&self, default_port: u16) -> anyhow::Result<(String, SocketAddr)> {
+        let bare_v6 = self.server.parse::<std::net::Ipv6Addr>().is_ok();
+        let (host, port) = match self.server.rsplit_once(':') {
+            Some((host, port)) if !bare_v6 => {
+                (host, port.parse().with_context(|| format!("--server {:?}: {port:?} is not a port", self.server))?)
+            }
+            _ => (self.server.as_str(), default_port),
+        };
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let mut addrs = (host, port).to_socket_addrs().with_context(|| format!("--server {host:?}"))?;
+        let addr = addrs.next().with_context(|| format!("--server {host:?} has no address"))?;
+        Ok((host.to_owned(), addr))
+    }
+}
+
+/// A server to write to, and who writes.
+#[derive(Debug, Clone, Args)]
+struct Registrar {
+    #[command(flatten)]
+    network: Network,
+    /// Key file of the sigil that signs [default: DATA/dev.pem]
+    #[arg(long, env = "GHOSTPLANE_SIGIL")]
+    sigil: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Registrar {
+    fn rpc(&self) -> anyhow::Result<RpcClient> {
+        RpcClient::connect(&self.network.target(crate::server::Ports::default().https, true)?)
+    }
+
+    fn key(&self) -> anyhow::Result<ed25519_dalek::SigningKey> {
+        let path = self.sigil.clone().unwrap_or_else(|| self.network.data.join("dev.pem"));
+        keys::load(&path).context("no usable sigil; give one with --sigil FILE, or make one with `ghostplane sigil new FILE`")
+    }
+}
+
+/// Runs the command line; exit code 0 ok, 1 failed, 2 usage.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.command {
+        Command::Serve(args) => serve::run(&args).map(|()| true),
+        Command::Query(args) => query::run(&args),
+        Command::Sigil(command) => owner::sigil(command).map(|()| true),
+        Command::Name(command) => owner::name(command).map(|()| true),
+        Command::Record(command) => owner::record(command).map(|()| true),
+        Command::Contract(command) => owner::contract(command).map(|()| true),
+        Command::Mana(command) => owner::mana(command).map(|()| true),
+        Command::Zone(command) => zone::run(command),
+        Command::Bench(args) => bench::run(&args).map(|()| true),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            output::print_error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,482 @@
+//! What owners do: `sigil`, `name`, `record`, `contract`, `mana`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use clap::Subcommand;
+use data_encoding::{BASE64, HEXLOWER};
+use ed25519_dalek::SigningKey;
+use serde_json::{Value, json};
+
+use super::author::{self, Author, Call, OpResult, Target};
+use super::client::RpcClient;
+use super::{Registrar, keys, output};
+use crate::api::{ContractView, NameView, RrsetView};
+use crate::contract::{ContractHost, HostConfig, componentize};
+use crate::dnssec::owner_key_tag;
+use crate::limits::{MAX_CONTRACT, MAX_PARAMETERS};
+use crate::node::SHIPPED;
+use crate::op::{CodeHash, Op, RrsetKey, SigilId};
+use crate::wire::{Name, Rrset, Rtype, rdata};
+
+#[derive(Debug, Subcommand)]
+pub enum SigilCommand {
+    /// Makes a new key
+    New {
+        /// Key file to write (PKCS#8 PEM, mode 0600)
+        file: PathBuf,
+    },
+    /// Shows a key's did:key and its DNSSEC key tag
+    Show {
+        file: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Reads a BIND key pair (K*.private, algorithm 15) into a key file
+    Import {
+        /// The .private file
+        private: PathBuf,
+        /// Key file to write
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Writes a key as a BIND key pair for a name
+    Export {
+        file: PathBuf,
+        /// Name that the pair is for
+        #[arg(long)]
+        name: String,
+        /// Folder to write to
+        #[arg(long, default_value = ".")]
+        out: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum NameCommand {
+    /// Registers a name
+    Register {
+        name: String,
+        /// Years of the lease
+        #[arg(long, default_value_t = 1)]
+        years: u32,
+        #[command(flatten)]
+        registrar: Registrar,
+    },
+    /// Shows a name
+    Show {
+        name: String,
+        #[command(flatten)]
+        registrar: Registrar,
+    },
+    /// Lists names in canonical order
+    List {
+        /// Only names of this sigil
+        #[arg(long)]
+        owner: Option<String>,
+        #[command(flatten)]
+        registrar: Registrar,
+    },
+    /// Extends a name's lease
+    Renew {
+        name: String,
+        /// Years to add
+        #[arg(long, default_value_t = 1)]
+        years: u32,
+        #[command(flatten)]
+        registrar: Registrar,
+    },
+    /// Gives a name to another sigil; its records stay, their signatures do not
+    Transfer {
+        name: String,
+        /// did:key of the new owner
+        #[arg(long)]
+        to: String,
+        #[command(flatten)]
+        registrar: Registrar,
+    },
+    /// Gives a name up, with everything below it
+    Release {
+        name: String,
+        #[command(flatten)]
+        registrar: Registrar,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum RecordCommand {
+    /// Sets the RRset of a type at an owner name, in place of what was there
+    Set {
+        /// Owner name: a registered name, or any name below one
+        owner: String,
+        rtype: Rtype,
+        /// One argument per record, in master file form
+        #[arg(required = true)]
+        rdata: Vec<String>,
+        /// Seconds
+        #[arg(long, default_value_t = 3600)]
+        ttl: u32,
+        /// Days for which the RRSIG is valid
+        #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=3650))]
+        valid_days: u32,
+        #[command(flatten)]
+        registrar: Registrar,
+    },
+    /// Deletes the RRset of a type at an owner name
+    Delete {
+        owner: String,
+        rtype: Rtype,
+        #[command(flatten)]
+        registrar: Registrar,
+    },
+    /// Lists all records of a registered name
+    List {
+        name: String,
+        #[command(flatten)]
+        registrar: Registrar,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ContractCommand {
+    /// Makes a contract of a core module that was built for the resolver world
+    Build {
+        /// Core module (.wasm)
+        module: PathBuf,
+        /// Contract to write
+        #[arg(long, short)]
+        out: PathBuf,
+    },
+    /// Checks that a file is a contract that a gateway would accept
+    Check { file: PathBuf },
+    /// Stores a contract in the registry
+    Deploy {
+        file: PathBuf,
+        #[command(flatten)]
+        registrar: Registrar,
+    },
+    /// Makes a contract answer for a name
+    Bind {
+        name: String,
+        /// SHA-256 of a deployed contract, the name of a shipped one, or `default`
+        contract: String,
+        /// Parameters, as text
+        #[arg(long, conflicts_with = "params_file")]
+        params: Option<String>,
+        /// Parameters, from a file
+        #[arg(long)]
+        params_file: Option<PathBuf>,
+        #[command(flatten)]
+        registrar: Registrar,
+    },
+    /// Shows a contract, or fetches its code
+    Show {
+        /// SHA-256, or the name of a shipped contract
+        contract: String,
+        /// File to write the code to
+        #[arg(long, short)]
+        out: Option<PathBuf>,
+        #[command(flatten)]
+        registrar: Registrar,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ManaCommand {
+    /// Shows an account: level, mana now, capacity, when it is full
+    Show {
+        /// did:key [default: the sigil's own]
+        did: Option<String>,
+        #[command(flatten)]
+        registrar: Registrar,
+    },
+    /// Sets a sigil's level and adds mana; signed by the operator's sigil
+    Grant {
+        did: String,
+        /// 0 to 5
+        #[arg(long)]
+        level: u8,
+        /// Mana to add, up to the level's capacity
+        #[arg(long)]
+        amount: u64,
+        #[command(flatten)]
+        registrar: Registrar,
+    },
+}
+
+pub fn sigil(command: SigilCommand) -> anyhow::Result<()> {
+    match command {
+        SigilCommand::New { file } => {
+            let key = keys::generate()?;
+            keys::save(&file, &key)?;
+            println!("{}", SigilId::from(&key.verifying_key()));
+        }
+        SigilCommand::Show { file, json } => show_sigil(&keys::load(&file)?, json),
+        SigilCommand::Import { private, out } => {
+            let key = keys::load_bind(&private)?;
+            keys::save(&out, &key)?;
+            println!("{}", SigilId::from(&key.verifying_key()));
+        }
+        SigilCommand::Export { file, name, out } => {
+            let base = keys::save_bind(&out, &parse_name(&name)?, &keys::load(&file)?)?;
+            println!("{0}.key\n{0}.private", base.display());
+        }
+    }
+    Ok(())
+}
+
+fn show_sigil(key: &SigningKey, json: bool) {
+    let public = key.verifying_key();
+    let (did, tag) = (SigilId::from(&public), owner_key_tag(&public));
+    let hex = HEXLOWER.encode(public.as_bytes());
+    if json {
+        println!("{:#}", json!({ "did": did.to_string(), "public_key": hex, "key_tag": tag }));
+    } else {
+        print!("{}", output::facts(&[("did", did.to_string()), ("public key", hex), ("key tag", tag.to_string())]));
+    }
+}
+
+pub fn name(command: NameCommand) -> anyhow::Result<()> {
+    match command {
+        NameCommand::Register { name, years, registrar } => {
+            registrar.write(Op::Register { name: parse_name(&name)?, years })
+        }
+        NameCommand::Renew { name, years, registrar } => registrar.write(Op::Renew { name: parse_name(&name)?, years }),
+        NameCommand::Transfer { name, to, registrar } => {
+            registrar.write(Op::Transfer { name: parse_name(&name)?, to: to.parse()? })
+        }
+        NameCommand::Release { name, registrar } => registrar.write(Op::Release { name: parse_name(&name)? }),
+        NameCommand::Show { name, registrar } => {
+            let shown = registrar.rpc()?.call("name.get", json!({ "name": name }))?;
+            if registrar.json { print_json(&shown) } else { print_name(&serde_json::from_value(shown)?) }
+        }
+        NameCommand::List { owner, registrar } => list_names(owner.as_deref(), &registrar),
+    }
+}
+
+fn print_name(name: &NameView) -> anyhow::Result<()> {
+    let state = if name.live { "live" } else { "expired" };
+    let contract = name.contract.clone().unwrap_or_else(|| "the TLD's default".to_owned());
+    let parameters = BASE64.decode(name.parameters.as_bytes()).map_or(0, |octets| octets.len());
+    print!(
+        "{}",
+        output::facts(&[
+            ("name", name.name.clone()),
+            ("owner", name.owner.clone()),
+            ("state", state.to_owned()),
+            ("registered", output::time(name.registered)),
+            ("expires", output::time(name.expires)),
+            ("free at", output::time(name.free_at)),
+            ("contract", contract),
+            ("parameters", format!("{parameters} octets")),
+            ("RRsets", name.rrsets.to_string()),
+            ("serial", name.changed.to_string()),
+        ])
+    );
+    Ok(())
+}
+
+fn list_names(owner: Option<&str>, registrar: &Registrar) -> anyhow::Result<()> {
+    let names = all_names(&mut registrar.rpc()?)?;
+    let names: Vec<NameView> = names.into_iter().filter(|name| owner.is_none_or(|owner| name.owner == owner)).collect();
+    if registrar.json {
+        return print_json(&serde_json::to_value(names)?);
+    }
+    let row = |name: &NameView| vec![name.name.clone(), output::time(name.expires), name.owner.clone()];
+    print!("{}", output::align(&names.iter().map(row).collect::<Vec<_>>()));
+    Ok(())
+}
+
+/// Every registered name, page by page.
+pub fn all_names(rpc: &mut RpcClient) -> anyhow::Result<Vec<NameView>> {
+    let mut names: Vec<NameView> = Vec::new();
+    loop {
+        let after = names.last().map(|name| name.name.clone());
+        let page: Vec<NameView> = serde_json::from_value(rpc.call("name.list", json!({ "after": after }))?)?;
+        if page.is_empty() {
+            return Ok(names);
+        }
+        names.extend(page);
+    }
+}
+
+pub fn record(command: RecordCommand) -> anyhow::Result<()> {
+    match command {
+        RecordCommand::Set { owner, rtype, rdata, ttl, valid_days, registrar } => {
+            let owner = parse_name(&owner)?;
+            let rrset = parse_rrset(&owner, rtype, &rdata, ttl)?;
+            let (mut rpc, key) = (registrar.rpc()?, registrar.key()?);
+            let target = Target::fetch(&mut rpc)?;
+            let name = owner.suffix(2);
+            let signed = author::with_rrsig(rrset, &name, &key, target.time, valid_days);
+            registrar.submit(&mut rpc, &target, key, Op::PutRecords { name, rrsets: vec![signed] })
+        }
+        RecordCommand::Delete { owner, rtype, registrar } => {
+            let owner = parse_name(&owner)?;
+            registrar.write(Op::DeleteRecords { name: owner.suffix(2), keys: vec![RrsetKey { owner, rtype }] })
+        }
+        RecordCommand::List { name, registrar } => {
+            let listed = registrar.rpc()?.call("record.list", json!({ "name": name }))?;
+            if registrar.json { print_json(&listed) } else { print_records(&serde_json::from_value(listed)?) }
+        }
+    }
+}
+
+fn parse_rrset(owner: &Name, rtype: Rtype, texts: &[String], ttl: u32) -> anyhow::Result<Rrset> {
+    let root = Name::root();
+    let parse = |text: &String| rdata::from_text(rtype, text, Some(&root)).with_context(|| format!("{rtype} {text:?}"));
+    let data = texts.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
+    Ok(Rrset::new(owner.clone(), rtype, ttl, data))
+}
+
+fn print_records(rrsets: &Vec<RrsetView>) -> anyhow::Result<()> {
+    let mut rows = Vec::new();
+    for rrset in rrsets {
+        let signed = if rrset.rrsigs.is_empty() { "unsigned" } else { "signed" };
+        for data in &rrset.rdata {
+            let (owner, ttl) = (rrset.owner.clone(), rrset.ttl.to_string());
+            rows.push(vec![owner, ttl, rrset.rtype.clone(), signed.to_owned(), data.clone()]);
+        }
+    }
+    print!("{}", output::align(&rows));
+    Ok(())
+}
+
+pub fn contract(command: ContractCommand) -> anyhow::Result<()> {
+    match command {
+        ContractCommand::Build { module, out } => {
+            let built = componentize(&read(&module)?)?;
+            check_contract(&built)?;
+            std::fs::write(&out, &built).with_context(|| out.display().to_string())?;
+            println!("{} {} octets", CodeHash::of(&built), built.len());
+            Ok(())
+        }
+        ContractCommand::Check { file } => {
+            let code = read(&file)?;
+            check_contract(&code)?;
+            println!("{} {} octets: a contract", CodeHash::of(&code), code.len());
+            Ok(())
+        }
+        ContractCommand::Deploy { file, registrar } => {
+            let code = read(&file)?;
+            check_contract(&code)?;
+            if !registrar.json {
+                println!("{}", CodeHash::of(&code));
+            }
+            registrar.write(Op::DeployContract { wasm: code })
+        }
+        ContractCommand::Bind { name, contract, params, params_file, registrar } => {
+            let parameters = match params_file {
+                Some(file) => read(&file)?,
+                None => params.unwrap_or_default().into_bytes(),
+            };
+            anyhow::ensure!(parameters.len() <= MAX_PARAMETERS, "parameters are longer than {MAX_PARAMETERS} octets");
+            let contract = if contract == "default" { None } else { Some(parse_contract(&contract)?) };
+            registrar.write(Op::BindContract { name: parse_name(&name)?, contract, parameters })
+        }
+        ContractCommand::Show { contract, out, registrar } => show_contract(&contract, out.as_deref(), &registrar),
+    }
+}
+
+fn show_contract(contract: &str, out: Option<&Path>, registrar: &Registrar) -> anyhow::Result<()> {
+    let hash = parse_contract(contract)?;
+    let shown = registrar.rpc()?.call("contract.get", json!({ "hash": hash.to_string() }))?;
+    let view: ContractView = serde_json::from_value(shown)?;
+    let code = BASE64.decode(view.code.as_bytes()).context("the server's answer is not base64")?;
+    // The name of a contract is its hash: what does not match is not it.
+    anyhow::ensure!(CodeHash::of(&code) == hash, "the server sent other code than {hash}");
+    if let Some(out) = out {
+        std::fs::write(out, &code).with_context(|| out.display().to_string())?;
+    }
+    if registrar.json {
+        return print_json(&json!({ "hash": view.hash, "bytes": view.bytes }));
+    }
+    print!("{}", output::facts(&[("hash", view.hash), ("octets", view.bytes.to_string())]));
+    Ok(())
+}
+
+fn check_contract(code: &[u8]) -> anyhow::Result<()> {
+    ContractHost::new(HostConfig::default())?.check(code)?;
+    Ok(())
+}
+
+/// A hash, or the name of a shipped contract.
+fn parse_contract(text: &str) -> anyhow::Result<CodeHash> {
+    let shipped = SHIPPED.iter().find(|(name, _)| *name == text).map(|(_, code)| CodeHash::of(code));
+    let names = || SHIPPED.map(|(name, _)| name).join(", ");
+    shipped.or_else(|| CodeHash::from_hex(text)).with_context(|| {
+        format!("{text:?} is neither a SHA-256 in hex nor a shipped contract ({})", names())
+    })
+}
+
+pub fn mana(command: ManaCommand) -> anyhow::Result<()> {
+    match command {
+        ManaCommand::Show { did, registrar } => {
+            let id = match did {
+                Some(did) => did.parse()?,
+                None => SigilId::from(&registrar.key()?.verifying_key()),
+            };
+            let account = author::account(&mut registrar.rpc()?, &id)?;
+            if registrar.json {
+                return print_json(&serde_json::to_value(account)?);
+            }
+            print!(
+                "{}",
+                output::facts(&[
+                    ("sigil", account.did),
+                    ("level", account.level.to_string()),
+                    ("mana", format!("{} of {}", account.mana, account.capacity)),
+                    ("refill", format!("{} an hour", account.refill_per_hour)),
+                    ("full at", output::time(account.full_at)),
+                    ("next nonce", account.next_nonce.to_string()),
+                ])
+            );
+            Ok(())
+        }
+        ManaCommand::Grant { did, level, amount, mut registrar } => {
+            // The operator's key, unless another one is named.
+            let operator = registrar.network.data.join("operator.pem");
+            registrar.sigil = Some(registrar.sigil.unwrap_or(operator));
+            registrar.write(Op::GrantMana { to: did.parse()?, level, amount })
+        }
+    }
+}
+
+impl Registrar {
+    /// Signs one op and submits it.
+    fn write(&self, op: Op) -> anyhow::Result<()> {
+        let (mut rpc, key) = (self.rpc()?, self.key()?);
+        let target = Target::fetch(&mut rpc)?;
+        self.submit(&mut rpc, &target, key, op)
+    }
+
+    fn submit(&self, rpc: &mut RpcClient, target: &Target, key: SigningKey, op: Op) -> anyhow::Result<()> {
+        let mut author = Author::fetch(key, rpc)?;
+        let op = author.sign(target, op);
+        match author::submit(rpc, &[op])?.pop() {
+            Some(OpResult::Accepted { seq, time }) if self.json => print_json(&json!({ "seq": seq, "time": time })),
+            Some(OpResult::Accepted { seq, time }) => {
+                println!("accepted: op {seq} at {}", output::time(time));
+                Ok(())
+            }
+            Some(OpResult::Rejected { code, message }) => bail!("rejected ({code}): {message}"),
+            None => bail!("the server gave no outcome"),
+        }
+    }
+}
+
+fn parse_name(text: &str) -> anyhow::Result<Name> {
+    Name::from_user(text).with_context(|| format!("{text:?} is not a name"))
+}
+
+fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let octets = crate::node::read_bounded(path).with_context(|| path.display().to_string())?;
+    anyhow::ensure!(octets.len() <= 16 * MAX_CONTRACT, "{} is far longer than a contract can be", path.display());
+    Ok(octets)
+}
+
+fn print_json(value: &Value) -> anyhow::Result<()> {
+    println!("{value:#}");
+    Ok(())
+}

@@ -1,0 +1,156 @@
+//! `ghostplane query`: a dig that speaks every transport.
+
+use std::fmt::Write as _;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use super::client::{ClientError, Connection, Target, Via};
+use super::{Network, output};
+use crate::limits::{QUERY_PAD_BLOCK, UDP_PAYLOAD};
+use crate::wire::{
+    CLASS_IN, EdeCode, Message, MessageRecord, Name, Rcode, Rtype, push_opt_record, push_option, push_padding, rdata,
+};
+
+/// Asks one question and prints the answer
+#[derive(Debug, clap::Args)]
+pub struct QueryArgs {
+    /// Name to ask for
+    name: String,
+    /// Record type
+    #[arg(default_value = "A")]
+    rtype: Rtype,
+    /// Transport
+    #[arg(long, value_enum, default_value = "quic")]
+    via: Via,
+    #[command(flatten)]
+    network: Network,
+    /// Ask for DNSSEC signatures (DO)
+    #[arg(long)]
+    dnssec: bool,
+    /// Print the data of the answer section only
+    #[arg(long, conflicts_with = "json")]
+    short: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command; `Ok(false)` if an answer came but with an error code.
+///
+/// # Errors
+/// No answer came, or it is not one to this question.
+pub fn run(args: &QueryArgs) -> anyhow::Result<bool> {
+    let name = Name::from_user(&args.name).with_context(|| format!("{:?} is not a name", args.name))?;
+    let target = args.network.target(args.via.dev_port(), args.via.is_encrypted())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let begun = Instant::now();
+    let message = message(&name, args.rtype, args.dnssec, args.via.is_encrypted());
+    let (reply, via) = runtime.block_on(ask(args.via, &target, &message))?;
+    let elapsed = begun.elapsed();
+    let reply = Message::parse(&reply).context("the server's answer is malformed")?;
+    check(&reply, &name, args.rtype)?;
+    if args.json {
+        println!("{:#}", as_json(&reply));
+    } else if args.short {
+        reply.sections[0].iter().filter(|r| r.rtype != Rtype::RRSIG || args.dnssec).for_each(|record| println!("{}", rdata::to_text(record.rtype, &record.rdata)));
+    } else {
+        print!("{}", as_text(&reply));
+        println!("\n;; Query time: {:.1} ms", elapsed.as_secs_f64() * 1e3);
+        println!(";; Server: {}#{} ({}, {})", target.addr.ip(), target.addr.port(), target.host, via.text());
+        println!(";; Size: {} octets", reply.size);
+    }
+    Ok([0, 3].contains(&reply.rcode()))
+}
+
+/// A query message with ID 0 and EDNS, padded on encrypted transports (RFC 8467 §4.1).
+pub fn message(name: &Name, rtype: Rtype, dnssec_ok: bool, padded: bool) -> Vec<u8> {
+    let mut message = vec![0, 0, 0x01, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    message.extend_from_slice(name.as_wire());
+    message.extend_from_slice(&rtype.0.to_be_bytes());
+    message.extend_from_slice(&CLASS_IN.to_be_bytes());
+    let mut options = Vec::new();
+    if padded {
+        push_padding(&mut options, message.len() + 11, QUERY_PAD_BLOCK);
+    } else {
+        // An empty NSID request costs nothing and tells which server of a fleet answered (RFC 5001).
+        push_option(&mut options, 3, b"");
+    }
+    push_opt_record(&mut message, UDP_PAYLOAD, 0, dnssec_ok, &options);
+    message
+}
+
+async fn ask(via: Via, target: &Target, message: &[u8]) -> Result<(Vec<u8>, Via), ClientError> {
+    let connection = Connection::open(via, target).await?;
+    let asked = timeout(target.timeout, connection.exchange(message)).await;
+    let reply = asked.map_err(|_| ClientError::Timeout(target.addr))??;
+    let truncated = reply.get(2).is_some_and(|flags| flags & 0x02 != 0);
+    if via == Via::Udp && truncated {
+        return Box::pin(ask(Via::Tcp, target, message)).await;
+    }
+    Ok((reply, via))
+}
+
+fn check(reply: &Message, name: &Name, rtype: Rtype) -> anyhow::Result<()> {
+    anyhow::ensure!(reply.flags & 0x8000 != 0, "the server sent a query back");
+    if let Some((asked, asked_type)) = &reply.question {
+        anyhow::ensure!(asked == name && *asked_type == rtype, "the answer is to {asked} {asked_type}");
+    }
+    Ok(())
+}
+
+const FLAGS: [(u16, &str); 7] =
+    [(0x8000, "qr"), (0x0400, "aa"), (0x0200, "tc"), (0x0100, "rd"), (0x0080, "ra"), (0x0020, "ad"), (0x0010, "cd")];
+
+fn flag_names(flags: u16) -> Vec<&'static str> {
+    FLAGS.iter().filter(|(bit, _)| flags & bit != 0).map(|(_, name)| *name).collect()
+}
+
+fn as_text(reply: &Message) -> String {
+    let mut text = format!(";; status: {}, flags: {}\n", Rcode::text(reply.rcode()), flag_names(reply.flags).join(" "));
+    // Writing to a String cannot fail.
+    if let Some(opt) = &reply.opt {
+        let padding = opt.options.iter().find(|(code, _)| *code == 12).map_or(0, |(_, data)| data.len());
+        let dnssec = if opt.dnssec_ok { " do" } else { "" };
+        let _ = writeln!(text, ";; EDNS: version {}, udp {},{dnssec} padding {padding}", opt.version, opt.udp_payload);
+    }
+    for (code, words) in reply.extended_errors() {
+        let _ = writeln!(text, ";; EDE: {code} ({}){}{words}", EdeCode::text(code), if words.is_empty() { "" } else { ": " });
+    }
+    if let Some((name, rtype)) = &reply.question {
+        let _ = writeln!(text, "\n;; QUESTION\n;{name} IN {rtype}");
+    }
+    for (title, records) in ["ANSWER", "AUTHORITY", "ADDITIONAL"].iter().zip(&reply.sections) {
+        if !records.is_empty() {
+            let rows: Vec<Vec<String>> = records.iter().map(row).collect();
+            let _ = write!(text, "\n;; {title}\n{}", output::align(&rows));
+        }
+    }
+    text
+}
+
+fn row(record: &MessageRecord) -> Vec<String> {
+    let data = rdata::to_text(record.rtype, &record.rdata);
+    vec![record.owner.to_string(), record.ttl.to_string(), "IN".into(), record.rtype.to_string(), data]
+}
+
+/// Field names of RFC 8427 where it has one.
+fn as_json(reply: &Message) -> Value {
+    let record = |record: &MessageRecord| {
+        json!({
+            "NAME": record.owner.to_string(), "TYPE": record.rtype.0, "TYPEname": record.rtype.to_string(),
+            "CLASS": record.class, "TTL": record.ttl, "rdata": rdata::to_text(record.rtype, &record.rdata),
+        })
+    };
+    let section = |at: usize| reply.sections[at].iter().map(record).collect::<Vec<_>>();
+    let errors = reply.extended_errors().into_iter().map(|(code, text)| json!({ "code": code, "text": text }));
+    json!({
+        "RCODE": reply.rcode(), "RCODEname": Rcode::text(reply.rcode()), "flags": flag_names(reply.flags),
+        "QNAME": reply.question.as_ref().map(|(name, _)| name.to_string()),
+        "QTYPE": reply.question.as_ref().map(|(_, rtype)| rtype.0),
+        "answerRRs": section(0), "authorityRRs": section(1), "additionalRRs": section(2),
+        "extendedErrors": errors.collect::<Vec<_>>(), "size": reply.size,
+    })
+}

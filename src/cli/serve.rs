@@ -1,0 +1,233 @@
+//! `ghostplane serve`.
+
+use std::io::Write as _;
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
+
+use anyhow::Context as _;
+use clap::ValueEnum;
+use ed25519_dalek::SigningKey;
+use tokio::sync::watch;
+use tracing_subscriber::EnvFilter;
+
+use super::{author, keys};
+use crate::config::Config;
+use crate::node::{self, Node, SHIPPED};
+use crate::op::{self, Op, OpBody, Rejection, SigilId};
+use crate::registry::{FORMAT, Genesis, Registry};
+use crate::server::{LOOPBACK, Listen, Ports, Server};
+use crate::state::{LEVELS, MAX_LEVEL, View as _};
+use crate::transport::{self, Limits};
+use crate::writer::Clock;
+
+#[derive(Debug, clap::Args)]
+pub struct ServeArgs {
+    /// Run without privileges or files: make keys and certificates, fund a development sigil, listen on loopback
+    #[arg(long)]
+    dev: bool,
+    /// Data directory
+    #[arg(long, env = "GHOSTPLANE_DATA", default_value = "ghostplane-data")]
+    data: PathBuf,
+    /// Config file (TOML); options on the command line come first
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// Read the config file and the zones, say what is wrong, and stop
+    #[arg(long)]
+    check_config: bool,
+    /// Folder of TLDs, NAME.zone and NAME.toml each [default: the four that come with the program]
+    #[arg(long)]
+    zones: Option<PathBuf>,
+    /// Address to listen on; may stand several times [default: loopback]
+    #[arg(long)]
+    listen: Vec<IpAddr>,
+    /// First of four ports: DNS, DoT and DoQ, HTTPS and HTTP/3, metrics [default: 5300, 8530, 8443, 9530]
+    #[arg(long)]
+    port_base: Option<u16>,
+    /// Certificate chain (PEM)
+    #[arg(long, requires = "key")]
+    cert: Option<PathBuf>,
+    /// Private key of the certificate (PEM)
+    #[arg(long, requires = "cert")]
+    key: Option<PathBuf>,
+    /// Form of the log
+    #[arg(long, value_enum, default_value = "text")]
+    log: LogForm,
+    /// Log filter: a level, or `target=level,…`
+    #[arg(long, env = "GHOSTPLANE_LOG", default_value = "info")]
+    log_level: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LogForm {
+    Text,
+    Json,
+}
+
+/// What `ServeArgs` and the config file come to.
+struct Settings {
+    data: PathBuf,
+    zones: Option<PathBuf>,
+    listen: Listen,
+    certificate: Option<(PathBuf, PathBuf)>,
+    limits: Limits,
+}
+
+pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
+    init_log(args)?;
+    let settings = settings(args)?;
+    let tlds = match &settings.zones {
+        Some(folder) => node::load_tlds(folder)?,
+        None => node::built_in_tlds()?,
+    };
+    if args.check_config {
+        println!("ok: {} TLDs", tlds.len());
+        return Ok(());
+    }
+    std::fs::create_dir_all(&settings.data).with_context(|| settings.data.display().to_string())?;
+    let operator = keys::load_or_create(&settings.data.join("operator.pem"))?;
+    let clock: Clock = Arc::new(author::unix_time);
+    let registry = open_registry(&settings.data, &operator, &clock)?;
+    let identity = match &settings.certificate {
+        Some((chain, key)) => transport::load_identity(chain, key)?,
+        None if args.dev => transport::dev_identity(&settings.data, clock())?,
+        None => anyhow::bail!("give a certificate with --cert and --key, or run with --dev"),
+    };
+    let server = Server::bind(&settings.listen, identity)?;
+    let node = Node::start(registry, tlds, clock, Arc::default())?;
+    if args.dev {
+        set_up_dev(&node, &settings.data, operator)?;
+    }
+    print_listeners(&server);
+    let stop = stop_signal()?;
+    server.run(node, settings.limits, stop, || {
+        println!("ready");
+        // Whoever waits for this line reads it through a pipe.
+        let _ = std::io::stdout().flush();
+    })?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn init_log(args: &ServeArgs) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&args.log_level).with_context(|| format!("--log-level {:?}", args.log_level))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let set = match args.log {
+        LogForm::Text => {
+            use std::io::IsTerminal as _;
+            builder.with_ansi(std::io::stderr().is_terminal()).try_init()
+        }
+        LogForm::Json => builder.json().try_init(),
+    };
+    set.map_err(|error| anyhow::anyhow!("log: {error}"))
+}
+
+fn settings(args: &ServeArgs) -> anyhow::Result<Settings> {
+    let config = match &args.config {
+        Some(path) => {
+            let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+            Config::from_toml(&text).with_context(|| path.display().to_string())?
+        }
+        None => Config::default(),
+    };
+    let ports = match args.port_base.or(config.port_base) {
+        Some(base) => Ports::from_base(base).with_context(|| format!("--port-base {base} leaves no room for four ports"))?,
+        None => Ports::default(),
+    };
+    let addrs = [args.listen.clone(), config.listen, LOOPBACK.to_vec()];
+    let addrs = addrs.into_iter().find(|addrs| !addrs.is_empty()).unwrap_or_default();
+    let certificate = args.cert.clone().zip(args.key.clone()).or(config.certificate);
+    let rate = |number: Option<u32>, default: NonZeroU32| number.and_then(NonZeroU32::new).unwrap_or(default);
+    let defaults = Limits::default();
+    let limits = Limits {
+        queries_per_second: rate(config.queries_per_second, defaults.queries_per_second),
+        query_burst: rate(config.query_burst, defaults.query_burst),
+        calls_per_second: rate(config.calls_per_second, defaults.calls_per_second),
+        call_burst: rate(config.call_burst, defaults.call_burst),
+        loopback: config.limit_loopback,
+    };
+    let zones = args.zones.clone().or(config.zones);
+    Ok(Settings { data: args.data.clone(), zones, listen: Listen { addrs, ports }, certificate, limits })
+}
+
+fn open_registry(data: &Path, operator: &SigningKey, clock: &Clock) -> anyhow::Result<Registry> {
+    let mut salt = vec![0; 16];
+    getrandom::fill(&mut salt)?;
+    let operator = SigilId::from(&operator.verifying_key());
+    let genesis = || Genesis { format: FORMAT, operator, created: clock(), salt };
+    Ok(Registry::open(&data.join("registry.redb"), genesis)?)
+}
+
+/// Funds the operator and the development sigil, and deploys the contracts that come with the program.
+fn set_up_dev(node: &Node, data: &Path, operator: SigningKey) -> anyhow::Result<()> {
+    let dev = keys::load_or_create(&data.join("dev.pem"))?;
+    let operator_id = SigilId::from(&operator.verifying_key());
+    let mut setup = Setup { node, operator, id: operator_id };
+    for id in [operator_id, SigilId::from(&dev.verifying_key())] {
+        let capacity = LEVELS[usize::from(MAX_LEVEL)];
+        let account = node.service.registry.snapshot()?.account(&id)?;
+        if account.mana((node.service.clock)()) < capacity / 2 {
+            setup.submit(Op::GrantMana { to: id, level: MAX_LEVEL, amount: capacity })?;
+        }
+    }
+    for (_, wasm) in SHIPPED {
+        if !node.service.registry.snapshot()?.has_contract(&op::CodeHash::of(wasm))? {
+            setup.submit(Op::DeployContract { wasm: wasm.to_vec() })?;
+        }
+    }
+    tracing::info!(sigil = %SigilId::from(&dev.verifying_key()), "development sigil is funded");
+    Ok(())
+}
+
+struct Setup<'a> {
+    node: &'a Node,
+    operator: SigningKey,
+    id: SigilId,
+}
+
+impl Setup<'_> {
+    fn submit(&mut self, op: Op) -> anyhow::Result<()> {
+        let service = &self.node.service;
+        let now = (service.clock)();
+        let nonce = service.registry.snapshot()?.account(&self.id)?.next_nonce;
+        let body = OpBody { registry: service.registry.id(), nonce, expires: now + 60, op };
+        let verified = op::verify(&op::sign(&self.operator, &body), service.registry.id(), now);
+        let (sender, receiver) = mpsc::channel();
+        let verified = verified.map_err(|rejection| anyhow::anyhow!("development set-up: {rejection}"))?;
+        service.writer.submit(verified, Box::new(move |outcome| drop(sender.send(outcome))));
+        let outcome = receiver.recv().unwrap_or(Err(Rejection::Stopping));
+        outcome.map(|_| ()).map_err(|rejection| anyhow::anyhow!("development set-up: {rejection}"))
+    }
+}
+
+fn print_listeners(server: &Server) {
+    for bound in server.bound() {
+        println!("listening {:<8} {:<4} {}", bound.what, bound.transport, bound.addr);
+    }
+}
+
+/// Turns true at the first SIGTERM or SIGINT.
+fn stop_signal() -> anyhow::Result<watch::Receiver<bool>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (sender, receiver) = watch::channel(false);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (mut terminate, mut interrupt) = {
+        let _inside = runtime.enter();
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
+    };
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        runtime.block_on(async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        });
+        tracing::info!("stopping: requests under way are answered");
+        // The receiver is gone only if the server is.
+        let _ = sender.send(true);
+        // The sender must outlive the drain: its end would read as "not stopped".
+        std::mem::forget(sender);
+    })?;
+    Ok(receiver)
+}

@@ -1,0 +1,112 @@
+//! The config file: its format, checked into a [`Config`]. Unknown keys are errors.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+/// What an operator may set in a file. Everything has a default.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Config {
+    pub zones: Option<PathBuf>,
+    pub listen: Vec<IpAddr>,
+    pub port_base: Option<u16>,
+    /// Chain and key.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+    pub queries_per_second: Option<u32>,
+    pub query_burst: Option<u32>,
+    pub calls_per_second: Option<u32>,
+    pub call_burst: Option<u32>,
+    pub limit_loopback: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    zones: Option<PathBuf>,
+    #[serde(default)]
+    listen: Vec<IpAddr>,
+    port_base: Option<u16>,
+    tls: Option<TlsFile>,
+    #[serde(default)]
+    limits: LimitsFile,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TlsFile {
+    cert: PathBuf,
+    key: PathBuf,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LimitsFile {
+    queries_per_second: Option<u32>,
+    query_burst: Option<u32>,
+    calls_per_second: Option<u32>,
+    call_burst: Option<u32>,
+    #[serde(default)]
+    loopback: bool,
+}
+
+/// Most that a rate can be set to: a million a second is "no limit" for one client.
+const MAX_RATE: u32 = 1_000_000;
+
+/// Why a config file is not valid.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    #[error("{0}")]
+    Syntax(String),
+    #[error("limits.{0} must be 1 to {MAX_RATE}")]
+    Rate(&'static str),
+}
+
+impl Config {
+    /// Reads and checks a config file.
+    ///
+    /// # Errors
+    /// [`ConfigError`], with line and column where the syntax is at fault.
+    pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
+        let file: File = toml::from_str(text).map_err(|error| ConfigError::Syntax(error.to_string()))?;
+        let limits = file.limits;
+        let rates = [
+            ("queries_per_second", limits.queries_per_second),
+            ("query_burst", limits.query_burst),
+            ("calls_per_second", limits.calls_per_second),
+            ("call_burst", limits.call_burst),
+        ];
+        let out_of_range = |rate: Option<u32>| rate.is_some_and(|rate| !(1..=MAX_RATE).contains(&rate));
+        if let Some((name, _)) = rates.iter().find(|(_, rate)| out_of_range(*rate)) {
+            return Err(ConfigError::Rate(name));
+        }
+        Ok(Self {
+            zones: file.zones,
+            listen: file.listen,
+            port_base: file.port_base,
+            certificate: file.tls.map(|tls| (tls.cert, tls.key)),
+            queries_per_second: limits.queries_per_second,
+            query_burst: limits.query_burst,
+            calls_per_second: limits.calls_per_second,
+            call_burst: limits.call_burst,
+            limit_loopback: limits.loopback,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_checked_key_by_key() {
+        let text = "listen = [\"192.0.2.1\", \"2001:db8::1\"]\nport_base = 7000\n[tls]\ncert = \"c\"\nkey = \"k\"\n\
+                    [limits]\nquery_burst = 7\nloopback = true\n";
+        let config = Config::from_toml(text).unwrap();
+        assert_eq!((config.listen.len(), config.port_base, config.query_burst), (2, Some(7000), Some(7)));
+        assert!(config.limit_loopback && config.certificate.is_some());
+        assert_eq!(Config::from_toml(""), Ok(Config::default()));
+        assert!(matches!(Config::from_toml("nope = 1"), Err(ConfigError::Syntax(text)) if text.contains("nope")));
+        assert_eq!(Config::from_toml("[limits]\nquery_burst = 0"), Err(ConfigError::Rate("query_burst")));
+    }
+}
