@@ -18,12 +18,13 @@ use std::sync::Arc;
 
 use crate::cache::{AnswerCache, Key};
 use crate::contract::{CodeRef, ContractHost, Failure, Question};
-use crate::limits::{MAX_ALIAS_LINKS, RESPONSE_PAD_BLOCK};
+use crate::limits::MAX_ALIAS_LINKS;
 use crate::metrics::Metrics;
 use crate::registry::{Fault, Registry, Snapshot, Stamp};
 use crate::wire::{
-    Answer, Builder, EdeCode, Name, Query, QueryError, Rcode, Reply, Resolution, Rrset, Rtype, Section, Shape,
+    Answer, Builder, EdeCode, Name, Query, QueryError, Rcode, Reply, Resolution, Rrset, Rtype, Section,
 };
+pub use crate::wire::Transport;
 use crate::writer::Clock;
 use pool::Pool;
 use reads::{SnapshotReads, Zone};
@@ -33,28 +34,6 @@ use reads::{SnapshotReads, Zone};
 pub struct Client {
     pub transport: Transport,
     pub addr: IpAddr,
-}
-
-/// The transports that queries come over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Transport {
-    Udp,
-    Tcp,
-    Tls,
-    Quic,
-    Https,
-    H3,
-}
-
-impl Transport {
-    /// How answers over this transport are dressed.
-    pub fn shape(self) -> Shape {
-        match self {
-            Self::Udp => Shape::Datagram,
-            Self::Tcp => Shape::Stream,
-            _ => Shape::Padded(RESPONSE_PAD_BLOCK),
-        }
-    }
 }
 
 /// What became of a message at once.
@@ -116,7 +95,7 @@ impl Gateway {
     /// (Not Ready), if too many are waiting.
     pub fn finish(&self, miss: Miss, done: Done) {
         let Err((miss, done)) = self.pool.submit(self.engine.tlds.zone_key(&miss.query.name), miss, done) else { return };
-        self.engine.metrics.shed();
+        self.engine.metrics.misses_shed.add(1);
         let answer = servfail(&miss.query, EdeCode::NotReady, "too many questions are waiting".into());
         done(answer.reply(&miss.query, miss.client.transport.shape(), 0));
     }
@@ -154,7 +133,7 @@ impl Engine {
         let now = (self.clock)();
         match self.cache.get(&Key::of(&query), self.registry.stamps(), now) {
             Some(entry) => {
-                self.metrics.hit();
+                self.metrics.cache_hits.add(1);
                 Begun::Ready(entry.answer.reply(&query, client.transport.shape(), entry.age(now)))
             }
             None => Begun::Miss(Miss { query, client }),
@@ -163,7 +142,7 @@ impl Engine {
 
     /// Answers a miss by execution, and caches what came of it.
     fn execute(&self, miss: &Miss) -> Reply {
-        self.metrics.miss();
+        self.metrics.cache_misses.add(1);
         let query = &miss.query;
         let answer = self.registry.snapshot().and_then(|snapshot| self.resolve(query, &Arc::new(snapshot)));
         let answer = answer.unwrap_or_else(|fault| {
@@ -255,7 +234,11 @@ impl Work<'_> {
         let (execution, reads) = self.engine.host.execute(CodeRef { hash: hash.0, load: &load }, &question, reads);
         reads.noted().iter().for_each(|stamp| reads::note(&mut self.reads, *stamp));
         self.expires = self.expires.min(reads.expires());
-        self.engine.metrics.execution(execution.fuel, execution.outcome.as_ref().err().map(Failure::kind));
+        self.engine.metrics.contract_executions.add(1);
+        self.engine.metrics.contract_fuel.add(execution.fuel);
+        if let Err(failure) = &execution.outcome {
+            self.engine.metrics.count_contract_failure(failure.kind());
+        }
         execution.outcome
     }
 

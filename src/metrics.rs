@@ -1,112 +1,188 @@
-//! Counters that every layer above the core may raise; the edge prints them.
+//! Counters of the whole process: plain atomics, so that every layer may count. `transport::metrics` turns
+//! them into Prometheus text.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
-/// Kinds of contract failure, in the order of [`Metrics::failures`].
-pub const FAILURES: [&str; 12] = [
-    "refused", "not_ready", "other", "out_of_fuel", "deadline", "trap", "memory", "bad_output", "no_code", "invalid",
-    "read_fault", "busy",
-];
-/// Transports, in the order of [`Metrics::queries`].
-pub const TRANSPORTS: [&str; 6] = ["udp", "tcp", "tls", "quic", "https", "h3"];
-/// Response codes 0 to 15, then everything above.
-pub const RCODES: usize = 17;
+use crate::wire::{Rcode, Transport};
 
-/// All counters. Raised with relaxed order: each is true by itself, no two belong together.
-#[derive(Debug)]
-pub struct Metrics {
-    /// Replies by transport and response code.
-    pub queries: [[AtomicU64; RCODES]; TRANSPORTS.len()],
-    pub hits: AtomicU64,
-    pub misses: AtomicU64,
-    /// Misses turned away because too many were waiting.
-    pub shed: AtomicU64,
-    /// Queries turned away by a rate limit.
-    pub limited: AtomicU64,
-    pub executions: AtomicU64,
-    pub fuel: AtomicU64,
-    pub failures: [AtomicU64; FAILURES.len()],
-    pub ops_accepted: AtomicU64,
-    pub ops_rejected: AtomicU64,
-    pub commits: AtomicU64,
-    /// Open connections, all transports that have them.
-    pub connections: AtomicI64,
-    /// Connections refused at a cap.
-    pub refused: AtomicU64,
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    pub fn add(&self, amount: u64) {
+        self.0.fetch_add(amount, Relaxed);
+    }
+
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
 }
 
-impl Default for Metrics {
-    fn default() -> Self {
-        let zero = || AtomicU64::new(0);
-        Self {
-            queries: std::array::from_fn(|_| std::array::from_fn(|_| zero())),
-            hits: zero(),
-            misses: zero(),
-            shed: zero(),
-            limited: zero(),
-            executions: zero(),
-            fuel: zero(),
-            failures: std::array::from_fn(|_| zero()),
-            ops_accepted: zero(),
-            ops_rejected: zero(),
-            commits: zero(),
-            connections: AtomicI64::new(0),
-            refused: zero(),
+/// What a client saw for its query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    NoError,
+    FormErr,
+    ServFail,
+    NxDomain,
+    NotImp,
+    Refused,
+    OtherRcode,
+    /// Over the rate limit.
+    Limited,
+    /// No reply: not a query, or the requester left first.
+    Unanswered,
+}
+
+impl Outcome {
+    /// Every outcome and its label value.
+    pub const ALL: [(Self, &'static str); 9] = [
+        (Self::NoError, "noerror"),
+        (Self::FormErr, "formerr"),
+        (Self::ServFail, "servfail"),
+        (Self::NxDomain, "nxdomain"),
+        (Self::NotImp, "notimp"),
+        (Self::Refused, "refused"),
+        (Self::OtherRcode, "other"),
+        (Self::Limited, "limited"),
+        (Self::Unanswered, "unanswered"),
+    ];
+}
+
+impl From<Rcode> for Outcome {
+    fn from(rcode: Rcode) -> Self {
+        match rcode {
+            Rcode::NoError => Self::NoError,
+            Rcode::FormErr => Self::FormErr,
+            Rcode::ServFail => Self::ServFail,
+            Rcode::NxDomain => Self::NxDomain,
+            Rcode::NotImp => Self::NotImp,
+            Rcode::Refused => Self::Refused,
+            _ => Self::OtherRcode,
         }
     }
+}
+
+/// Why an execution gave no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ContractFailure {
+    Refused,
+    NotReady,
+    Other,
+    OutOfFuel,
+    Deadline,
+    Trap,
+    Memory,
+    BadOutput,
+    NoCode,
+    Invalid,
+    Store,
+    Busy,
+}
+
+impl ContractFailure {
+    /// Every kind and its label value.
+    pub const ALL: [(Self, &'static str); 12] = [
+        (Self::Refused, "refused"),
+        (Self::NotReady, "not_ready"),
+        (Self::Other, "other"),
+        (Self::OutOfFuel, "out_of_fuel"),
+        (Self::Deadline, "deadline"),
+        (Self::Trap, "trap"),
+        (Self::Memory, "memory"),
+        (Self::BadOutput, "bad_output"),
+        (Self::NoCode, "no_code"),
+        (Self::Invalid, "invalid"),
+        (Self::Store, "store"),
+        (Self::Busy, "busy"),
+    ];
+}
+
+/// Every transport and its label value.
+pub const TRANSPORTS: [(Transport, &str); 6] = [
+    (Transport::Udp, "udp"),
+    (Transport::Tcp, "tcp"),
+    (Transport::Tls, "tls"),
+    (Transport::Quic, "quic"),
+    (Transport::Https, "https"),
+    (Transport::H3, "h3"),
+];
+
+/// All counters. Fields without a method are counted by whoever does the thing.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    queries: [[Counter; Outcome::ALL.len()]; TRANSPORTS.len()],
+    /// Open now. Connections of `Tcp` and `Tls` live inside hickory-server and are not seen.
+    connections: [AtomicI64; TRANSPORTS.len()],
+    /// Connections turned away by a cap.
+    refused_connections: [Counter; TRANSPORTS.len()],
+    contract_failures: [Counter; ContractFailure::ALL.len()],
+    pub cache_hits: Counter,
+    pub cache_misses: Counter,
+    pub contract_executions: Counter,
+    pub contract_fuel: Counter,
+    pub commits: Counter,
+    pub ops_accepted: Counter,
+    pub ops_rejected: Counter,
+    /// Misses turned away because too many were waiting.
+    pub misses_shed: Counter,
+    pub rpc_calls: Counter,
+    pub rpc_limited: Counter,
 }
 
 impl Metrics {
-    /// A reply left over a transport (index into [`TRANSPORTS`]).
-    pub fn reply(&self, transport: usize, rcode: u16) {
-        add(&self.queries[transport][usize::from(rcode).min(RCODES - 1)], 1);
+    pub fn count_query(&self, transport: Transport, outcome: Outcome) {
+        self.queries[transport as usize][outcome as usize].add(1);
     }
 
-    /// The cache had the answer.
-    pub fn hit(&self) {
-        add(&self.hits, 1);
+    pub fn queries(&self, transport: Transport, outcome: Outcome) -> u64 {
+        self.queries[transport as usize][outcome as usize].get()
     }
 
-    /// A contract must run.
-    pub fn miss(&self) {
-        add(&self.misses, 1);
+    pub fn count_contract_failure(&self, kind: ContractFailure) {
+        self.contract_failures[kind as usize].add(1);
     }
 
-    /// A miss was turned away.
-    pub fn shed(&self) {
-        add(&self.shed, 1);
+    pub fn contract_failures(&self, kind: ContractFailure) -> u64 {
+        self.contract_failures[kind as usize].get()
     }
 
-    /// A query was turned away by a rate limit.
-    pub fn limit(&self) {
-        add(&self.limited, 1);
+    pub fn connection_opened(&self, transport: Transport) {
+        self.connections[transport as usize].fetch_add(1, Relaxed);
     }
 
-    /// A contract ran; `failure` is its kind if it gave no resolution.
-    pub fn execution(&self, fuel: u64, failure: Option<&str>) {
-        add(&self.executions, 1);
-        add(&self.fuel, fuel);
-        if let Some(at) = failure.and_then(|kind| FAILURES.iter().position(|known| *known == kind)) {
-            add(&self.failures[at], 1);
-        }
+    pub fn connection_closed(&self, transport: Transport) {
+        self.connections[transport as usize].fetch_sub(1, Relaxed);
     }
 
-    /// An op was accepted or rejected.
-    pub fn op(&self, accepted: bool) {
-        add(if accepted { &self.ops_accepted } else { &self.ops_rejected }, 1);
+    pub fn connections(&self, transport: Transport) -> i64 {
+        self.connections[transport as usize].load(Relaxed)
     }
 
-    /// A batch became durable.
-    pub fn commit(&self) {
-        add(&self.commits, 1);
+    pub fn connection_refused(&self, transport: Transport) {
+        self.refused_connections[transport as usize].add(1);
     }
 
-    /// A connection was refused at a cap.
-    pub fn refuse(&self) {
-        add(&self.refused, 1);
+    pub fn refused_connections(&self, transport: Transport) -> u64 {
+        self.refused_connections[transport as usize].get()
     }
 }
 
-fn add(counter: &AtomicU64, count: u64) {
-    counter.fetch_add(count, Ordering::Relaxed);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_are_indexed_by_discriminant() {
+        for (index, (transport, _)) in TRANSPORTS.iter().enumerate() {
+            assert_eq!(*transport as usize, index);
+        }
+        for (index, (outcome, _)) in Outcome::ALL.iter().enumerate() {
+            assert_eq!(*outcome as usize, index);
+        }
+        for (index, (kind, _)) in ContractFailure::ALL.iter().enumerate() {
+            assert_eq!(*kind as usize, index);
+        }
+    }
 }

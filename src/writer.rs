@@ -99,7 +99,8 @@ impl Run {
                 ops.iter().map(|_| Err(Rejection::Fault(fault.0.clone()))).collect()
             });
             for (outcome, done) in outcomes.into_iter().zip(replies) {
-                self.metrics.op(outcome.is_ok());
+                let counter = if outcome.is_ok() { &self.metrics.ops_accepted } else { &self.metrics.ops_rejected };
+                counter.add(1);
                 done(outcome);
             }
         }
@@ -129,7 +130,7 @@ impl Run {
         };
         if outcomes.iter().any(Result::is_ok) {
             transaction.commit()?;
-            self.metrics.commit();
+            self.metrics.commits.add(1);
             self.registry.publish(last, touched);
         }
         Ok(outcomes)

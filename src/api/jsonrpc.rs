@@ -1,13 +1,16 @@
 //! JSON-RPC 2.0 over the service: a codec, nothing else.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use data_encoding::BASE64;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{PAGE, Service, ServiceError};
+use crate::transport::{BoxFuture, RpcHandler};
 use crate::writer::Outcome;
 
 /// Calls in one batch.
@@ -23,6 +26,13 @@ pub struct Rpc {
 struct Fail {
     code: i32,
     message: String,
+}
+
+impl RpcHandler for Rpc {
+    fn call(&self, body: Bytes, _peer: IpAddr) -> BoxFuture<Bytes> {
+        let rpc = Self { service: self.service.clone() };
+        Box::pin(async move { rpc.answer(&body).await.into() })
+    }
 }
 
 #[derive(Deserialize)]
@@ -101,7 +111,7 @@ impl Rpc {
         let reply = match serde_json::from_slice::<Value>(body) {
             Err(error) => Some(failed(Value::Null, fail(-32700, format!("not JSON: {error}")))),
             Ok(Value::Array(calls)) => self.batch(calls).await,
-            Ok(call) => self.call(call).await,
+            Ok(call) => self.one(call).await,
         };
         reply.map(|reply| reply.to_string().into_bytes()).unwrap_or_default()
     }
@@ -112,12 +122,12 @@ impl Rpc {
         }
         let mut replies = Vec::new();
         for call in calls {
-            replies.extend(self.call(call).await);
+            replies.extend(self.one(call).await);
         }
         (!replies.is_empty()).then_some(Value::Array(replies))
     }
 
-    async fn call(&self, call: Value) -> Option<Value> {
+    async fn one(&self, call: Value) -> Option<Value> {
         let call: Call = match serde_json::from_value(call) {
             Ok(call) => call,
             Err(error) => return Some(failed(Value::Null, fail(-32600, format!("not a call: {error}")))),

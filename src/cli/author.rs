@@ -36,7 +36,6 @@ pub struct Target {
     pub registry: RegistryId,
     /// The server's time, seconds since 1970: ops and signatures follow it, not the local clock.
     pub time: u64,
-    pub info: InfoView,
 }
 
 impl Target {
@@ -48,7 +47,7 @@ impl Target {
         let info: InfoView = serde_json::from_value(rpc.call("registry.info", Value::Null)?)?;
         let id = data_encoding::HEXLOWER.decode(info.registry.as_bytes()).ok().and_then(|id| id.try_into().ok());
         let registry = RegistryId(id.context("the server's registry id is not 64 hex digits")?);
-        Ok(Self { registry, time: info.time, info })
+        Ok(Self { registry, time: info.time })
     }
 }
 

@@ -9,7 +9,6 @@ use std::sync::{Arc, mpsc};
 use anyhow::Context as _;
 use clap::ValueEnum;
 use ed25519_dalek::SigningKey;
-use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
 use super::{author, keys};
@@ -17,9 +16,12 @@ use crate::config::Config;
 use crate::node::{self, Node, SHIPPED};
 use crate::op::{self, Op, OpBody, Rejection, SigilId};
 use crate::registry::{FORMAT, Genesis, Registry};
-use crate::server::{LOOPBACK, Listen, Ports, Server};
+use crate::server::{self, Ports, ServerConfig};
 use crate::state::{LEVELS, MAX_LEVEL, View as _};
-use crate::transport::{self, Limits};
+use crate::api::Rpc;
+use crate::transport::Shutdown;
+use crate::transport::admission::Limits;
+use crate::transport::tls::Identity;
 use crate::writer::Clock;
 
 #[derive(Debug, clap::Args)]
@@ -55,7 +57,7 @@ pub struct ServeArgs {
     #[arg(long, value_enum, default_value = "text")]
     log: LogForm,
     /// Log filter: a level, or `target=level,…`
-    #[arg(long, env = "GHOSTPLANE_LOG", default_value = "info")]
+    #[arg(long, env = "GHOSTPLANE_LOG", default_value = "info,hickory_server=warn")]
     log_level: String,
 }
 
@@ -69,7 +71,8 @@ enum LogForm {
 struct Settings {
     data: PathBuf,
     zones: Option<PathBuf>,
-    listen: Listen,
+    addrs: Vec<IpAddr>,
+    ports: Ports,
     certificate: Option<(PathBuf, PathBuf)>,
     limits: Limits,
 }
@@ -90,24 +93,27 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let clock: Clock = Arc::new(author::unix_time);
     let registry = open_registry(&settings.data, &operator, &clock)?;
     let identity = match &settings.certificate {
-        Some((chain, key)) => transport::load_identity(chain, key)?,
-        None if args.dev => transport::dev_identity(&settings.data, clock())?,
+        Some((chain, key)) => Identity::load(chain, key)?,
+        None if args.dev => Identity::development(&settings.data, std::time::SystemTime::now())?,
         None => anyhow::bail!("give a certificate with --cert and --key, or run with --dev"),
     };
-    let server = Server::bind(&settings.listen, identity)?;
     let node = Node::start(registry, tlds, clock, Arc::default())?;
     if args.dev {
         set_up_dev(&node, &settings.data, operator)?;
     }
-    print_listeners(&server);
-    let stop = stop_signal()?;
-    server.run(node, settings.limits, stop, || {
-        println!("ready");
-        // Whoever waits for this line reads it through a pipe.
-        let _ = std::io::stdout().flush();
-    })?;
+    let Settings { addrs, ports, limits, .. } = settings;
+    let config = ServerConfig { addrs, ports, identity, limits, signals: true };
+    let rpc = Arc::new(Rpc { service: node.service.clone() });
+    server::run(config, node.gateway.clone(), rpc, node.metrics.clone(), print_ready, Shutdown::default())?;
     tracing::info!("stopped");
     Ok(())
+}
+
+fn print_ready(addrs: &server::Addrs) {
+    print!("{addrs}");
+    println!("ready");
+    // Whoever waits for this line reads it through a pipe.
+    let _ = std::io::stdout().flush();
 }
 
 fn init_log(args: &ServeArgs) -> anyhow::Result<()> {
@@ -135,20 +141,21 @@ fn settings(args: &ServeArgs) -> anyhow::Result<Settings> {
         Some(base) => Ports::from_base(base).with_context(|| format!("--port-base {base} leaves no room for four ports"))?,
         None => Ports::default(),
     };
-    let addrs = [args.listen.clone(), config.listen, LOOPBACK.to_vec()];
+    let addrs = [args.listen.clone(), config.listen, ServerConfig::LOOPBACK.to_vec()];
     let addrs = addrs.into_iter().find(|addrs| !addrs.is_empty()).unwrap_or_default();
     let certificate = args.cert.clone().zip(args.key.clone()).or(config.certificate);
     let rate = |number: Option<u32>, default: NonZeroU32| number.and_then(NonZeroU32::new).unwrap_or(default);
     let defaults = Limits::default();
     let limits = Limits {
         queries_per_second: rate(config.queries_per_second, defaults.queries_per_second),
-        query_burst: rate(config.query_burst, defaults.query_burst),
-        calls_per_second: rate(config.calls_per_second, defaults.calls_per_second),
-        call_burst: rate(config.call_burst, defaults.call_burst),
-        loopback: config.limit_loopback,
+        burst: rate(config.query_burst, defaults.burst),
+        rpc_per_second: rate(config.calls_per_second, defaults.rpc_per_second),
+        rpc_burst: rate(config.call_burst, defaults.rpc_burst),
+        exempt_loopback: !config.limit_loopback,
+        ..defaults
     };
     let zones = args.zones.clone().or(config.zones);
-    Ok(Settings { data: args.data.clone(), zones, listen: Listen { addrs, ports }, certificate, limits })
+    Ok(Settings { data: args.data.clone(), zones, addrs, ports, certificate, limits })
 }
 
 fn open_registry(data: &Path, operator: &SigningKey, clock: &Clock) -> anyhow::Result<Registry> {
@@ -199,35 +206,4 @@ impl Setup<'_> {
         let outcome = receiver.recv().unwrap_or(Err(Rejection::Stopping));
         outcome.map(|_| ()).map_err(|rejection| anyhow::anyhow!("development set-up: {rejection}"))
     }
-}
-
-fn print_listeners(server: &Server) {
-    for bound in server.bound() {
-        println!("listening {:<8} {:<4} {}", bound.what, bound.transport, bound.addr);
-    }
-}
-
-/// Turns true at the first SIGTERM or SIGINT.
-fn stop_signal() -> anyhow::Result<watch::Receiver<bool>> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (sender, receiver) = watch::channel(false);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (mut terminate, mut interrupt) = {
-        let _inside = runtime.enter();
-        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
-    };
-    std::thread::Builder::new().name("signals".into()).spawn(move || {
-        runtime.block_on(async {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-        });
-        tracing::info!("stopping: requests under way are answered");
-        // The receiver is gone only if the server is.
-        let _ = sender.send(true);
-        // The sender must outlive the drain: its end would read as "not stopped".
-        std::mem::forget(sender);
-    })?;
-    Ok(receiver)
 }

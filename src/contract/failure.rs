@@ -3,6 +3,7 @@
 use super::check::ContractError;
 use super::{ReadFault, bindings};
 use crate::limits::{CONTRACT_ANSWERS, CONTRACT_OUTPUT, MAX_EDE_TEXT, MAX_RRSET_RECORDS};
+use crate::metrics::ContractFailure;
 use crate::wire::rdata::RdataError;
 use crate::wire::{EdeCode, NameError, Rtype};
 
@@ -87,21 +88,21 @@ impl Failure {
         (code, text(&self.to_string()))
     }
 
-    /// The kind, as metrics name it.
-    pub fn kind(&self) -> &'static str {
+    /// The kind, as metrics count it.
+    pub fn kind(&self) -> ContractFailure {
         match self {
-            Self::Refused(_) => "refused",
-            Self::NotReady(_) => "not_ready",
-            Self::Other(_) => "other",
-            Self::OutOfFuel => "out_of_fuel",
-            Self::Deadline => "deadline",
-            Self::Trap(_) => "trap",
-            Self::Memory => "memory",
-            Self::BadOutput(_) => "bad_output",
-            Self::NoCode => "no_code",
-            Self::Invalid(_) => "invalid",
-            Self::ReadFault(_) => "read_fault",
-            Self::Busy => "busy",
+            Self::Refused(_) => ContractFailure::Refused,
+            Self::NotReady(_) => ContractFailure::NotReady,
+            Self::Other(_) => ContractFailure::Other,
+            Self::OutOfFuel => ContractFailure::OutOfFuel,
+            Self::Deadline => ContractFailure::Deadline,
+            Self::Trap(_) => ContractFailure::Trap,
+            Self::Memory => ContractFailure::Memory,
+            Self::BadOutput(_) => ContractFailure::BadOutput,
+            Self::NoCode => ContractFailure::NoCode,
+            Self::Invalid(_) => ContractFailure::Invalid,
+            Self::ReadFault(_) => ContractFailure::Store,
+            Self::Busy => ContractFailure::Busy,
         }
     }
 

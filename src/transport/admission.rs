@@ -1,113 +1,165 @@
-//! Who may ask, how fast, and over how many connections: by client prefix, /32 for IPv4, /56 for IPv6.
+//! Who may ask how often, and how many connections there may be.
+//!
+//! A client is a prefix: /32 of IPv4, /56 of IPv6 (what one subscriber usually gets). Rate limits are kept
+//! per *bucket*, a keyed hash of the prefix: there are only [`BUCKETS`] of them, so spoofed sources cannot
+//! grow the table; the hash is seeded at random, so that nobody can aim at another's bucket.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher as _, RandomState};
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
-use crate::limits::{MAX_CONNECTIONS, MAX_CONNECTIONS_PER_PREFIX};
+use crate::limits::{IDLE_TIMEOUT, MAX_CONNECTIONS, MAX_CONNECTIONS_PER_PREFIX};
 
-/// Rates of one client prefix.
+/// Rate-limit states kept, at most.
+pub const BUCKETS: usize = 1 << 16;
+
+/// What one client prefix may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     pub queries_per_second: NonZeroU32,
-    pub query_burst: NonZeroU32,
-    /// JSON-RPC requests.
-    pub calls_per_second: NonZeroU32,
-    pub call_burst: NonZeroU32,
-    /// Whether clients on this machine are limited, too.
-    pub loopback: bool,
+    /// Queries at once after a pause.
+    pub burst: NonZeroU32,
+    pub rpc_per_second: NonZeroU32,
+    pub rpc_burst: NonZeroU32,
+    /// Loopback addresses are not rate limited: for load tests and for a resolver on the same machine.
+    pub exempt_loopback: bool,
+    /// Connections in all, at most [`MAX_CONNECTIONS`].
+    pub connections: usize,
+    /// Connections of one prefix, at most [`MAX_CONNECTIONS_PER_PREFIX`].
+    pub connections_per_prefix: usize,
+    /// A connection without a request for so long is closed, though its client may keep it alive otherwise;
+    /// at most [`IDLE_TIMEOUT`]. It takes between once and twice as long.
+    pub idle: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        let some = |number: u32| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
         Self {
-            queries_per_second: some(1_000),
-            query_burst: some(4_000),
-            calls_per_second: some(20),
-            call_burst: some(200),
-            loopback: false,
+            queries_per_second: const { NonZeroU32::new(20_000).unwrap() },
+            burst: const { NonZeroU32::new(40_000).unwrap() },
+            rpc_per_second: const { NonZeroU32::new(200).unwrap() },
+            rpc_burst: const { NonZeroU32::new(1_000).unwrap() },
+            exempt_loopback: false,
+            connections: MAX_CONNECTIONS,
+            connections_per_prefix: MAX_CONNECTIONS_PER_PREFIX,
+            idle: IDLE_TIMEOUT,
         }
     }
 }
 
-/// Rate limiters and connection counts. Rates are kept in 65,536 buckets chosen by a secret hash of the
-/// prefix, so that spoofed addresses cannot grow the table, nor pick whom they share a bucket with.
+/// Rate limits and connection counts. One for the process.
 pub struct Admission {
-    queries: DefaultKeyedRateLimiter<u16>,
-    calls: DefaultKeyedRateLimiter<u16>,
-    loopback: bool,
+    limits: Limits,
     hasher: RandomState,
+    queries: DefaultKeyedRateLimiter<u16>,
+    rpc: DefaultKeyedRateLimiter<u16>,
+    slips: AtomicU64,
     connections: Arc<Mutex<Connections>>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Connections {
     total: usize,
-    by_prefix: HashMap<IpAddr, usize>,
+    /// Only prefixes with a connection are here: no more entries than connections.
+    by_prefix: HashMap<Prefix, usize>,
 }
 
-/// One open connection; dropped, it makes room.
-pub struct ConnectionGuard {
-    connections: Arc<Mutex<Connections>>,
-    prefix: IpAddr,
+/// /32 of IPv4 or /56 of IPv6.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Prefix {
+    V4(u32),
+    V6(u64),
+}
+
+impl From<IpAddr> for Prefix {
+    fn from(addr: IpAddr) -> Self {
+        match addr.to_canonical() {
+            IpAddr::V4(v4) => Self::V4(v4.to_bits()),
+            IpAddr::V6(v6) => Self::V6((v6.to_bits() >> 72) as u64),
+        }
+    }
 }
 
 impl Admission {
-    /// Fresh limiters.
+    /// Limits wider than `crate::limits` allows are narrowed to it.
     pub fn new(limits: Limits) -> Self {
-        let quota = |rate, burst| Quota::per_second(rate).allow_burst(burst);
+        let quota = |rate, burst| RateLimiter::keyed(Quota::per_second(rate).allow_burst(burst));
         Self {
-            queries: RateLimiter::keyed(quota(limits.queries_per_second, limits.query_burst)),
-            calls: RateLimiter::keyed(quota(limits.calls_per_second, limits.call_burst)),
-            loopback: limits.loopback,
             hasher: RandomState::new(),
+            queries: quota(limits.queries_per_second, limits.burst),
+            rpc: quota(limits.rpc_per_second, limits.rpc_burst),
+            slips: AtomicU64::new(0),
             connections: Arc::default(),
+            limits: Limits {
+                connections: limits.connections.min(MAX_CONNECTIONS),
+                connections_per_prefix: limits.connections_per_prefix.min(MAX_CONNECTIONS_PER_PREFIX),
+                idle: limits.idle.min(IDLE_TIMEOUT),
+                ..limits
+            },
         }
     }
 
-    /// True if a query from `addr` may be answered now.
+    /// Takes one query from the client's allowance; false if it is used up.
     pub fn query(&self, addr: IpAddr) -> bool {
-        self.check(&self.queries, addr)
+        self.exempt(addr) || self.queries.check_key(&self.bucket(addr)).is_ok()
     }
 
-    /// True if a JSON-RPC request from `addr` may be carried out now.
-    pub fn call(&self, addr: IpAddr) -> bool {
-        self.check(&self.calls, addr)
+    /// Takes one RPC call from the client's allowance; false if it is used up.
+    pub fn rpc(&self, addr: IpAddr) -> bool {
+        self.exempt(addr) || self.rpc.check_key(&self.bucket(addr)).is_ok()
     }
 
-    /// Room for one more connection from `addr`; `None` at a cap.
+    /// True for every second UDP query over the limit: it is answered TC, so that a real client behind a
+    /// spoofed address gets through over TCP, while the rest is dropped and amplifies nothing.
+    pub fn slip(&self) -> bool {
+        self.slips.fetch_add(1, Relaxed) % 2 == 1
+    }
+
+    /// Counts one more connection while the guard lives; `None` if the client or the server has too many.
     pub fn connect(&self, addr: IpAddr) -> Option<ConnectionGuard> {
-        let prefix = prefix(addr);
+        let prefix = Prefix::from(addr);
         let mut connections = lock(&self.connections);
-        let here = connections.by_prefix.get(&prefix).copied().unwrap_or(0);
-        // Clients on this machine are proxies, tests and load tools: only the total bounds them.
-        let most = if addr.is_loopback() && !self.loopback { MAX_CONNECTIONS } else { MAX_CONNECTIONS_PER_PREFIX };
-        if connections.total >= MAX_CONNECTIONS || here >= most {
+        let of_prefix = connections.by_prefix.get(&prefix).copied().unwrap_or(0);
+        if connections.total >= self.limits.connections || of_prefix >= self.limits.connections_per_prefix {
             return None;
         }
         connections.total += 1;
-        connections.by_prefix.insert(prefix, here + 1);
-        drop(connections);
-        Some(ConnectionGuard { connections: self.connections.clone(), prefix })
+        connections.by_prefix.insert(prefix, of_prefix + 1);
+        Some(ConnectionGuard { connections: Arc::clone(&self.connections), prefix })
     }
 
-    /// Open connections.
-    pub fn open(&self) -> usize {
-        lock(&self.connections).total
+    /// More than half of all places for connections are taken: clients must prove their address first.
+    pub fn crowded(&self) -> bool {
+        lock(&self.connections).total * 2 > self.limits.connections
     }
 
-    fn check(&self, limiter: &DefaultKeyedRateLimiter<u16>, addr: IpAddr) -> bool {
-        if addr.is_loopback() && !self.loopback {
-            return true;
-        }
-        let bucket = self.hasher.hash_one(prefix(addr)) as u16;
-        limiter.check_key(&bucket).is_ok()
+    /// See [`Limits::idle`].
+    pub fn idle(&self) -> Duration {
+        self.limits.idle
     }
+
+    fn exempt(&self, addr: IpAddr) -> bool {
+        self.limits.exempt_loopback && addr.to_canonical().is_loopback()
+    }
+
+    fn bucket(&self, addr: IpAddr) -> u16 {
+        const { assert!(BUCKETS == u16::MAX as usize + 1) };
+        self.hasher.hash_one(Prefix::from(addr)) as u16
+    }
+}
+
+/// A counted connection; gives its place back when dropped.
+#[derive(Debug)]
+pub struct ConnectionGuard {
+    connections: Arc<Mutex<Connections>>,
+    prefix: Prefix,
 }
 
 impl Drop for ConnectionGuard {
@@ -123,16 +175,8 @@ impl Drop for ConnectionGuard {
     }
 }
 
-/// The prefix that stands for a client: one IPv4 address, one IPv6 /56, the smallest a subscriber gets.
-fn prefix(addr: IpAddr) -> IpAddr {
-    match addr.to_canonical() {
-        IpAddr::V4(addr) => IpAddr::V4(addr),
-        IpAddr::V6(addr) => IpAddr::V6((addr.to_bits() & (u128::MAX << 72)).into()),
-    }
-}
-
+/// Nothing panics while the lock is held, and the counts are plain numbers: a poisoned lock is still right.
 fn lock(connections: &Mutex<Connections>) -> MutexGuard<'_, Connections> {
-    // Nothing panics while it holds the lock.
     connections.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -140,31 +184,62 @@ fn lock(connections: &Mutex<Connections>) -> MutexGuard<'_, Connections> {
 mod tests {
     use super::*;
 
-    fn addr(text: &str) -> IpAddr {
+    fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
     }
 
-    #[test]
-    fn a_prefix_is_limited_and_its_neighbour_is_not() {
-        let two = NonZeroU32::new(2).unwrap();
-        let limits = Limits { queries_per_second: NonZeroU32::MIN, query_burst: two, ..Limits::default() };
-        let admission = Admission::new(limits);
-        let asked = ["2001:db8::1", "2001:db8:0:ff::2", "2001:db8::3"].map(|text| admission.query(addr(text)));
-        assert_eq!(asked, [true, true, false]);
-        assert!(admission.query(addr("2001:db8:0:100::1")));
-        assert!((0..10).all(|_| admission.query(addr("::1"))), "loopback is not limited by default");
+    fn tight() -> Limits {
+        let one = NonZeroU32::MIN;
+        Limits {
+            queries_per_second: one,
+            burst: NonZeroU32::new(2).unwrap(),
+            rpc_per_second: one,
+            rpc_burst: one,
+            exempt_loopback: true,
+            connections: 3,
+            connections_per_prefix: 2,
+            idle: IDLE_TIMEOUT,
+        }
     }
 
     #[test]
-    fn connections_are_counted_and_given_back() {
-        let admission = Admission::new(Limits::default());
-        let one = addr("192.0.2.1");
-        let held: Vec<_> = (0..MAX_CONNECTIONS_PER_PREFIX).map(|_| admission.connect(one).unwrap()).collect();
-        assert!(admission.connect(one).is_none());
-        assert!(admission.connect(addr("::ffff:192.0.2.1")).is_none());
-        assert!(admission.connect(addr("192.0.2.2")).is_some());
-        drop(held);
-        assert_eq!(admission.open(), 0);
-        assert!(admission.connect(one).is_some());
+    fn a_client_is_a_prefix() {
+        assert_eq!(Prefix::from(ip("2001:db8:1:1ff::1")), Prefix::from(ip("2001:db8:1:100::")));
+        assert_ne!(Prefix::from(ip("2001:db8:1:200::1")), Prefix::from(ip("2001:db8:1:100::")));
+        assert_ne!(Prefix::from(ip("192.0.2.1")), Prefix::from(ip("192.0.2.2")));
+        assert_eq!(Prefix::from(ip("::ffff:192.0.2.1")), Prefix::from(ip("192.0.2.1")));
+    }
+
+    #[test]
+    fn queries_and_calls_have_their_own_allowances() {
+        let admission = Admission::new(tight());
+        let client = ip("192.0.2.1");
+        let admitted: Vec<_> = (0..3).map(|_| admission.query(client)).collect();
+        assert_eq!(admitted, [true, true, false]);
+        assert!(admission.rpc(client));
+        assert!(!admission.rpc(client));
+        assert!((0..100).all(|_| admission.query(ip("::1"))));
+    }
+
+    #[test]
+    fn every_second_limited_datagram_slips_through() {
+        let admission = Admission::new(tight());
+        let slips: Vec<_> = (0..4).map(|_| admission.slip()).collect();
+        assert_eq!(slips, [false, true, false, true]);
+    }
+
+    #[test]
+    fn connections_are_counted_while_they_live() {
+        let admission = Admission::new(tight());
+        let first = admission.connect(ip("192.0.2.1")).unwrap();
+        assert!(!admission.crowded());
+        let second = admission.connect(ip("192.0.2.1")).unwrap();
+        assert!(admission.crowded());
+        assert!(admission.connect(ip("192.0.2.1")).is_none());
+        let _third = admission.connect(ip("192.0.2.2")).unwrap();
+        assert!(admission.connect(ip("192.0.2.3")).is_none());
+        drop((first, second));
+        assert_eq!(lock(&admission.connections).by_prefix.len(), 1);
+        assert!(admission.connect(ip("192.0.2.3")).is_some());
     }
 }

@@ -1,140 +1,404 @@
-//! UDP, TCP and DoT: an adapter from hickory-server to the gateway.
+//! UDP, TCP and DNS over TLS, carried by hickory-server.
 //!
-//! hickory-server reads and writes messages of its own types, so our finished wire form is taken apart and
-//! encoded once more; records travel as opaque octets so that every one comes out as it went in.
+//! hickory takes records, not bytes: our reply is read into its records and written again by it. Types
+//! whose RDATA may hold compressed names (RFC 3597 §4) go through hickory's own types, so that they are
+//! compressed again; all others are opaque octets and survive byte for byte. One thing differs: hickory
+//! 0.26 never points into the question, so a message grows, by less than the length of the question's
+//! name. Hence `fits` and `pad` do here again what the gateway has done for its own octets.
 
-use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use hickory_proto::op::{Edns, Header, HeaderCounts, MessageType, Metadata, OpCode, ResponseCode};
+use hickory_proto::ProtoError;
+use hickory_proto::op::{Edns, Header, Metadata, ResponseCode};
 use hickory_proto::rr::rdata::NULL;
-use hickory_proto::rr::rdata::opt::EdnsOption;
-use hickory_proto::rr::{DNSClass, Name as HickoryName, RData, Record, RecordType};
-use hickory_proto::serialize::binary::BinDecodable as _;
+use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption, OPT};
+use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
+use hickory_proto::serialize::binary::{BinDecodable, BinDecoder, BinEncoder, DecodeError, Restrict};
+use hickory_server::Server;
 use hickory_server::net::runtime::Time;
 use hickory_server::net::xfer::Protocol;
-use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo, Server};
-use hickory_server::zone_handler::MessageResponseBuilder;
+use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
+use hickory_server::zone_handler::{MessageResponse, MessageResponseBuilder, Queries};
 use tokio::net::{TcpListener, UdpSocket};
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
 
-use super::{Answered, Edge, canonical};
-use crate::gateway::Transport;
-use crate::limits::{DRAIN_TIMEOUT, IDLE_TIMEOUT};
-use crate::wire::{Message, MessageRecord, Opt, Query, Rcode, Reply};
+use super::Edge;
+use crate::gateway::{Client, Transport};
+use crate::limits::{DRAIN_TIMEOUT, MAX_MESSAGE, REQUEST_TIMEOUT, RESPONSE_PAD_BLOCK, UDP_PAYLOAD, UDP_PAYLOAD_MIN};
+use crate::wire::{EdeCode, OPT_EDE, OPT_PADDING, Reply};
 
-/// Answers waiting to be written on one TCP connection.
-const TCP_BUFFER: usize = 32;
+/// Answers that may wait for a slow TCP client, of one connection.
+const TCP_RESPONSES: usize = 32;
 
-/// Serves UDP, TCP and DoT sockets until the edge stops, then drains.
-pub async fn listen(
-    udp: Vec<UdpSocket>,
-    tcp: Vec<TcpListener>,
-    dot: Vec<TcpListener>,
-    tls: Arc<rustls::ServerConfig>,
-    edge: Arc<Edge>,
-) {
-    let mut server = Server::new(Handler { edge: edge.clone() });
-    udp.into_iter().for_each(|socket| server.register_socket(socket));
-    tcp.into_iter().for_each(|listener| server.register_listener(listener, IDLE_TIMEOUT, TCP_BUFFER));
-    for listener in dot {
-        if let Err(error) = server.register_tls_listener_with_tls_config(listener, IDLE_TIMEOUT, tls.clone()) {
-            tracing::error!(%error, "cannot serve DoT");
+/// The running listeners.
+pub struct Classic {
+    server: Server<Handler>,
+    in_flight: Arc<InFlight>,
+}
+
+impl Classic {
+    /// Must be called inside a tokio runtime.
+    pub fn new(edge: Arc<Edge>) -> Self {
+        let in_flight = Arc::<InFlight>::default();
+        let server = Server::new(Handler { edge, in_flight: Arc::clone(&in_flight) });
+        Self { server, in_flight }
+    }
+
+    pub fn add_udp(&mut self, socket: UdpSocket) {
+        self.server.register_socket(socket);
+    }
+
+    /// hickory neither counts nor caps connections; a short idle time has to do.
+    pub fn add_tcp(&mut self, listener: TcpListener) {
+        self.server.register_listener(listener, REQUEST_TIMEOUT, TCP_RESPONSES);
+    }
+
+    pub fn add_tls(&mut self, listener: TcpListener, tls: Arc<rustls::ServerConfig>) {
+        // Returns an error in its signature only: `hickory_server::Server` of 0.26 always says Ok.
+        if let Err(error) = self.server.register_tls_listener_with_tls_config(listener, REQUEST_TIMEOUT, tls) {
+            tracing::error!(%error, "DNS over TLS is not served");
         }
     }
-    edge.stopped().await;
-    // hickory-server waits for its connections; idle ones would hold it for long.
-    let _ = tokio::time::timeout(DRAIN_TIMEOUT, server.shutdown_gracefully()).await;
+
+    /// Lets the answers under way leave, then stops. The handler takes no new queries by then, because the
+    /// edge's shutdown is triggered.
+    pub async fn drain(mut self) {
+        let _ = timeout(DRAIN_TIMEOUT, self.in_flight.none()).await;
+        // hickory queues an answer for the socket's own task and does not tell when it has left.
+        sleep(Duration::from_millis(20)).await;
+        if let Err(error) = self.server.shutdown_gracefully().await {
+            tracing::warn!(%error, "a listener failed");
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct InFlight {
+    count: AtomicUsize,
+    ended: Notify,
+}
+
+impl InFlight {
+    fn begin(self: &Arc<Self>) -> InFlightGuard {
+        self.count.fetch_add(1, Ordering::AcqRel);
+        InFlightGuard(Arc::clone(self))
+    }
+
+    async fn none(&self) {
+        loop {
+            let ended = self.ended.notified();
+            if self.count.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            ended.await;
+        }
+    }
+}
+
+struct InFlightGuard(Arc<InFlight>);
+
+impl Drop for InFlightGuard {
+    fn drop(&mut self) {
+        if self.0.count.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.ended.notify_waiters();
+        }
+    }
 }
 
 struct Handler {
     edge: Arc<Edge>,
+    in_flight: Arc<InFlight>,
 }
 
 #[async_trait::async_trait]
 impl RequestHandler for Handler {
-    async fn handle_request<R: ResponseHandler, T: Time>(&self, request: &Request, handle: R) -> ResponseInfo {
-        let transport = match request.protocol() {
-            Protocol::Udp => Transport::Udp,
-            Protocol::Tls => Transport::Tls,
-            _ => Transport::Tcp,
-        };
-        let addr: IpAddr = canonical(request.src().ip());
-        match self.edge.answer(request.as_slice(), transport, addr).await {
-            Answered::Reply(reply) => send(request, &reply, handle).await,
-            Answered::Limited => limited(request, transport, handle).await,
-            Answered::Ignored => nothing(request),
+    async fn handle_request<R: ResponseHandler, T: Time>(&self, request: &Request, responder: R) -> ResponseInfo {
+        let client = Client { transport: transport(request.protocol()), addr: request.src().ip() };
+        if self.edge.shutdown.is_triggered() {
+            return unanswered(request);
+        }
+        let _guard = self.in_flight.begin();
+        if !self.edge.admit(client) {
+            return limit(&self.edge, request, client, responder).await;
+        }
+        let Some(reply) = self.edge.answer(request.as_slice(), client).await else { return unanswered(request) };
+        match Parsed::read(&reply.wire) {
+            Ok(mut parsed) => {
+                if client.transport == Transport::Udp && !fits(&reply, request) {
+                    parsed.truncate();
+                }
+                parsed.pad();
+                parsed.send(request, responder).await
+            }
+            Err(error) => {
+                tracing::error!(%error, "our own answer cannot be read back");
+                refuse(request, ResponseCode::ServFail, None, responder).await
+            }
         }
     }
 }
 
-/// Over UDP every second reply to a client that asks too fast is an empty truncated one, so that a real
-/// client behind a spoofed address can come over TCP, and the rest is silence; elsewhere it is REFUSED.
-async fn limited<R: ResponseHandler>(request: &Request, transport: Transport, handle: R) -> ResponseInfo {
-    let odd = request.metadata.id & 1 == 1;
-    if transport == Transport::Udp && odd {
-        return nothing(request);
-    }
-    let Ok(query) = Query::parse(request.as_slice()) else { return nothing(request) };
-    let mut refused = query.refuse(if transport == Transport::Udp { Rcode::NoError } else { Rcode::Refused }).reply();
-    if transport == Transport::Udp {
-        refused.wire[2] |= 0x02;
-    }
-    send(request, &refused, handle).await
+/// True if `reply` is not longer than the client takes over UDP even after hickory wrote it again.
+fn fits(reply: &Reply, request: &Request) -> bool {
+    let most =
+        request.edns.as_ref().map_or(UDP_PAYLOAD_MIN, |edns| edns.max_payload().clamp(UDP_PAYLOAD_MIN, UDP_PAYLOAD));
+    reply.wire.len() + request.queries.as_bytes().len() <= usize::from(most)
 }
 
-async fn send<R: ResponseHandler>(request: &Request, reply: &Reply, mut handle: R) -> ResponseInfo {
-    let Ok(message) = Message::parse(&reply.wire) else {
-        tracing::error!(query = %request.metadata.id, "our own answer does not parse");
-        return nothing(request);
-    };
-    let sections = message.sections.each_ref().map(|records| records.iter().filter_map(record).collect::<Vec<_>>());
-    let edns = message.opt.as_ref().map(edns);
-    let mut builder = MessageResponseBuilder::from_message_request(request);
-    if let Some(edns) = &edns {
-        builder.edns(edns);
-    }
-    let [answers, authorities, additionals] = &sections;
-    let none: &[Record] = &[];
-    let response = builder.build(metadata(&message, request), answers, authorities, none, additionals);
-    match handle.send_response(response).await {
-        Ok(info) => info,
-        Err(error) => {
-            tracing::debug!(%error, "reply not sent");
-            nothing(request)
-        }
+fn transport(protocol: Protocol) -> Transport {
+    match protocol {
+        Protocol::Udp => Transport::Udp,
+        Protocol::Tls => Transport::Tls,
+        _ => Transport::Tcp,
     }
 }
 
-fn metadata(message: &Message, request: &Request) -> Metadata {
-    let flag = |bit: u16| message.flags & bit != 0;
-    let mut metadata = Metadata::new(message.id, MessageType::Response, request.metadata.op_code);
-    metadata.authoritative = flag(0x0400);
-    metadata.truncation = flag(0x0200);
-    metadata.recursion_desired = flag(0x0100);
-    metadata.checking_disabled = flag(0x0010);
-    metadata.response_code = ResponseCode::from(0, (message.flags & 0xf) as u8);
-    metadata
+/// hickory wants to know what was sent even if nothing was.
+fn unanswered(request: &Request) -> ResponseInfo {
+    ResponseInfo::from(Header { metadata: request.metadata, counts: Default::default() })
 }
 
-fn edns(opt: &Opt) -> Edns {
+/// UDP: silence, or TC for every second one; streams: REFUSED with EDE 18 (RFC 8914 §4.19).
+async fn limit(edge: &Edge, request: &Request, client: Client, mut responder: impl ResponseHandler) -> ResponseInfo {
+    if client.transport != Transport::Udp {
+        return refuse(request, ResponseCode::Refused, Some(EdeCode::Prohibited), responder).await;
+    }
+    if !edge.admission.slip() {
+        return unanswered(request);
+    }
+    let mut metadata = Metadata::response_from_request(&request.metadata);
+    metadata.truncation = true;
+    let edns = request.edns.as_ref().map(|_| reply_edns(None));
+    let response = MessageResponseBuilder::new(&request.queries, edns.as_ref()).build_no_records(metadata);
+    responder.send_response(response).await.unwrap_or_else(|_| unanswered(request))
+}
+
+async fn refuse(
+    request: &Request,
+    code: ResponseCode,
+    ede: Option<EdeCode>,
+    mut responder: impl ResponseHandler,
+) -> ResponseInfo {
+    let edns = request.edns.as_ref().map(|_| reply_edns(ede));
+    let response = MessageResponseBuilder::new(&request.queries, edns.as_ref()).error_msg(&request.metadata, code);
+    responder.send_response(response).await.unwrap_or_else(|_| unanswered(request))
+}
+
+fn reply_edns(ede: Option<EdeCode>) -> Edns {
     let mut edns = Edns::new();
-    edns.set_max_payload(opt.udp_payload).set_rcode_high(opt.extended_rcode).set_dnssec_ok(opt.dnssec_ok);
-    for (code, data) in &opt.options {
-        edns.options_mut().insert(EdnsOption::Unknown(*code, data.clone()));
+    edns.set_max_payload(UDP_PAYLOAD);
+    if let Some(code) = ede {
+        let data = (code as u16).to_be_bytes().to_vec();
+        edns.options_mut().insert(EdnsOption::Unknown(OPT_EDE, data));
     }
     edns
 }
 
-fn record(record: &MessageRecord) -> Option<Record> {
-    let owner = HickoryName::from_bytes(record.owner.as_wire()).ok()?;
-    let rdata = RData::Unknown { code: RecordType::from(record.rtype.0), rdata: NULL::with(record.rdata.clone()) };
-    let mut made = Record::from_rdata(owner, record.ttl, rdata);
-    made.dns_class = DNSClass::from(record.class);
-    Some(made)
+/// One of our replies in hickory's terms.
+struct Parsed {
+    metadata: Metadata,
+    queries: Queries,
+    answers: Vec<Record>,
+    authorities: Vec<Record>,
+    additionals: Vec<Record>,
+    edns: Option<Edns>,
 }
 
-/// What hickory-server is told where nothing was sent.
-fn nothing(request: &Request) -> ResponseInfo {
-    let metadata = Metadata::new(request.metadata.id, MessageType::Response, OpCode::Query);
-    ResponseInfo::from(Header { metadata, counts: HeaderCounts::default() })
+impl Parsed {
+    fn read(wire: &[u8]) -> Result<Self, DecodeError> {
+        let mut decoder = BinDecoder::new(wire);
+        let Header { mut metadata, counts } = Header::read(&mut decoder)?;
+        let queries = Queries::read(&mut decoder, usize::from(counts.queries))?;
+        let mut edns = None;
+        let answers = read_section(&mut decoder, counts.answers, &mut edns)?;
+        let authorities = read_section(&mut decoder, counts.authorities, &mut edns)?;
+        let additionals = read_section(&mut decoder, counts.additionals, &mut edns)?;
+        if let Some(edns) = &edns {
+            metadata.merge_response_code(edns.rcode_high());
+        }
+        Ok(Self { metadata, queries, answers, authorities, additionals, edns })
+    }
+
+    async fn send(&self, request: &Request, mut responder: impl ResponseHandler) -> ResponseInfo {
+        // Fails if the client is gone.
+        responder.send_response(self.response()).await.unwrap_or_else(|_| unanswered(request))
+    }
+
+    fn truncate(&mut self) {
+        self.metadata.truncation = true;
+        self.answers.clear();
+        self.authorities.clear();
+        self.additionals.clear();
+    }
+
+    /// Makes the padding right again, if there is any: the length must be known, so it is written twice.
+    fn pad(&mut self) {
+        let padding = EdnsCode::from(OPT_PADDING);
+        match &mut self.edns {
+            Some(edns) if edns.option(padding).is_some() => edns.options_mut().remove(padding),
+            _ => return,
+        }
+        let before = self.encode().map_or(MAX_MESSAGE, |octets| octets.len()) + 4;
+        let fill = before.next_multiple_of(RESPONSE_PAD_BLOCK).min(MAX_MESSAGE).checked_sub(before);
+        if let (Some(edns), Some(fill)) = (&mut self.edns, fill) {
+            edns.options_mut().insert(EdnsOption::Unknown(OPT_PADDING, vec![0; fill]));
+        }
+    }
+
+    fn encode(&self) -> Result<Vec<u8>, ProtoError> {
+        let mut octets = Vec::new();
+        self.response().destructive_emit(&mut BinEncoder::new(&mut octets))?;
+        Ok(octets)
+    }
+
+    fn response(&self) -> Response<'_> {
+        MessageResponseBuilder::new(&self.queries, self.edns.as_ref()).build(
+            self.metadata,
+            &self.answers,
+            &self.authorities,
+            &[],
+            &self.additionals,
+        )
+    }
+}
+
+type Records<'a> = std::slice::Iter<'a, Record>;
+type Response<'a> = MessageResponse<'a, 'a, Records<'a>, Records<'a>, Records<'a>, Records<'a>>;
+
+/// The records of one section; the OPT record goes to `edns`.
+fn read_section(decoder: &mut BinDecoder<'_>, count: u16, edns: &mut Option<Edns>) -> Result<Vec<Record>, DecodeError> {
+    let mut records = Vec::with_capacity(usize::from(count));
+    for _ in 0..count {
+        let name = Name::read(decoder)?;
+        let rtype = RecordType::from(decoder.read_u16()?.unverified());
+        let class = decoder.read_u16()?.unverified();
+        let ttl = decoder.read_u32()?.unverified();
+        let length = decoder.read_u16()?;
+        if rtype == RecordType::OPT {
+            *edns = Some(read_opt(decoder.read_slice(usize::from(length.unverified()))?.unverified(), class, ttl));
+            continue;
+        }
+        let mut record = Record::from_rdata(name, ttl, read_rdata(decoder, rtype, length)?);
+        record.dns_class = DNSClass::from(class);
+        records.push(record);
+    }
+    Ok(records)
+}
+
+fn read_rdata(decoder: &mut BinDecoder<'_>, rtype: RecordType, length: Restrict<u16>) -> Result<RData, DecodeError> {
+    match rtype {
+        RecordType::CNAME | RecordType::NS | RecordType::PTR | RecordType::SOA | RecordType::MX => {
+            RData::read(decoder, rtype, length)
+        }
+        _ => {
+            let octets = decoder.read_vec(usize::from(length.unverified()))?.unverified();
+            // `with` asserts that there are octets.
+            let rdata = if octets.is_empty() { NULL::new() } else { NULL::with(octets) };
+            Ok(RData::Unknown { code: rtype, rdata })
+        }
+    }
+}
+
+/// The OPT record of our own making (RFC 6891 §6.1.3), options in their order.
+fn read_opt(mut options: &[u8], class: u16, ttl: u32) -> Edns {
+    let mut edns = Edns::new();
+    edns.set_max_payload(class).set_rcode_high((ttl >> 24) as u8).set_dnssec_ok(ttl & 0x8000 != 0);
+    let mut read = Vec::new();
+    while let Some((&[c0, c1, l0, l1], rest)) = options.split_first_chunk() {
+        let code = u16::from_be_bytes([c0, c1]);
+        let length = usize::from(u16::from_be_bytes([l0, l1])).min(rest.len());
+        let (data, after) = rest.split_at(length);
+        read.push((EdnsCode::from(code), EdnsOption::Unknown(code, data.to_vec())));
+        options = after;
+    }
+    *edns.options_mut() = OPT::new(read);
+    edns
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{Builder, Query, Rcode, Rrset, Rtype, Section, Shape};
+
+    fn query(dnssec_ok: u8) -> Query {
+        let mut message = b"\x12\x34\x01\x10\0\x01\0\0\0\0\0\x01\x05AliCe\x05ghost\0\0\xff\0\x01".to_vec();
+        message.extend([0, 0, 41, 4, 208, 0, 0, dnssec_ok, 0, 0, 0]);
+        Query::parse(&message).unwrap()
+    }
+
+    fn rrset(owner: &str, rtype: Rtype, rdata: &[&[u8]]) -> Rrset {
+        Rrset {
+            owner: crate::wire::Name::from_user(owner).unwrap(),
+            rtype,
+            ttl: 300,
+            rdata: rdata.iter().map(|data| (*data).into()).collect(),
+            rrsigs: [b"\0\x01\x0f\x02\0\0\x01\x2c\0\0\0\0\0\0\0\0\x30\x39\x05alice\x05ghost\0sig"[..].into()].into(),
+        }
+    }
+
+    fn again(wire: &[u8]) -> Vec<u8> {
+        let mut parsed = Parsed::read(wire).unwrap();
+        parsed.pad();
+        parsed.encode().unwrap()
+    }
+
+    /// All that a client can see: `Record` compares without its TTL.
+    fn seen(wire: &[u8]) -> impl PartialEq + std::fmt::Debug {
+        let parsed = Parsed::read(wire).unwrap();
+        let records = [parsed.answers, parsed.authorities, parsed.additionals];
+        let seen = records.map(|section| section.into_iter().map(|r| (r.ttl, r.clone())).collect::<Vec<_>>());
+        (parsed.metadata, parsed.queries.as_bytes().to_vec(), seen)
+    }
+
+    #[test]
+    fn hickory_writes_what_we_wrote() {
+        let query = query(0x80);
+        let mut builder = Builder::new(&query);
+        let records: &[(&str, Rtype, &[&[u8]])] = &[
+            ("alice.ghost.", Rtype::A, &[&[192, 0, 2, 1], &[192, 0, 2, 2]]),
+            ("alice.ghost.", Rtype::TXT, &[b"\x02hi\0\x03\xff\0\\", b"\0"]),
+            ("alice.ghost.", Rtype::SVCB, &[b"\0\x01\x03www\x05ALICE\x05ghost\0\xff\xfe\0\x01x\xff\xfd\0\0"]),
+            ("alice.ghost.", Rtype::HTTPS, &[b"\0\x01\0\0\x01\0\x03\x02h3\0\x03\0\x02\x20\xfb"]),
+            ("alice.ghost.", Rtype::URI, &[b"\0\x0a\0\x01https://x/"]),
+            ("alice.ghost.", Rtype::CAA, &[b"\x80\x05IsSue;"]),
+            ("alice.ghost.", Rtype::SRV, &[b"\0\0\0\0\0\x35\x05ALICE\x05ghost\0"]),
+            ("alice.ghost.", Rtype::NSEC, &[b"\x01\0\x05alice\x05ghost\0\0\x01\x40"]),
+            ("alice.ghost.", Rtype::DNSKEY, &[b"\x01\x01\x03\x0fshort"]),
+            ("alice.ghost.", Rtype::WALLET, &[b"\x03btc\x04addr"]),
+            ("alice.ghost.", Rtype(65_280), &[b"", b"\xc0\x0c"]),
+            ("a.b.alice.ghost.", Rtype::MX, &[b"\0\x0a\x04mail\x05alice\x05ghost\0"]),
+            ("c.b.alice.ghost.", Rtype::CNAME, &[b"\x01d\x01b\x05alice\x05ghost\0"]),
+        ];
+        for (owner, rtype, rdata) in records {
+            builder.push(Section::Answer, &rrset(owner, *rtype, rdata), 300);
+        }
+        let soa = b"\x02ns\x05ghost\0\x04host\x02ns\x05ghost\0\0\0\0\x01\0\0\0\x02\0\0\0\x03\0\0\0\x04\0\0\0\x05";
+        builder.push(Section::Authority, &rrset("ghost.", Rtype::SOA, &[soa]), 5);
+        builder.push(Section::Additional, &rrset("ns.ghost.", Rtype::AAAA, &[&[1; 16]]), 5);
+        let answer = builder.finish(Rcode::NoError, true, Some((EdeCode::Other, "why".to_owned())));
+        for shape in [Shape::Stream, Shape::Padded(RESPONSE_PAD_BLOCK), Shape::Datagram] {
+            let wire = answer.reply(&query, shape, 0).wire;
+            let again = again(&wire);
+            assert_eq!(seen(&again), seen(&wire), "{shape:?}");
+            match shape {
+                Shape::Padded(block) => assert_eq!(again.len() % block, 0),
+                _ => assert!(again.len() < wire.len() + query.name.as_wire().len()),
+            }
+            // The OPT record, to the last octet.
+            let opt = b"\0\0\x29\x04\xd0\0\0\x80\0";
+            assert!(again.windows(opt.len()).any(|octets| octets == opt));
+        }
+    }
+
+    #[test]
+    fn errors_keep_their_code_and_their_empty_question() {
+        let query = query(0);
+        for rcode in [Rcode::FormErr, Rcode::BadVers, Rcode::NotImp] {
+            let wire = query.refuse(rcode).reply().wire;
+            assert_eq!(again(&wire), wire, "{rcode:?}");
+        }
+    }
 }

@@ -1,232 +1,293 @@
-//! DNS over QUIC (RFC 9250) on quinn.
+//! DNS over QUIC (RFC 9250).
 //!
 //! ```text
-//! incoming -> caps -> handshake -> [ stream: 2-octet length, query, FIN -> answer, FIN ]  many at once
-//!              refuse / retry         broken rule -> DOQ_PROTOCOL_ERROR closes the connection
+//! accept ─ cap ─ Retry if crowded ─ handshake ─┬─ each bidi stream: read to FIN ─ check ─ answer ─ write, FIN
+//!                                              └─ a uni stream: DOQ_PROTOCOL_ERROR
 //! ```
+//! The streams of a connection are futures of its own task: they run concurrently, answers leave in any
+//! order, and all of them end with the connection.
 
-use std::net::IpAddr;
+use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
-use quinn::{Connection, Endpoint, Incoming, ReadToEndError, RecvStream, SendStream, VarInt};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use quinn::crypto::rustls::{NoInitialCipherSuite, QuicServerConfig};
+use quinn::{Connection, Endpoint, Incoming, ReadError, RecvStream, SendStream, TransportConfig, VarInt};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::{Answered, ConnectionGuard, Edge, Identity, TlsError, canonical};
-use crate::gateway::Transport;
-use crate::limits::{
-    DRAIN_TIMEOUT, IDLE_TIMEOUT, MAX_CONNECTIONS, MAX_MESSAGE, MAX_QUERY, MAX_STREAMS, REQUEST_TIMEOUT,
-};
-use crate::wire::{Query, QueryError};
+use super::{Edge, idle_ticks};
+use crate::gateway::{Client, Transport};
+use crate::limits::{DRAIN_TIMEOUT, IDLE_TIMEOUT, MAX_QUERY, MAX_STREAMS, REQUEST_TIMEOUT};
+use crate::wire::{HEADER, OPT_TCP_KEEPALIVE, Query, Reply};
 
-/// The protocol's name in TLS (RFC 9250 §4.1.1).
-pub const ALPN: &[u8] = b"doq";
+/// Error codes (RFC 9250 §4.3).
+pub const NO_ERROR: VarInt = VarInt::from_u32(0);
+pub const INTERNAL_ERROR: VarInt = VarInt::from_u32(1);
+pub const PROTOCOL_ERROR: VarInt = VarInt::from_u32(2);
+pub const REQUEST_CANCELLED: VarInt = VarInt::from_u32(3);
+pub const EXCESSIVE_LOAD: VarInt = VarInt::from_u32(4);
+pub const UNSPECIFIED_ERROR: VarInt = VarInt::from_u32(5);
 
-// Error codes (RFC 9250 §8.4).
-const NO_ERROR: VarInt = VarInt::from_u32(0);
-const INTERNAL_ERROR: VarInt = VarInt::from_u32(1);
-const PROTOCOL_ERROR: VarInt = VarInt::from_u32(2);
-const REQUEST_CANCELLED: VarInt = VarInt::from_u32(3);
-const EXCESSIVE_LOAD: VarInt = VarInt::from_u32(4);
-
-/// Octets of a length-prefixed query.
-const FRAMED_QUERY: usize = MAX_QUERY + 2;
+/// Octets of the length field before a message (RFC 9250 §4.2).
+const PREFIX: usize = 2;
+/// Answers not yet acknowledged, octets of one connection.
+const SEND_WINDOW: u64 = 1 << 20;
+/// Queries not yet read, octets of one connection.
+const RECEIVE_WINDOW: u32 = 32 * MAX_QUERY as u32;
 
 /// The QUIC configuration of a DoQ endpoint.
 ///
 /// # Errors
-/// Certificate and key do not fit each other.
-pub fn server_config(identity: &Identity) -> Result<quinn::ServerConfig, TlsError> {
-    let tls = identity.server_config(&[ALPN])?;
-    // One unidirectional stream is let through so that its client can be told what it did wrong.
-    Ok(quic_config(tls, 1, FRAMED_QUERY as u32))
+/// `tls` has no cipher suite that QUIC can use.
+pub fn server_config(tls: rustls::ServerConfig) -> Result<quinn::ServerConfig, NoInitialCipherSuite> {
+    let mut transport = base_transport();
+    transport
+        // One, so that opening it can be told apart from a bug of ours and be answered with the right error.
+        .max_concurrent_uni_streams(VarInt::from_u32(1))
+        .stream_receive_window(VarInt::from_u32((MAX_QUERY + PREFIX) as u32))
+        .receive_window(VarInt::from_u32(RECEIVE_WINDOW));
+    base_config(tls, transport)
 }
 
-/// Transport parameters shared by DoQ and HTTP/3. `window` is the flow-control credit of one stream.
-pub(super) fn quic_config(tls: rustls::ServerConfig, uni_streams: u32, window: u32) -> quinn::ServerConfig {
-    // Fails only for a provider without the initial cipher suite of RFC 9001; ring has it.
-    let crypto = quinn::crypto::rustls::QuicServerConfig::try_from(tls).expect("ring has AES-128-GCM");
-    let mut transport = quinn::TransportConfig::default();
+/// What DoQ and HTTP/3 connections have in common.
+pub(super) fn base_transport() -> TransportConfig {
+    const { assert!(IDLE_TIMEOUT.as_secs() < 3_600) };
+    let idle = VarInt::from_u32(IDLE_TIMEOUT.as_millis() as u32);
+    let mut transport = TransportConfig::default();
     transport
         .max_concurrent_bidi_streams(VarInt::from_u32(MAX_STREAMS))
-        .max_concurrent_uni_streams(VarInt::from_u32(uni_streams))
-        .stream_receive_window(VarInt::from_u32(window))
-        .receive_window(VarInt::from_u32(window.saturating_mul(32).min(8 << 20)))
-        .send_window(1 << 20)
-        .datagram_receive_buffer_size(None)
-        // 30 s fits in a QUIC idle timeout.
-        .max_idle_timeout(Some(IDLE_TIMEOUT.try_into().expect("a short duration")));
-    let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
-    config.transport_config(Arc::new(transport)).max_incoming(1_024).incoming_buffer_size(64 << 10);
-    config
+        .max_idle_timeout(Some(idle.into()))
+        .send_window(SEND_WINDOW)
+        .datagram_receive_buffer_size(None);
+    transport
 }
 
-/// Serves connections until the edge stops, then drains.
-pub async fn serve(endpoint: Endpoint, edge: Arc<Edge>) {
+pub(super) fn base_config(
+    tls: rustls::ServerConfig,
+    transport: TransportConfig,
+) -> Result<quinn::ServerConfig, NoInitialCipherSuite> {
+    let mut config = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
+    // What an attacker can have us keep before we even decide: a few packets of a thousand clients.
+    config
+        .transport_config(Arc::new(transport))
+        .max_incoming(1_024)
+        .incoming_buffer_size(16 << 10)
+        .incoming_buffer_size_total(8 << 20);
+    Ok(config)
+}
+
+/// Accepts connections until shutdown, then lets the answers under way leave.
+pub async fn serve(edge: Arc<Edge>, endpoint: Endpoint) {
+    accept_all(&edge, &endpoint, Transport::Quic, run).await;
+    endpoint.close(NO_ERROR, b"");
+    let _ = timeout(Duration::from_secs(1), endpoint.wait_idle()).await;
+}
+
+/// The accept loop of a QUIC endpoint; returns when all its connections have ended or are overdue.
+pub(super) async fn accept_all<R, F>(edge: &Arc<Edge>, endpoint: &Endpoint, transport: Transport, run: R)
+where
+    R: Fn(Arc<Edge>, Connection, Client) -> F + Copy + Send + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
     let mut connections = JoinSet::new();
     loop {
-        let incoming = tokio::select! {
-            incoming = endpoint.accept() => incoming,
-            () = edge.stopped() => None,
-        };
-        let Some(incoming) = incoming else { break };
-        while connections.try_join_next().is_some() {}
-        let Some((incoming, guard)) = admit(incoming, &edge) else { continue };
-        connections.spawn(serve_connection(incoming, guard, edge.clone()));
+        tokio::select! {
+            incoming = endpoint.accept() => match incoming {
+                Some(incoming) => {
+                    if let Some(connection) = admit(edge, incoming, transport, run) {
+                        connections.spawn(connection);
+                    }
+                }
+                None => break,
+            },
+            Some(_) = connections.join_next() => {}
+            () = edge.shutdown.triggered() => break,
+        }
     }
-    drain(&endpoint, connections, NO_ERROR).await;
+    endpoint.set_server_config(None);
+    let _ = timeout(DRAIN_TIMEOUT, async { while connections.join_next().await.is_some() {} }).await;
 }
 
-/// Lets connections finish what is under way, then closes what is left.
-pub(super) async fn drain(endpoint: &Endpoint, mut connections: JoinSet<()>, code: VarInt) {
-    let finished = async { while connections.join_next().await.is_some() {} };
-    // After the time-out, closing says all there is to say.
-    let _ = timeout(DRAIN_TIMEOUT, finished).await;
-    endpoint.close(code, b"");
-    let _ = timeout(DRAIN_TIMEOUT, endpoint.wait_idle()).await;
-}
-
-/// Room for a connection; under load its address must be validated first (RFC 9000 §8.1.2).
-pub(super) fn admit(incoming: Incoming, edge: &Edge) -> Option<(Incoming, ConnectionGuard)> {
-    let crowded = edge.admission.open() > MAX_CONNECTIONS / 2;
-    if crowded && !incoming.remote_address_validated() && incoming.may_retry() {
-        // Fails only if `may_retry` does.
+/// Turns an attempt away, or gives the future that serves its connection.
+fn admit<R, F>(
+    edge: &Arc<Edge>,
+    incoming: Incoming,
+    transport: Transport,
+    run: R,
+) -> Option<impl Future<Output = ()> + Send + 'static>
+where
+    R: Fn(Arc<Edge>, Connection, Client) -> F + Send + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    if edge.admission.crowded() && !incoming.remote_address_validated() && incoming.may_retry() {
+        // Fails only where a Retry is not allowed, which was asked before.
         let _ = incoming.retry();
         return None;
     }
-    match edge.admission.connect(canonical(incoming.remote_address().ip())) {
-        Some(guard) => Some((incoming, guard)),
-        None => {
-            edge.metrics.refuse();
-            incoming.refuse();
-            None
+    let client = Client { transport, addr: incoming.remote_address().ip() };
+    let Some(connected) = edge.connect(client) else {
+        incoming.refuse();
+        return None;
+    };
+    let connecting = incoming.accept().ok()?;
+    let edge = Arc::clone(edge);
+    Some(async move {
+        let _connected = connected;
+        // A handshake that stalls is a request that does not complete.
+        if let Ok(Ok(connection)) = timeout(REQUEST_TIMEOUT, connecting).await {
+            run(edge, connection, client).await;
+        }
+    })
+}
+
+/// Serves one connection to its end.
+async fn run(edge: Arc<Edge>, connection: Connection, client: Client) {
+    let mut streams = FuturesUnordered::new();
+    let (mut ticks, mut used) = (idle_ticks(&edge), false);
+    // Once for the connection, not once for each turn: subscribing takes a lock.
+    let mut shutdown = pin!(edge.shutdown.triggered());
+    loop {
+        tokio::select! {
+            // Answers before new streams: a flood of streams must not starve those under way.
+            biased;
+            Some(ended) = streams.next(), if !streams.is_empty() => {
+                if let Err(ProtocolError(reason)) = ended {
+                    return connection.close(PROTOCOL_ERROR, reason.as_bytes());
+                }
+            }
+            stream = connection.accept_bi() => match stream {
+                Ok((send, recv)) => {
+                    used = true;
+                    streams.push(exchange(&edge, client, send, recv));
+                }
+                Err(_) => return,
+            },
+            Ok(_) = connection.accept_uni() => {
+                return connection.close(PROTOCOL_ERROR, b"unidirectional stream");
+            }
+            _ = ticks.tick() => {
+                if !std::mem::take(&mut used) && streams.is_empty() { break }
+            }
+            () = &mut shutdown => break,
         }
     }
+    while streams.next().await.is_some() {}
+    linger(&connection).await;
+    connection.close(NO_ERROR, b"");
 }
 
-async fn serve_connection(incoming: Incoming, guard: ConnectionGuard, edge: Arc<Edge>) {
-    let Ok(connection) = incoming.await else { return };
-    let addr = canonical(connection.remote_address().ip());
-    let mut streams = JoinSet::new();
-    loop {
-        let accepted = tokio::select! {
-            accepted = connection.accept_bi() => accepted,
-            Ok(_) = connection.accept_uni() => return protocol_error(&connection, "unidirectional stream"),
-            () = edge.stopped() => break,
-        };
-        let Ok((send, recv)) = accepted else { break };
-        while streams.try_join_next().is_some() {}
-        streams.spawn(serve_stream(connection.clone(), send, recv, addr, edge.clone()));
-    }
-    // Answers under way still leave; the endpoint closes what takes too long.
-    while streams.join_next().await.is_some() {}
-    if *edge.stop.borrow() {
-        connection.close(NO_ERROR, b"");
-    }
-    drop(guard);
+/// Closing a connection drops what the peer has not acknowledged: gives the last answers time to arrive.
+pub(super) async fn linger(connection: &Connection) {
+    let _ = timeout(connection.rtt() * 2, connection.closed()).await;
 }
 
-async fn serve_stream(
-    connection: Connection,
+/// The client broke the protocol; fatal to the connection (RFC 9250 §4.3.3).
+struct ProtocolError(&'static str);
+
+/// Why a stream gets no answer.
+enum Fault {
+    Protocol(&'static str),
+    /// Reset this stream with this code, serve the others.
+    Stream(VarInt),
+}
+
+impl From<ReadError> for Fault {
+    /// The client's reset, or the connection is lost; then the code does not matter.
+    fn from(_: ReadError) -> Self {
+        Self::Stream(REQUEST_CANCELLED)
+    }
+}
+
+/// One query and its answer.
+async fn exchange(
+    edge: &Edge,
+    client: Client,
     mut send: SendStream,
     mut recv: RecvStream,
-    addr: IpAddr,
-    edge: Arc<Edge>,
-) {
-    let Some(message) = read_query(&connection, &mut send, &mut recv).await else { return };
-    if let Some(broken) = broken_rule(&message) {
-        return protocol_error(&connection, broken);
-    }
-    let answered = tokio::select! {
-        answered = edge.answer(&message, Transport::Quic, addr) => answered,
-        // STOP_SENDING, or the connection is gone: nobody waits for this answer (RFC 9250 §4.3.1).
-        _ = send.stopped() => return,
+) -> Result<(), ProtocolError> {
+    let outcome = timeout(REQUEST_TIMEOUT, converse(edge, client, &mut send, &mut recv)).await;
+    let code = match outcome {
+        Ok(Ok(())) => return Ok(()),
+        Ok(Err(Fault::Protocol(reason))) => return Err(ProtocolError(reason)),
+        Ok(Err(Fault::Stream(code))) => code,
+        Err(_) => UNSPECIFIED_ERROR,
     };
-    match answered {
-        Answered::Reply(reply) => write_reply(&mut send, &reply.wire).await,
-        Answered::Limited => drop(send.reset(EXCESSIVE_LOAD)),
-        Answered::Ignored => drop(send.reset(INTERNAL_ERROR)),
-    }
+    // Without a reset the drop would send FIN: an empty answer. Either fails if the stream is closed already.
+    let _ = send.reset(code);
+    let _ = recv.stop(code);
+    Ok(())
 }
 
-/// The one query of a stream, without its length (RFC 9250 §4.2). `None` if there is none to answer.
-async fn read_query(connection: &Connection, send: &mut SendStream, recv: &mut RecvStream) -> Option<Vec<u8>> {
-    let read = timeout(REQUEST_TIMEOUT, recv.read_to_end(FRAMED_QUERY)).await;
-    let framed = match read {
-        Ok(Ok(framed)) => framed,
-        Ok(Err(ReadToEndError::TooLong)) => {
-            // Long but not wrong: this stream alone is refused. The peer may have stopped already.
+async fn converse(edge: &Edge, client: Client, send: &mut SendStream, recv: &mut RecvStream) -> Result<(), Fault> {
+    let framed = read_query(recv).await?;
+    let message = &framed[PREFIX..];
+    check(message)?;
+    if !edge.admit(client) {
+        return Err(Fault::Stream(EXCESSIVE_LOAD));
+    }
+    let reply = tokio::select! {
+        biased;
+        reply = edge.answer(message, client) => reply.ok_or(Fault::Stream(INTERNAL_ERROR))?,
+        // Made only if the answer has to be waited for.
+        _ = async { send.stopped().await } => return Err(Fault::Stream(REQUEST_CANCELLED)),
+    };
+    write_reply(send, &reply).await
+}
+
+/// Reads the stream to its FIN: the length field and one message (RFC 9250 §4.2). Of a query over
+/// `MAX_QUERY` only the header, which is enough to say FORMERR.
+async fn read_query(recv: &mut RecvStream) -> Result<Vec<u8>, Fault> {
+    let mut octets = Vec::new();
+    while let Some(chunk) = recv.read_chunk(PREFIX + MAX_QUERY, true).await? {
+        octets.extend_from_slice(&chunk.bytes);
+        let Some(declared) = declared(&octets) else { continue };
+        if octets.len() > PREFIX + declared {
+            return Err(Fault::Protocol("data after the query"));
+        }
+        if declared > MAX_QUERY && octets.len() >= PREFIX + HEADER {
+            octets.truncate(PREFIX + HEADER);
             let _ = recv.stop(EXCESSIVE_LOAD);
-            let _ = send.reset(EXCESSIVE_LOAD);
-            return None;
+            return Ok(octets);
         }
-        // Reset by the client, or the connection is gone.
-        Ok(Err(ReadToEndError::Read(_))) => return None,
-        Err(_) => {
-            let _ = recv.stop(REQUEST_CANCELLED);
-            let _ = send.reset(REQUEST_CANCELLED);
-            return None;
-        }
-    };
-    match framed.split_at_checked(2) {
-        Some((length, message)) if usize::from(u16::from_be_bytes([length[0], length[1]])) == message.len() => {
-            Some(message.to_vec())
-        }
-        _ => {
-            protocol_error(connection, "not one length-prefixed message");
-            None
-        }
+    }
+    match declared(&octets) {
+        Some(declared) if octets.len() == PREFIX + declared => Ok(octets),
+        _ => Err(Fault::Protocol("stream ended inside the query")),
     }
 }
 
-/// The rule of RFC 9250 that a message breaks, if any: those that are fatal to the connection.
-fn broken_rule(message: &[u8]) -> Option<&'static str> {
-    match message {
-        [0, 0, ..] => {}
-        [_, _, ..] => return Some("message ID is not zero"),
-        _ => return Some("message without a header"),
-    }
-    match Query::parse(message) {
-        Ok(query) if query.edns.is_some_and(|edns| edns.tcp_keepalive) => Some("edns-tcp-keepalive"),
-        Err(QueryError::Ignore) => Some("not a query"),
-        _ => None,
-    }
+fn declared(octets: &[u8]) -> Option<usize> {
+    octets.first_chunk().map(|&length| usize::from(u16::from_be_bytes(length)))
 }
 
-async fn write_reply(send: &mut SendStream, wire: &[u8]) {
-    debug_assert!(wire.len() <= MAX_MESSAGE);
-    let mut framed = Vec::with_capacity(wire.len() + 2);
-    framed.extend_from_slice(&(wire.len() as u16).to_be_bytes());
-    framed.extend_from_slice(wire);
-    // A client that has gone away cannot be told.
-    if send.write_all(&framed).await.is_ok() {
-        let _ = send.finish();
+/// What RFC 9250 forbids, beyond what DNS does.
+fn check(message: &[u8]) -> Result<(), Fault> {
+    let header = message.first_chunk::<HEADER>().ok_or(Fault::Protocol("not a DNS message"))?;
+    if header[..2] != [0, 0] {
+        return Err(Fault::Protocol("message ID is not 0"));
     }
+    if header[2] & 0x80 != 0 {
+        return Err(Fault::Protocol("a response, not a query"));
+    }
+    if has_keepalive(message) { Err(Fault::Protocol("edns-tcp-keepalive")) } else { Ok(()) }
 }
 
-fn protocol_error(connection: &Connection, reason: &str) {
-    tracing::debug!(reason, "DoQ protocol error");
-    connection.close(PROTOCOL_ERROR, reason.as_bytes());
+/// Parses only messages in which the option's code occurs at all: queries are parsed again by the gateway.
+fn has_keepalive(message: &[u8]) -> bool {
+    let code = OPT_TCP_KEEPALIVE.to_be_bytes();
+    message.windows(code.len()).any(|octets| octets == code)
+        && Query::parse(message).is_ok_and(|query| query.edns.is_some_and(|edns| edns.tcp_keepalive))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn fatal_rules_are_told_from_bad_queries() {
-        let query = |id: u8, option: &[u8]| {
-            let mut message = vec![0, id, 1, 0, 0, 1, 0, 0, 0, 0, 0, 1];
-            message.extend(b"\x05ghost\0\0\x01\0\x01\0\0\x29\x04\xd0\0\0\0\0\0");
-            message.push(option.len() as u8);
-            message.extend(option);
-            message
-        };
-        assert_eq!(broken_rule(&query(0, b"")), None);
-        assert_eq!(broken_rule(&query(1, b"")), Some("message ID is not zero"));
-        assert_eq!(broken_rule(&query(0, b"\0\x0b\0\0")), Some("edns-tcp-keepalive"));
-        assert_eq!(broken_rule(b"\0\0"), Some("not a query"));
-        // Malformed, but a query: it is answered FORMERR.
-        assert_eq!(broken_rule(b"\0\0\x01\0\0\x01\0\0\0\0\0\0"), None);
-    }
+async fn write_reply(send: &mut SendStream, reply: &Reply) -> Result<(), Fault> {
+    let length = u16::try_from(reply.wire.len()).map_err(|_| Fault::Stream(INTERNAL_ERROR))?;
+    let mut framed = Vec::with_capacity(PREFIX + reply.wire.len());
+    framed.extend_from_slice(&length.to_be_bytes());
+    framed.extend_from_slice(&reply.wire);
+    send.write_chunk(framed.into()).await.map_err(|_| Fault::Stream(REQUEST_CANCELLED))?;
+    send.finish().map_err(|_| Fault::Stream(REQUEST_CANCELLED))
 }

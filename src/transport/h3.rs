@@ -1,115 +1,118 @@
-//! HTTP/3 (RFC 9114): DoH3 and JSON-RPC over QUIC.
+//! HTTP/3 (RFC 9114) on quinn: reads requests for the router, writes its responses.
 
-use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
-use bytes::{Buf as _, Bytes, BytesMut};
-use h3::quic::BidiStream;
-use h3::server::{RequestResolver, RequestStream};
-use http::{Request, Response};
-use quinn::{Endpoint, Incoming, VarInt};
+use bytes::{Buf, Bytes};
+use h3::server::RequestResolver;
+use http::Response;
+use quinn::crypto::rustls::NoInitialCipherSuite;
+use quinn::{Connection, Endpoint, VarInt};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::doq::{admit, drain, quic_config};
-use super::router::{self, Body};
-use super::{ConnectionGuard, Edge, Identity, TlsError, canonical};
-use crate::gateway::Transport;
-use crate::limits::REQUEST_TIMEOUT;
+use super::router::{BodyGone, BodySource, MAX_HEADERS, route};
+use super::{Edge, doq, idle_ticks};
+use crate::gateway::{Client, Transport};
+use crate::limits::{DRAIN_TIMEOUT, IDLE_TIMEOUT, MAX_STREAMS, REQUEST_TIMEOUT};
 
-/// The protocol's name in TLS (RFC 9114 §3.1).
-pub const ALPN: &[u8] = b"h3";
+type Resolver = RequestResolver<h3_quinn::Connection, Bytes>;
+type Stream = h3::server::RequestStream<h3_quinn::BidiStream<Bytes>, Bytes>;
 
 /// H3_NO_ERROR (RFC 9114 §8.1).
 const NO_ERROR: VarInt = VarInt::from_u32(0x100);
-/// Octets of a request's header fields (RFC 9114 §4.2.2).
-const FIELD_SECTION: u64 = 32 << 10;
-/// Control stream, QPACK encoder and decoder, and a few of kinds that must be ignored (RFC 9114 §6.2).
+/// Request octets not yet read: of one stream, of a connection.
+const STREAM_WINDOW: u32 = 64 << 10;
+const RECEIVE_WINDOW: u32 = 1 << 20;
+/// Control, two for QPACK, and some for extensions that we ignore (RFC 9114 §6.2).
 const UNI_STREAMS: u32 = 8;
-const STREAM_WINDOW: u32 = 256 << 10;
 
 /// The QUIC configuration of an HTTP/3 endpoint.
 ///
 /// # Errors
-/// Certificate and key do not fit each other.
-pub fn server_config(identity: &Identity) -> Result<quinn::ServerConfig, TlsError> {
-    Ok(quic_config(identity.server_config(&[ALPN])?, UNI_STREAMS, STREAM_WINDOW))
+/// `tls` has no cipher suite that QUIC can use.
+pub fn server_config(tls: rustls::ServerConfig) -> Result<quinn::ServerConfig, NoInitialCipherSuite> {
+    let mut transport = doq::base_transport();
+    transport
+        .max_concurrent_uni_streams(VarInt::from_u32(UNI_STREAMS))
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
+        .receive_window(VarInt::from_u32(RECEIVE_WINDOW));
+    doq::base_config(tls, transport)
 }
 
-/// Serves connections until the edge stops, then drains.
-pub async fn serve(endpoint: Endpoint, edge: Arc<Edge>) {
-    let mut connections = JoinSet::new();
-    loop {
-        let incoming = tokio::select! {
-            incoming = endpoint.accept() => incoming,
-            () = edge.stopped() => None,
-        };
-        let Some(incoming) = incoming else { break };
-        while connections.try_join_next().is_some() {}
-        let Some((incoming, guard)) = admit(incoming, &edge) else { continue };
-        connections.spawn(serve_connection(incoming, guard, edge.clone()));
-    }
-    drain(&endpoint, connections, NO_ERROR).await;
+/// Accepts connections until shutdown, then lets the responses under way leave.
+pub async fn serve(edge: Arc<Edge>, endpoint: Endpoint) {
+    doq::accept_all(&edge, &endpoint, Transport::H3, run).await;
+    endpoint.close(NO_ERROR, b"");
+    let _ = timeout(Duration::from_secs(1), endpoint.wait_idle()).await;
 }
 
-async fn serve_connection(incoming: Incoming, guard: ConnectionGuard, edge: Arc<Edge>) {
-    let Ok(connection) = incoming.await else { return };
-    let addr = canonical(connection.remote_address().ip());
-    let built = h3::server::builder()
-        .max_field_section_size(FIELD_SECTION)
-        .build::<_, Bytes>(h3_quinn::Connection::new(connection))
-        .await;
-    let Ok(mut connection) = built else { return };
+/// Serves one connection to its end.
+async fn run(edge: Arc<Edge>, quic: Connection, client: Client) {
+    let mut builder = h3::server::builder();
+    builder.max_field_section_size(MAX_HEADERS as u64).send_grease(false);
+    let Ok(Ok(mut connection)) =
+        timeout(REQUEST_TIMEOUT, builder.build::<_, Bytes>(h3_quinn::Connection::new(quic.clone()))).await
+    else {
+        return;
+    };
     let mut requests = JoinSet::new();
-    let mut stopping = false;
+    let mut draining = false;
+    let (mut ticks, mut used) = (idle_ticks(&edge), false);
+    let mut shutdown = pin!(edge.shutdown.triggered());
     loop {
-        let accepted = tokio::select! {
-            accepted = connection.accept() => accepted,
-            () = edge.stopped(), if !stopping => {
-                stopping = true;
-                // GOAWAY: what has been accepted is still answered (RFC 9114 §5.2).
-                if connection.shutdown(0).await.is_err() { break }
-                continue;
+        tokio::select! {
+            request = connection.accept() => match request {
+                Ok(Some(resolver)) => { used = true; requests.spawn(serve_request(Arc::clone(&edge), client, resolver)); }
+                // GOAWAY both ways and nothing under way, or the connection is lost.
+                Ok(None) | Err(_) => break,
+            },
+            Some(_) = requests.join_next() => {
+                if draining && requests.is_empty() { break }
             }
-        };
-        let Ok(Some(resolver)) = accepted else { break };
-        while requests.try_join_next().is_some() {}
-        requests.spawn(serve_request(resolver, addr, edge.clone()));
-    }
-    while requests.join_next().await.is_some() {}
-    drop(guard);
-}
-
-async fn serve_request(resolver: RequestResolver<h3_quinn::Connection, Bytes>, addr: IpAddr, edge: Arc<Edge>) {
-    let Ok(Ok((request, mut stream))) = timeout(REQUEST_TIMEOUT, resolver.resolve_request()).await else { return };
-    let most = router::body_limit(request.uri().path());
-    let Ok(Some(body)) = timeout(REQUEST_TIMEOUT, read_body(&mut stream, most)).await else { return };
-    let request: Request<Body> = request.map(|()| body);
-    let response = router::route(&edge, Transport::H3, addr, request).await;
-    // A client that has gone away cannot be told.
-    let _ = send(&mut stream, response).await;
-}
-
-/// The DATA frames of a request together; `None` if the stream failed.
-async fn read_body<S: BidiStream<Bytes>>(stream: &mut RequestStream<S, Bytes>, most: usize) -> Option<Body> {
-    let mut body = BytesMut::new();
-    while let Some(mut data) = stream.recv_data().await.ok()? {
-        if body.len() + data.remaining() > most {
-            return Some(Body::TooLong);
+            _ = ticks.tick(), if !draining => {
+                if !std::mem::take(&mut used) && requests.is_empty() { break }
+            }
+            () = &mut shutdown, if !draining => {
+                draining = true;
+                if connection.shutdown(0).await.is_err() || requests.is_empty() { break }
+            }
         }
-        body.extend_from_slice(&data.copy_to_bytes(data.remaining()));
     }
-    Some(Body::Whole(body.freeze()))
+    doq::linger(&quic).await;
+    quic.close(NO_ERROR, b"");
 }
 
-async fn send<S: BidiStream<Bytes>>(
-    stream: &mut RequestStream<S, Bytes>,
-    response: Response<Bytes>,
-) -> Result<(), h3::error::StreamError> {
-    let (parts, body) = response.into_parts();
-    stream.send_response(Response::from_parts(parts, ())).await?;
+async fn serve_request(edge: Arc<Edge>, client: Client, resolver: Resolver) {
+    let Ok(Ok((request, stream))) = timeout(REQUEST_TIMEOUT, resolver.resolve_request()).await else { return };
+    let (parts, ()) = request.into_parts();
+    let mut body = H3Body(stream);
+    let Ok(response) = route(&edge, client, &parts, &mut body).await else { return };
+    // A client that does not read its response holds the stream no longer than one that stays idle.
+    let _ = timeout(IDLE_TIMEOUT, respond(body.0, response)).await;
+}
+
+async fn respond(mut stream: Stream, response: Response<Bytes>) -> Result<(), h3::error::StreamError> {
+    let (head, body) = response.into_parts();
+    stream.send_response(Response::from_parts(head, ())).await?;
     if !body.is_empty() {
         stream.send_data(body).await?;
     }
-    stream.finish().await
+    stream.finish().await?;
+    // A body that was refused may still be coming; tells the client to stop (RFC 9114 §4.1).
+    stream.stop_sending(h3::error::Code::H3_NO_ERROR);
+    Ok(())
 }
+
+struct H3Body(Stream);
+
+impl BodySource for H3Body {
+    async fn chunk(&mut self) -> Result<Option<Bytes>, BodyGone> {
+        let chunk = self.0.recv_data().await.map_err(|_| BodyGone)?;
+        Ok(chunk.map(|mut data| data.copy_to_bytes(data.remaining())))
+    }
+}
+
+const _: () = assert!(MAX_STREAMS >= 100, "RFC 9114 §6.1 wants a hundred requests at once");
+const _: () = assert!(DRAIN_TIMEOUT.as_secs() < IDLE_TIMEOUT.as_secs());

@@ -1,113 +1,197 @@
-//! HTTP/1.1 and HTTP/2 over TLS.
+//! HTTP/1.1 and HTTP/2 over TLS on TCP, by hyper: reads requests for the router, writes its responses.
 
 use std::convert::Infallible;
-use std::net::IpAddr;
+use std::io;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use http::header::{ALT_SVC, HeaderValue};
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Interval, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
-use super::router::{self, Body};
-use super::{ConnectionGuard, Edge, canonical};
-use crate::gateway::Transport;
+use super::router::{BodyGone, BodySource, MAX_HEADERS, route};
+use super::{Connected, Edge, idle_ticks};
+use crate::gateway::{Client, Transport};
 use crate::limits::{DRAIN_TIMEOUT, IDLE_TIMEOUT, MAX_STREAMS, REQUEST_TIMEOUT};
 
-/// Octets of a request's header fields.
-const HEADERS: u32 = 32 << 10;
+/// Response octets that one HTTP/2 stream may have waiting.
+const SEND_BUFFER: usize = 64 << 10;
+/// Request octets not yet read: of one HTTP/2 stream, of a connection.
+const STREAM_WINDOW: u32 = 64 << 10;
+const CONNECTION_WINDOW: u32 = 1 << 20;
 
-/// Serves connections until the edge stops, then drains.
-pub async fn serve(listener: TcpListener, tls: Arc<rustls::ServerConfig>, edge: Arc<Edge>) {
-    let acceptor = TlsAcceptor::from(tls);
+/// Accepts connections until shutdown, then lets the responses under way leave. `h3_port` is advertised
+/// in Alt-Svc (RFC 7838).
+pub async fn serve(edge: Arc<Edge>, listener: TcpListener, tls: TlsAcceptor, h3_port: Option<u16>) {
+    let site = Arc::new(Site { edge: Arc::clone(&edge), tls, alt_svc: h3_port.and_then(alt_svc) });
     let mut connections = JoinSet::new();
-    while let Some((stream, addr)) = accept(&listener, &edge).await {
-        while connections.try_join_next().is_some() {}
-        let Some(guard) = edge.admission.connect(addr) else {
-            edge.metrics.refuse();
-            continue;
-        };
-        connections.spawn(serve_connection(stream, addr, guard, acceptor.clone(), edge.clone()));
-    }
-    let finished = async { while connections.join_next().await.is_some() {} };
-    // What is left after the time-out is dropped with the set.
-    let _ = timeout(DRAIN_TIMEOUT, finished).await;
-}
-
-/// The next connection; `None` once the edge stops.
-pub(super) async fn accept(listener: &TcpListener, edge: &Edge) -> Option<(TcpStream, IpAddr)> {
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, addr)) => return Some((stream, canonical(addr.ip()))),
-                // Out of descriptors, or the client left in the queue: others still wait. Yielding keeps a
-                // lasting error from taking the thread.
-                Err(error) => {
-                    tracing::debug!(%error, "accept failed");
-                    tokio::task::yield_now().await;
+                Ok((stream, peer)) => {
+                    let client = Client { transport: Transport::Https, addr: peer.ip() };
+                    if let Some(connected) = edge.connect(client) {
+                        connections.spawn(run(Arc::clone(&site), stream, client, connected));
+                    }
                 }
+                Err(error) => pause_after(&error).await,
             },
-            () = edge.stopped() => return None,
+            Some(_) = connections.join_next() => {}
+            () = edge.shutdown.triggered() => break,
+        }
+    }
+    drop(listener);
+    let _ = timeout(DRAIN_TIMEOUT, async { while connections.join_next().await.is_some() {} }).await;
+}
+
+/// Out of file descriptors, `accept` fails again at once: lets some connections end first.
+pub(super) async fn pause_after(error: &io::Error) {
+    tracing::debug!(%error, "accept failed");
+    let of_one_connection = matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+    );
+    if !of_one_connection {
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+struct Site {
+    edge: Arc<Edge>,
+    tls: TlsAcceptor,
+    alt_svc: Option<HeaderValue>,
+}
+
+fn alt_svc(port: u16) -> Option<HeaderValue> {
+    HeaderValue::try_from(format!("h3=\":{port}\"; ma=86400")).ok()
+}
+
+/// Serves one connection to its end.
+async fn run(site: Arc<Site>, stream: TcpStream, client: Client, connected: Connected) {
+    let _connected = connected;
+    let _ = stream.set_nodelay(true);
+    let Ok(Ok(stream)) = timeout(REQUEST_TIMEOUT, site.tls.accept(stream)).await else { return };
+    let activity = Activity::default();
+    let service = service_fn(|request| {
+        let (site, request_activity) = (Arc::clone(&site), activity.begin());
+        async move {
+            let _activity = request_activity;
+            respond(site, client, request).await
+        }
+    });
+    let builder = builder();
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        () = activity.none_since(idle_ticks(&site.edge)) => {}
+        () = site.edge.shutdown.triggered() => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    // A client that neither sends the rest nor reads its answers.
+    let _ = timeout(DRAIN_TIMEOUT, connection).await;
+}
+
+/// Requests of one connection. hyper has no idle time of its own for HTTP/2, nor for one who connects and
+/// says nothing.
+#[derive(Default)]
+struct Activity {
+    begun: AtomicUsize,
+    under_way: Arc<AtomicUsize>,
+}
+
+impl Activity {
+    fn begin(&self) -> UnderWay {
+        self.begun.fetch_add(1, Relaxed);
+        self.under_way.fetch_add(1, Relaxed);
+        UnderWay(Arc::clone(&self.under_way))
+    }
+
+    /// Resolves when no request was under way or begun from one tick to the next.
+    async fn none_since(&self, mut ticks: Interval) {
+        let mut seen = 0;
+        loop {
+            ticks.tick().await;
+            let begun = self.begun.load(Relaxed);
+            if begun == seen && self.under_way.load(Relaxed) == 0 {
+                return;
+            }
+            seen = begun;
         }
     }
 }
 
-async fn serve_connection(
-    stream: TcpStream,
-    addr: IpAddr,
-    guard: ConnectionGuard,
-    acceptor: TlsAcceptor,
-    edge: Arc<Edge>,
-) {
-    // Answers are small and complete: waiting for more to send only delays them.
-    let _ = stream.set_nodelay(true);
-    let Ok(Ok(stream)) = timeout(REQUEST_TIMEOUT, acceptor.accept(stream)).await else { return };
-    let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE_TIMEOUT).max_buf_size(HEADERS as usize);
+struct UnderWay(Arc<AtomicUsize>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+fn builder() -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        // Counts from the previous response, too: the idle timeout of a kept connection.
+        .header_read_timeout(IDLE_TIMEOUT)
+        .max_buf_size(MAX_HEADERS);
     builder
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
-        .max_header_list_size(HEADERS)
+        .max_header_list_size(MAX_HEADERS as u32)
+        .max_send_buf_size(SEND_BUFFER)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .keep_alive_interval(IDLE_TIMEOUT)
         .keep_alive_timeout(REQUEST_TIMEOUT);
-    let service = service_fn(|request| serve_request(request, addr, edge.clone()));
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
-    tokio::pin!(connection);
-    tokio::select! {
-        // Errors here are the client's: it went away or broke the protocol.
-        _ = connection.as_mut() => {}
-        () = edge.stopped() => {
-            connection.as_mut().graceful_shutdown();
-            let _ = connection.await;
-        }
-    }
-    drop(guard);
+    builder
 }
 
-async fn serve_request(
+async fn respond(
+    site: Arc<Site>,
+    client: Client,
     request: Request<Incoming>,
-    addr: IpAddr,
-    edge: Arc<Edge>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
-    let most = router::body_limit(request.uri().path());
     let (parts, body) = request.into_parts();
-    let body = match timeout(REQUEST_TIMEOUT, Limited::new(body, most).collect()).await {
-        Ok(Ok(body)) => Body::Whole(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Body::TooLong,
-        Ok(Err(_)) | Err(_) => Body::Broken,
-    };
-    let mut response = router::route(&edge, Transport::Https, addr, Request::from_parts(parts, body)).await;
-    // HTTP/3 is there, too (RFC 7838 §3). A port number is always a header value.
-    if let Ok(value) = format!("h3=\":{}\"; ma=86400", edge.h3_port).parse() {
-        response.headers_mut().insert(http::header::ALT_SVC, value);
+    let routed = route(&site.edge, client, &parts, &mut HyperBody(body)).await;
+    let mut response = routed.unwrap_or_else(|BodyGone| gone());
+    if let Some(alt_svc) = &site.alt_svc {
+        response.headers_mut().insert(ALT_SVC, alt_svc.clone());
     }
     Ok(response.map(Full::new))
+}
+
+/// hyper wants a response even if nobody will read it.
+fn gone() -> Response<Bytes> {
+    let mut response = Response::new(Bytes::new());
+    *response.status_mut() = StatusCode::BAD_REQUEST;
+    response
+}
+
+struct HyperBody(Incoming);
+
+impl BodySource for HyperBody {
+    async fn chunk(&mut self) -> Result<Option<Bytes>, BodyGone> {
+        while let Some(frame) = self.0.frame().await {
+            // Trailers say nothing to us.
+            if let Ok(data) = frame.map_err(|_| BodyGone)?.into_data() {
+                return Ok(Some(data));
+            }
+        }
+        Ok(None)
+    }
 }

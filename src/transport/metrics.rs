@@ -1,141 +1,186 @@
-//! Metrics and health over plain HTTP.
+//! `/metrics`, `/healthz` and `/readyz`, over plain HTTP/1.1 for the operator's own network.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::sync::Semaphore;
 
 use super::Edge;
-use crate::limits::{IDLE_TIMEOUT, REQUEST_TIMEOUT};
-use crate::metrics::{FAILURES, Metrics, RCODES, TRANSPORTS};
-use crate::wire::Rcode;
+use super::https::pause_after;
+use crate::limits::REQUEST_TIMEOUT;
+use crate::metrics::{ContractFailure, Counter, Metrics, Outcome, TRANSPORTS};
 
-/// Connections served at once.
-const CONNECTIONS: usize = 64;
+/// Scrapers at once.
+const MAX_SCRAPERS: usize = 64;
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Serves `/metrics`, `/healthz` and `/readyz`; goes on while the server drains, so that `/readyz` can say
-/// so. Dropping the future ends it.
-pub async fn serve(listener: TcpListener, edge: Arc<Edge>) {
-    let mut connections = JoinSet::new();
+/// Serves until it is dropped: `/readyz` must say no while the other listeners drain.
+pub async fn serve(edge: Arc<Edge>, listener: TcpListener) {
+    let mut registry = Registry::with_prefix("ghostplane");
+    registry.register_collector(Box::new(Families(Arc::clone(&edge.metrics))));
+    let registry = Arc::new(registry);
+    let places = Arc::new(Semaphore::new(MAX_SCRAPERS));
     loop {
-        let Ok((stream, _)) = listener.accept().await else {
-            tokio::task::yield_now().await;
-            continue;
-        };
-        while connections.try_join_next().is_some() {}
-        if connections.len() < CONNECTIONS {
-            connections.spawn(serve_connection(stream, edge.clone()));
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                // None left: the connection is dropped.
+                let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
+                let (edge, registry) = (Arc::clone(&edge), Arc::clone(&registry));
+                tokio::spawn(async move {
+                    let _place = place;
+                    run(edge, registry, stream).await;
+                });
+            }
+            Err(error) => pause_after(&error).await,
         }
     }
 }
 
-async fn serve_connection(stream: TcpStream, edge: Arc<Edge>) {
-    let service = service_fn(|request| {
-        let response = route(&edge, &request);
-        async move { Ok::<_, Infallible>(response) }
+async fn run(edge: Arc<Edge>, registry: Arc<Registry>, stream: TcpStream) {
+    let service = service_fn(|request: Request<Incoming>| {
+        let response = respond(&edge, &registry, request.method(), request.uri().path());
+        std::future::ready(Ok::<_, Infallible>(response.map(Full::new)))
     });
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(REQUEST_TIMEOUT);
-    // Errors here are the client's.
-    let _ = timeout(IDLE_TIMEOUT * 10, builder.serve_connection(TokioIo::new(stream), service)).await;
+    builder.timer(TokioTimer::new()).header_read_timeout(REQUEST_TIMEOUT).max_buf_size(16 << 10);
+    // Fails if the scraper leaves early.
+    let _ = builder.serve_connection(TokioIo::new(stream), service).await;
 }
 
-fn route(edge: &Arc<Edge>, request: &Request<Incoming>) -> Response<Full<Bytes>> {
-    let (status, text) = match request.uri().path() {
-        "/healthz" => (StatusCode::OK, "ok\n".to_owned()),
-        "/readyz" if edge.is_ready() => (StatusCode::OK, "ready\n".to_owned()),
-        "/readyz" => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n".to_owned()),
-        "/metrics" => (StatusCode::OK, text(edge)),
-        _ => (StatusCode::NOT_FOUND, "nothing here; see /metrics, /healthz, /readyz\n".to_owned()),
-    };
-    let mut response = Response::new(Full::new(Bytes::from(text)));
-    *response.status_mut() = status;
-    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    let content_type = if request.uri().path() == "/metrics" { content_type } else { "text/plain" };
-    // Both are plain ASCII.
-    if let Ok(value) = content_type.parse() {
-        response.headers_mut().insert(http::header::CONTENT_TYPE, value);
+fn respond(edge: &Edge, registry: &Registry, method: &Method, path: &str) -> Response<Bytes> {
+    if method != Method::GET && method != Method::HEAD {
+        return text(StatusCode::METHOD_NOT_ALLOWED, "GET only\n");
     }
+    match path {
+        "/metrics" => exposition(registry),
+        "/healthz" => text(StatusCode::OK, "alive\n"),
+        "/readyz" if edge.is_ready() => text(StatusCode::OK, "ready\n"),
+        "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+        _ => text(StatusCode::NOT_FOUND, "nothing here; try /metrics, /healthz or /readyz\n"),
+    }
+}
+
+fn text(status: StatusCode, body: &'static str) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::from_static(body.as_bytes()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }
 
-fn text(edge: &Arc<Edge>) -> String {
-    let mut registry = Registry::with_prefix("ghostplane");
-    registry.register_collector(Box::new(Exposed(edge.clone())));
-    let mut text = String::new();
-    // Writing to a String cannot fail.
-    let _ = prometheus_client::encoding::text::encode(&mut text, &registry);
-    text
+fn exposition(registry: &Registry) -> Response<Bytes> {
+    let mut body = String::new();
+    if encode(&mut body, registry).is_err() {
+        return text(StatusCode::INTERNAL_SERVER_ERROR, "metrics cannot be written\n");
+    }
+    let mut response = Response::new(Bytes::from(body));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(OPENMETRICS));
+    response
 }
 
-/// The counters as the text format wants them, read when they are asked for.
-struct Exposed(Arc<Edge>);
+/// Reads the atomics at each scrape.
+#[derive(Debug)]
+struct Families(Arc<Metrics>);
 
-impl std::fmt::Debug for Exposed {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Exposed")
+impl Collector for Families {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
+        self.queries(&mut encoder)?;
+        self.connections(&mut encoder)?;
+        self.contract_failures(&mut encoder)?;
+        self.totals(&mut encoder)
     }
 }
 
-type Plain = fn(&Metrics) -> &AtomicU64;
-
-/// Name, help, counter.
-const COUNTERS: [(&str, &str, Plain); 10] = [
-    ("cache_hits", "Queries answered from the cache", |m| &m.hits),
-    ("cache_misses", "Queries answered by executing a contract", |m| &m.misses),
-    ("misses_shed", "Misses turned away because too many were waiting", |m| &m.shed),
-    ("limited", "Requests turned away by a rate limit", |m| &m.limited),
-    ("contract_executions", "Contract executions", |m| &m.executions),
-    ("contract_fuel", "Fuel burnt by contracts", |m| &m.fuel),
-    ("ops_accepted", "Ops committed", |m| &m.ops_accepted),
-    ("ops_rejected", "Ops rejected by the writer", |m| &m.ops_rejected),
-    ("commits", "Durable commits", |m| &m.commits),
-    ("connections_refused", "Connections refused at a cap", |m| &m.refused),
-];
-
-impl Collector for Exposed {
-    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
-        let metrics = &self.0.metrics;
-        for (name, help, counter) in COUNTERS {
-            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-            family.encode_counter::<NoLabelSet, _, u64>(&load(counter(metrics)), None)?;
-        }
-        let mut family = encoder.encode_descriptor("replies", "Replies by transport and code", None, MetricType::Counter)?;
-        for (transport, by_rcode) in TRANSPORTS.iter().zip(&metrics.queries) {
-            for (rcode, count) in by_rcode.iter().enumerate().filter(|(_, count)| load(count) > 0) {
-                let rcode = if rcode + 1 == RCODES { "other".to_owned() } else { Rcode::text(rcode as u16) };
-                let labels = [("transport", (*transport).to_owned()), ("rcode", rcode)];
-                family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&load(count), None)?;
+impl Families {
+    fn queries(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
+        let help = "DNS queries by transport and outcome";
+        let mut family = encoder.encode_descriptor("queries", help, None, MetricType::Counter)?;
+        for (transport, name) in TRANSPORTS {
+            for (outcome, label) in Outcome::ALL {
+                let count = ConstCounter::new(self.0.queries(transport, outcome));
+                count.encode(family.encode_family(&[("transport", name), ("outcome", label)])?)?;
             }
         }
-        let help = "Executions that gave no resolution, by kind";
-        let mut family = encoder.encode_descriptor("contract_failures", help, None, MetricType::Counter)?;
-        for (kind, count) in FAILURES.iter().zip(&metrics.failures) {
-            family.encode_family(&[("kind", *kind)])?.encode_counter::<NoLabelSet, _, u64>(&load(count), None)?;
+        Ok(())
+    }
+
+    fn connections(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
+        let mut family = encoder.encode_descriptor("connections", "Open connections", None, MetricType::Gauge)?;
+        for (transport, name) in TRANSPORTS {
+            ConstGauge::new(self.0.connections(transport)).encode(family.encode_family(&[("transport", name)])?)?;
         }
-        let mut gauge = encoder.encode_descriptor("connections", "Open connections", None, MetricType::Gauge)?;
-        gauge.encode_gauge(&(self.0.admission.open() as i64))?;
-        let cached = self.0.gateway.engine().cache.len() as i64;
-        let mut gauge = encoder.encode_descriptor("cache_answers", "Answers in the cache", None, MetricType::Gauge)?;
-        gauge.encode_gauge(&cached)
+        let help = "Connections turned away by a cap";
+        let mut family = encoder.encode_descriptor("connections_refused", help, None, MetricType::Counter)?;
+        for (transport, name) in TRANSPORTS {
+            let count = ConstCounter::new(self.0.refused_connections(transport));
+            count.encode(family.encode_family(&[("transport", name)])?)?;
+        }
+        Ok(())
+    }
+
+    fn contract_failures(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
+        let help = "Contract executions without an answer, by kind";
+        let mut family = encoder.encode_descriptor("contract_failures", help, None, MetricType::Counter)?;
+        for (kind, label) in ContractFailure::ALL {
+            let count = ConstCounter::new(self.0.contract_failures(kind));
+            count.encode(family.encode_family(&[("kind", label)])?)?;
+        }
+        Ok(())
+    }
+
+    fn totals(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
+        let metrics = &self.0;
+        let totals: [(&str, &str, &Counter); 9] = [
+            ("cache_hits", "Queries answered from the cache", &metrics.cache_hits),
+            ("cache_misses", "Queries not in the cache", &metrics.cache_misses),
+            ("contract_executions", "Contract executions", &metrics.contract_executions),
+            ("contract_fuel", "Fuel used by contracts", &metrics.contract_fuel),
+            ("commits", "Registry commits", &metrics.commits),
+            ("ops_accepted", "Operations applied", &metrics.ops_accepted),
+            ("ops_rejected", "Operations rejected", &metrics.ops_rejected),
+            ("rpc_calls", "JSON-RPC bodies handled", &metrics.rpc_calls),
+            ("rpc_limited", "JSON-RPC bodies over the rate limit", &metrics.rpc_limited),
+        ];
+        for (name, help, counter) in totals {
+            let family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            ConstCounter::new(counter.get()).encode(family)?;
+        }
+        Ok(())
     }
 }
 
-fn load(counter: &AtomicU64) -> u64 {
-    counter.load(Ordering::Relaxed)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gateway::Transport;
 
+    #[test]
+    fn the_exposition_has_labels_and_values() {
+        let metrics = Arc::new(Metrics::default());
+        metrics.count_query(Transport::Quic, Outcome::NxDomain);
+        metrics.contract_fuel.add(7);
+        let mut registry = Registry::with_prefix("ghostplane");
+        registry.register_collector(Box::new(Families(metrics)));
+        let body = exposition(&registry).into_body();
+        let text = std::str::from_utf8(&body).unwrap();
+        assert!(text.contains("ghostplane_queries_total{transport=\"quic\",outcome=\"nxdomain\"} 1\n"), "{text}");
+        assert!(text.contains("ghostplane_contract_fuel_total 7\n"), "{text}");
+        assert!(text.ends_with("# EOF\n"));
+    }
+}

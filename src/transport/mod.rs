@@ -1,92 +1,197 @@
-//! The edge: sockets to `Gateway` and back. Async lives here and above.
+//! The edge: sockets, TLS, HTTP. Every listener feeds the same [`Edge`].
+//!
+//! ```text
+//! classic (hickory-server: UDP, TCP, DoT) ─┐
+//! doq (quinn) ─────────────────────────────┼─ Edge::answer ─ Answerer::begin ─ hit: inline
+//! https (hyper) ─┐                         │                       └ miss: Answerer::finish, oneshot
+//! h3 (h3-quinn) ─┴─ router ────────────────┘
+//! ```
 
-mod admission;
-mod classic;
-mod doq;
-mod h3;
-mod https;
-mod metrics;
-mod router;
-mod tls;
+pub mod admission;
+pub mod classic;
+pub mod doq;
+pub mod h3;
+pub mod https;
+pub mod metrics;
+pub mod router;
+pub mod tls;
 
-pub use admission::{Admission, ConnectionGuard, Limits};
-pub use classic::listen as listen_classic;
-pub use doq::{ALPN as DOQ_ALPN, server_config as doq_server_config, serve as serve_doq};
-pub use h3::{ALPN as H3_ALPN, serve as serve_h3, server_config as h3_server_config};
-pub use https::serve as serve_https;
-pub use metrics::serve as serve_metrics;
-pub use tls::{Identity, TlsError, dev_identity, load_identity};
-
+use std::future::Future;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
+use tokio::time::{Instant, Interval, interval_at};
 
-use crate::api::Rpc;
-use crate::gateway::{Begun, Client, Gateway, Transport};
-use crate::metrics::Metrics;
+use crate::gateway::{Begun, Client, Gateway, Miss, Transport};
+use crate::metrics::{Metrics, Outcome};
 use crate::wire::Reply;
+use admission::{Admission, ConnectionGuard};
+
+/// What answers queries: the gateway, or something canned in tests.
+pub trait Answerer: Send + Sync + 'static {
+    /// See [`Gateway::begin`]. Called on the socket's thread: must not block.
+    fn begin(&self, message: &[u8], client: Client) -> Begun;
+    /// See [`Gateway::finish`].
+    fn finish(&self, miss: Miss, done: Box<dyn FnOnce(Reply) + Send>);
+}
+
+impl Answerer for Gateway {
+    fn begin(&self, message: &[u8], client: Client) -> Begun {
+        self.begin(message, client)
+    }
+
+    fn finish(&self, miss: Miss, done: Box<dyn FnOnce(Reply) + Send>) {
+        self.finish(miss, done);
+    }
+}
+
+/// A future that owns what it needs.
+pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// The door to the write path and the registry's API, behind `/rpc`.
+pub trait RpcHandler: Send + Sync + 'static {
+    /// One JSON-RPC body to its reply body; an empty reply (notifications only) becomes HTTP 204. Must
+    /// itself report malformed JSON, as JSON-RPC does.
+    fn call(&self, body: Bytes, peer: IpAddr) -> BoxFuture<Bytes>;
+}
+
+/// Tells everyone to stop, once. Clones share the signal.
+#[derive(Debug, Clone)]
+pub struct Shutdown(watch::Sender<bool>);
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        Self(watch::Sender::new(false))
+    }
+}
+
+impl Shutdown {
+    pub fn trigger(&self) {
+        self.0.send_replace(true);
+    }
+
+    pub fn is_triggered(&self) -> bool {
+        *self.0.borrow()
+    }
+
+    /// Resolves once [`Shutdown::trigger`] was called, at once if it was before.
+    pub async fn triggered(&self) {
+        // Cannot fail: `self` is a sender.
+        let _ = self.0.subscribe().wait_for(|stop| *stop).await;
+    }
+}
 
 /// What all listeners share.
 pub struct Edge {
-    pub gateway: Arc<Gateway>,
-    pub rpc: Rpc,
-    pub metrics: Arc<Metrics>,
+    pub answerer: Arc<dyn Answerer>,
+    pub rpc: Arc<dyn RpcHandler>,
     pub admission: Admission,
-    /// Turns true once, when the server drains.
-    pub stop: watch::Receiver<bool>,
-    /// True between "all listeners are bound" and the drain.
-    pub ready: AtomicBool,
-    /// UDP port of HTTP/3, advertised by `Alt-Svc`.
-    pub h3_port: u16,
-}
-
-/// What became of a query.
-pub enum Answered {
-    Reply(Reply),
-    /// Nothing may be sent back.
-    Ignored,
-    /// The client asks too fast; each transport says so in its own way.
-    Limited,
+    pub metrics: Arc<Metrics>,
+    pub shutdown: Shutdown,
+    ready: AtomicBool,
 }
 
 impl Edge {
-    /// Admits and answers one message: hits at once on this thread, misses through the workers.
-    pub async fn answer(&self, message: &[u8], transport: Transport, addr: IpAddr) -> Answered {
-        if !self.admission.query(addr) {
-            self.metrics.limit();
-            return Answered::Limited;
-        }
-        let reply = match self.gateway.begin(message, Client { transport, addr }) {
+    pub fn new(
+        answerer: Arc<dyn Answerer>,
+        rpc: Arc<dyn RpcHandler>,
+        admission: Admission,
+        metrics: Arc<Metrics>,
+        shutdown: Shutdown,
+    ) -> Self {
+        Self { answerer, rpc, admission, metrics, shutdown, ready: AtomicBool::new(false) }
+    }
+
+    /// Answers one DNS message: a hit inline, a miss from a worker. `None`: nothing may be sent back.
+    /// Dropping the future abandons the answer, not the execution.
+    pub async fn answer(&self, message: &[u8], client: Client) -> Option<Reply> {
+        let mut count = Counted { metrics: &self.metrics, transport: client.transport, outcome: Outcome::Unanswered };
+        let reply = match self.answerer.begin(message, client) {
             Begun::Ready(reply) => Some(reply),
             Begun::Ignore => None,
-            Begun::Miss(miss) => {
-                let (sender, receiver) = oneshot::channel();
-                // A client that went away does not want the reply; the cache keeps it all the same.
-                self.gateway.finish(miss, Box::new(move |reply| drop(sender.send(reply))));
-                receiver.await.ok()
-            }
+            Begun::Miss(miss) => self.finish(miss).await,
         };
-        let Some(reply) = reply else { return Answered::Ignored };
-        self.metrics.reply(transport as usize, reply.rcode as u16);
-        Answered::Reply(reply)
+        if let Some(reply) = &reply {
+            count.outcome = reply.rcode.into();
+        }
+        reply
     }
 
-    /// Resolves when the server drains.
-    pub async fn stopped(&self) {
-        let mut stop = self.stop.clone();
-        // An error means that the sender is gone: the server has stopped.
-        let _ = stop.wait_for(|stop| *stop).await;
+    async fn finish(&self, miss: Miss) -> Option<Reply> {
+        let (sender, receiver) = oneshot::channel();
+        self.answerer.finish(
+            miss,
+            Box::new(move |reply| {
+                // Fails if the requester left; nobody is waiting then.
+                let _ = sender.send(reply);
+            }),
+        );
+        receiver.await.ok()
     }
 
-    /// True while the server takes requests.
+    /// True if `client` may ask now; counts the query if not.
+    pub fn admit(&self, client: Client) -> bool {
+        let admitted = self.admission.query(client.addr);
+        if !admitted {
+            self.metrics.count_query(client.transport, Outcome::Limited);
+        }
+        admitted
+    }
+
+    /// A place for one more connection, counted while the guard lives; `None` above a cap.
+    pub fn connect(self: &Arc<Self>, client: Client) -> Option<Connected> {
+        let Some(guard) = self.admission.connect(client.addr) else {
+            self.metrics.connection_refused(client.transport);
+            return None;
+        };
+        self.metrics.connection_opened(client.transport);
+        Some(Connected { edge: Arc::clone(self), transport: client.transport, _guard: guard })
+    }
+
+    /// Sets what `/readyz` says while the server is not draining.
+    pub fn set_ready(&self, ready: bool) {
+        self.ready.store(ready, Ordering::Release);
+    }
+
     pub fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::Relaxed) && !*self.stop.borrow()
+        self.ready.load(Ordering::Acquire) && !self.shutdown.is_triggered()
     }
 }
 
-/// The address itself, for an IPv4 client of an IPv6 socket.
-fn canonical(addr: IpAddr) -> IpAddr {
-    addr.to_canonical()
+/// Ticks while a connection lives: two ticks without a request between them, and it is idle.
+pub(crate) fn idle_ticks(edge: &Edge) -> Interval {
+    // `interval` panics at zero.
+    let period = edge.admission.idle().max(Duration::from_millis(1));
+    interval_at(Instant::now() + period, period)
+}
+
+/// Counts a query however its future ends.
+struct Counted<'a> {
+    metrics: &'a Metrics,
+    transport: Transport,
+    outcome: Outcome,
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.metrics.count_query(self.transport, self.outcome);
+    }
+}
+
+/// One open connection.
+pub struct Connected {
+    edge: Arc<Edge>,
+    transport: Transport,
+    _guard: ConnectionGuard,
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.edge.metrics.connection_closed(self.transport);
+    }
 }

@@ -1,138 +1,226 @@
-//! One HTTP router for h1, h2 and h3: DoH (RFC 8484) and JSON-RPC.
+//! One router for HTTP/1.1, HTTP/2 and HTTP/3: DNS over HTTPS (RFC 8484) and JSON-RPC.
 
-use std::net::IpAddr;
+use std::future::Future;
 
 use bytes::Bytes;
 use data_encoding::BASE64URL_NOPAD;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
-use http::{Method, Request, Response, StatusCode};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::request::Parts;
+use http::{HeaderMap, Method, Response, StatusCode};
+use tokio::time::timeout;
 
-use super::{Answered, Edge};
-use crate::gateway::Transport;
-use crate::limits::{MAX_DOH_BODY, MAX_RPC_BODY};
+use super::Edge;
+use crate::gateway::Client;
+use crate::limits::{MAX_DOH_BODY, MAX_RPC_BODY, REQUEST_TIMEOUT};
+use crate::wire::Reply;
+
+/// Path of DNS over HTTPS.
+pub const DOH_PATH: &str = "/dns-query";
+/// Path of JSON-RPC.
+pub const RPC_PATH: &str = "/rpc";
+/// Octets of all request headers.
+pub const MAX_HEADERS: usize = 16 << 10;
 
 const DNS_MESSAGE: &str = "application/dns-message";
 const JSON: &str = "application/json";
-const DOH_PATH: &str = "/dns-query";
-const RPC_PATH: &str = "/rpc";
+/// Characters of `dns=`, without padding.
+const MAX_DNS_PARAMETER: usize = (MAX_DOH_BODY * 4).div_ceil(3);
 
-/// A request's body, read within its limit.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Body {
-    Whole(Bytes),
-    TooLong,
-    /// The client stopped half-way or took too long.
-    Broken,
+/// The client went away or broke HTTP: nobody to answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BodyGone;
+
+/// The request body of whichever HTTP it came over.
+pub trait BodySource: Send {
+    /// The next piece; `None` at the end.
+    fn chunk(&mut self) -> impl Future<Output = Result<Option<Bytes>, BodyGone>> + Send;
 }
 
-/// Octets that the body of a request to `path` may have.
-pub fn body_limit(path: &str) -> usize {
-    if path == RPC_PATH { MAX_RPC_BODY } else { MAX_DOH_BODY }
-}
-
-/// Answers one request.
-pub async fn route(edge: &Edge, transport: Transport, addr: IpAddr, request: Request<Body>) -> Response<Bytes> {
-    let (parts, body) = request.into_parts();
-    let content_type = parts.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).map(media_type);
-    match (parts.uri.path(), &parts.method) {
-        (DOH_PATH, &Method::GET | &Method::HEAD) => match get_message(parts.uri.query().unwrap_or_default()) {
-            Ok(message) => answer(edge, transport, addr, &message).await,
-            Err((status, text)) => problem(status, text),
-        },
-        (DOH_PATH, &Method::POST) => match whole(body, content_type.as_deref(), DNS_MESSAGE) {
-            Ok(message) => answer(edge, transport, addr, &message).await,
-            Err(response) => response,
-        },
-        (DOH_PATH, _) => not_allowed("GET, HEAD, POST"),
-        (RPC_PATH, &Method::POST) => match whole(body, content_type.as_deref(), JSON) {
-            Ok(body) => call(edge, addr, &body).await,
-            Err(response) => response,
-        },
-        (RPC_PATH, _) => not_allowed("POST"),
-        _ => problem(StatusCode::NOT_FOUND, "nothing here; DNS is at /dns-query, JSON-RPC at /rpc\n"),
+/// Answers one request. Whatever the client did wrong is a response, too.
+///
+/// # Errors
+/// [`BodyGone`]: nobody is left to answer.
+pub async fn route(
+    edge: &Edge,
+    client: Client,
+    parts: &Parts,
+    body: &mut impl BodySource,
+) -> Result<Response<Bytes>, BodyGone> {
+    let answered = match parts.uri.path() {
+        DOH_PATH => doh(edge, client, parts, body).await,
+        RPC_PATH => rpc(edge, client, parts, body).await,
+        _ => Err(Problem::NotFound),
+    };
+    let mut response = match answered {
+        Ok(response) => response,
+        Err(Problem::Gone) => return Err(BodyGone),
+        Err(problem) => problem.response(),
+    };
+    if response.status() != StatusCode::NO_CONTENT {
+        let length = response.body().len();
+        response.headers_mut().insert(CONTENT_LENGTH, length.into());
     }
+    if parts.method == Method::HEAD {
+        *response.body_mut() = Bytes::new();
+    }
+    Ok(response)
 }
 
-/// A DNS error, even SERVFAIL, is an HTTP success (RFC 8484 §4.2.1).
-async fn answer(edge: &Edge, transport: Transport, addr: IpAddr, message: &[u8]) -> Response<Bytes> {
-    match edge.answer(message, transport, addr).await {
-        Answered::Reply(reply) => {
-            let max_age = format!("max-age={}", reply.ttl);
-            let mut response = of_type(StatusCode::OK, DNS_MESSAGE, reply.wire.into());
-            // Digits are always a header value.
-            if let Ok(value) = HeaderValue::from_str(&max_age) {
-                response.headers_mut().insert(CACHE_CONTROL, value);
-            }
-            response
+async fn doh(
+    edge: &Edge,
+    client: Client,
+    parts: &Parts,
+    body: &mut impl BodySource,
+) -> Result<Response<Bytes>, Problem> {
+    let message = match parts.method {
+        Method::GET | Method::HEAD => dns_parameter(parts.uri.query())?,
+        Method::POST => {
+            require_type(&parts.headers, DNS_MESSAGE)?;
+            read_body(&parts.headers, body, MAX_DOH_BODY).await?
         }
-        Answered::Ignored => problem(StatusCode::BAD_REQUEST, "the body is not a DNS query\n"),
-        Answered::Limited => limited(),
+        _ => return Err(Problem::Method("GET, HEAD, POST")),
+    };
+    if !edge.admit(client) {
+        return Err(Problem::Limited);
     }
+    let reply = edge.answer(&message, client).await.ok_or(Problem::NotAQuery)?;
+    Ok(dns_response(reply))
 }
 
-async fn call(edge: &Edge, addr: IpAddr, body: &[u8]) -> Response<Bytes> {
-    if !edge.admission.call(addr) {
-        edge.metrics.limit();
-        return limited();
-    }
-    let reply = edge.rpc.answer(body).await;
-    if reply.is_empty() {
-        // Only notifications: nothing to say (JSON-RPC 2.0 §4.1).
-        return of_type(StatusCode::NO_CONTENT, JSON, Bytes::new());
-    }
-    of_type(StatusCode::OK, JSON, reply.into())
-}
-
-/// The message of a GET: unpadded base64url in `dns` (RFC 8484 §6), its length bounded before decoding.
-fn get_message(query: &str) -> Result<Vec<u8>, (StatusCode, &'static str)> {
-    let value = query.split('&').find_map(|pair| pair.strip_prefix("dns="));
-    let value = value.ok_or((StatusCode::BAD_REQUEST, "the parameter dns is missing\n"))?;
-    if value.len() > MAX_DOH_BODY.div_ceil(3) * 4 {
-        return Err((StatusCode::URI_TOO_LONG, "the parameter dns is longer than a query can be\n"));
-    }
-    let decoded = BASE64URL_NOPAD.decode(value.as_bytes());
-    decoded.map_err(|_| (StatusCode::BAD_REQUEST, "the parameter dns is not base64url without padding\n"))
-}
-
-fn whole(body: Body, found: Option<&str>, wanted: &str) -> Result<Bytes, Response<Bytes>> {
-    if found != Some(wanted) {
-        let text = format!("the content type must be {wanted}\n");
-        return Err(of_type(StatusCode::UNSUPPORTED_MEDIA_TYPE, "text/plain", text.into()));
-    }
-    match body {
-        Body::Whole(body) => Ok(body),
-        Body::TooLong => Err(problem(StatusCode::PAYLOAD_TOO_LARGE, "the body is too long\n")),
-        Body::Broken => Err(problem(StatusCode::REQUEST_TIMEOUT, "the body did not come whole in time\n")),
-    }
-}
-
-/// The media type without its parameters, in lower case (RFC 9110 §8.3.1).
-fn media_type(value: &[u8]) -> String {
-    let text = String::from_utf8_lossy(value);
-    text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
-}
-
-fn not_allowed(methods: &'static str) -> Response<Bytes> {
-    let mut response = problem(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n");
-    response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
+/// A DNS error is still an HTTP success (RFC 8484 §4.2.1); freshness is the smallest TTL (§5.1).
+fn dns_response(reply: Reply) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::from(reply.wire));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(DNS_MESSAGE));
+    let freshness = format!("max-age={}", reply.ttl);
+    // Digits and ASCII letters are a header value.
+    headers.insert(CACHE_CONTROL, HeaderValue::try_from(freshness).unwrap_or(HeaderValue::from_static("no-store")));
     response
 }
 
-fn limited() -> Response<Bytes> {
-    let mut response = problem(StatusCode::TOO_MANY_REQUESTS, "too many requests; slow down\n");
-    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
-    response
+/// The message of a GET (RFC 8484 §4.1, §6).
+fn dns_parameter(query: Option<&str>) -> Result<Bytes, Problem> {
+    let pairs = query.unwrap_or_default().split('&');
+    let text = pairs.filter_map(|pair| pair.strip_prefix("dns=")).next().ok_or(Problem::NoDnsParameter)?;
+    if text.len() > MAX_DNS_PARAMETER {
+        return Err(Problem::UriTooLong);
+    }
+    BASE64URL_NOPAD.decode(text.as_bytes()).map(Bytes::from).map_err(|_| Problem::BadBase64)
 }
 
-fn problem(status: StatusCode, text: &'static str) -> Response<Bytes> {
-    of_type(status, "text/plain", Bytes::from_static(text.as_bytes()))
+/// `application/json` is asked for so that a web page cannot call without a CORS preflight, which is
+/// never granted.
+async fn rpc(
+    edge: &Edge,
+    client: Client,
+    parts: &Parts,
+    body: &mut impl BodySource,
+) -> Result<Response<Bytes>, Problem> {
+    if parts.method != Method::POST {
+        return Err(Problem::Method("POST"));
+    }
+    require_type(&parts.headers, JSON)?;
+    // Before the body: it is the body that costs.
+    if !edge.admission.rpc(client.addr) {
+        edge.metrics.rpc_limited.add(1);
+        return Err(Problem::Limited);
+    }
+    let body = read_body(&parts.headers, body, MAX_RPC_BODY).await?;
+    edge.metrics.rpc_calls.add(1);
+    let reply = edge.rpc.call(body, client.addr).await;
+    let mut response = Response::new(reply);
+    if response.body().is_empty() {
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        return Ok(response);
+    }
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
 }
 
-fn of_type(status: StatusCode, content_type: &'static str, body: Bytes) -> Response<Bytes> {
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    response
+/// Compares the media type, without its parameters.
+fn require_type(headers: &HeaderMap, wanted: &'static str) -> Result<(), Problem> {
+    let given = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = given.split(';').next().unwrap_or_default().trim();
+    if essence.eq_ignore_ascii_case(wanted) { Ok(()) } else { Err(Problem::MediaType(wanted)) }
+}
+
+/// Reads a whole body of at most `limit` octets within `REQUEST_TIMEOUT`. Of a longer one as much again is
+/// read and dropped: an HTTP/1.1 client that is still writing would get a reset instead of its answer.
+async fn read_body(headers: &HeaderMap, body: &mut impl BodySource, limit: usize) -> Result<Bytes, Problem> {
+    let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let collect = async {
+        let mut whole = Vec::new();
+        let mut taken = 0;
+        while let Some(chunk) = body.chunk().await.map_err(|BodyGone| Problem::Gone)? {
+            taken += chunk.len();
+            if announced.is_some_and(|length| length > limit as u64) || taken > limit {
+                whole = Vec::new();
+            } else {
+                whole.extend_from_slice(&chunk);
+            }
+            if taken > 2 * limit {
+                break;
+            }
+        }
+        if taken > limit { Err(Problem::TooLarge(limit)) } else { Ok(Bytes::from(whole)) }
+    };
+    timeout(REQUEST_TIMEOUT, collect).await.unwrap_or(Err(Problem::Slow))
+}
+
+/// Requests that get an HTTP error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+enum Problem {
+    #[error("the client is gone")]
+    Gone,
+    #[error("nothing here; DNS is at /dns-query, JSON-RPC at /rpc")]
+    NotFound,
+    #[error("this path takes {0}")]
+    Method(&'static str),
+    #[error("the content type must be {0}")]
+    MediaType(&'static str),
+    #[error("the body may have {0} octets")]
+    TooLarge(usize),
+    #[error("the dns parameter is too long; use POST")]
+    UriTooLong,
+    #[error("the dns parameter is missing")]
+    NoDnsParameter,
+    #[error("the dns parameter is not unpadded base64url")]
+    BadBase64,
+    #[error("the message is not a DNS query")]
+    NotAQuery,
+    #[error("the body took too long")]
+    Slow,
+    #[error("too many requests from your network; slow down")]
+    Limited,
+}
+
+impl Problem {
+    fn status(self) -> StatusCode {
+        match self {
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Self::MediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UriTooLong => StatusCode::URI_TOO_LONG,
+            Self::Gone | Self::NoDnsParameter | Self::BadBase64 | Self::NotAQuery => StatusCode::BAD_REQUEST,
+            Self::Slow => StatusCode::REQUEST_TIMEOUT,
+            Self::Limited => StatusCode::TOO_MANY_REQUESTS,
+        }
+    }
+
+    fn response(self) -> Response<Bytes> {
+        let mut response = Response::new(Bytes::from(format!("{self}\n")));
+        *response.status_mut() = self.status();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        match self {
+            Self::Method(allowed) => headers.insert(ALLOW, HeaderValue::from_static(allowed)),
+            Self::Limited => headers.insert(RETRY_AFTER, HeaderValue::from_static("1")),
+            _ => None,
+        };
+        response
+    }
 }
 
 #[cfg(test)]
@@ -140,18 +228,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_dns_parameter_is_bounded_before_it_is_decoded() {
-        assert_eq!(get_message("dns=AAAB"), Ok(vec![0, 0, 1]));
-        assert_eq!(get_message("x=1&dns=AAAB&y=2"), Ok(vec![0, 0, 1]));
-        assert_eq!(get_message("").unwrap_err().0, StatusCode::BAD_REQUEST);
-        assert_eq!(get_message("dns=AAA=").unwrap_err().0, StatusCode::BAD_REQUEST);
-        assert_eq!(get_message("dns=A+A/").unwrap_err().0, StatusCode::BAD_REQUEST);
-        assert_eq!(get_message(&format!("dns={}", "A".repeat(8_000))).unwrap_err().0, StatusCode::URI_TOO_LONG);
+    fn the_dns_parameter_is_unpadded_base64url_and_bounded() {
+        assert_eq!(dns_parameter(Some("a=b&dns=AAAB")), Ok(Bytes::from_static(&[0, 0, 1])));
+        assert_eq!(dns_parameter(None), Err(Problem::NoDnsParameter));
+        assert_eq!(dns_parameter(Some("dnsx=AAAB")), Err(Problem::NoDnsParameter));
+        assert_eq!(dns_parameter(Some("dns=AAA=")), Err(Problem::BadBase64));
+        assert_eq!(dns_parameter(Some("dns=A+/B")), Err(Problem::BadBase64));
+        let longest = "A".repeat(MAX_DNS_PARAMETER);
+        assert_eq!(dns_parameter(Some(&format!("dns={longest}"))).unwrap().len(), MAX_DOH_BODY);
+        assert_eq!(dns_parameter(Some(&format!("dns={longest}A"))), Err(Problem::UriTooLong));
     }
 
     #[test]
-    fn media_types_are_compared_as_http_says() {
-        assert_eq!(media_type(b"Application/DNS-Message; charset=x"), DNS_MESSAGE);
-        assert_eq!(media_type(b""), "");
+    fn media_types_compare_without_parameters() {
+        let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("Application/JSON; charset=x"))]);
+        assert_eq!(require_type(&headers, JSON), Ok(()));
+        assert_eq!(require_type(&headers, DNS_MESSAGE), Err(Problem::MediaType(DNS_MESSAGE)));
+        assert_eq!(require_type(&HeaderMap::new(), JSON), Err(Problem::MediaType(JSON)));
     }
 }

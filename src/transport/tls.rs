@@ -1,131 +1,289 @@
-//! Certificates: from files, or made by a development CA.
+//! Certificates: the operator's files, or a development CA made on the spot.
 
-use std::fs::OpenOptions;
-use std::io::Write as _;
+use std::fs;
+use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    SanType,
 };
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{RootCertStore, ServerConfig};
+
+use crate::limits::MAX_KEY_FILE;
+
+/// ALPN of DNS over QUIC (RFC 9250 §4.1.1).
+pub const ALPN_DOQ: &[&[u8]] = &[b"doq"];
+/// ALPN of DNS over TLS (RFC 7858, IANA registry).
+pub const ALPN_DOT: &[&[u8]] = &[b"dot"];
+/// ALPN of HTTP/3 (RFC 9114 §3.1).
+pub const ALPN_H3: &[&[u8]] = &[b"h3"];
+/// ALPN of HTTP over TLS on TCP, best first.
+pub const ALPN_HTTPS: &[&[u8]] = &[b"h2", b"http/1.1"];
+
+/// Names the development certificate is for. Never a wildcard under a TLD: clients reject it.
+const NAMES: [&str; 5] = ["localhost", "ns.ghost", "ns.sig", "ns.gcc", "ns.bc"];
+const ADDRESSES: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+
+const DAY: Duration = Duration::from_secs(86_400);
+/// Some clients refuse more than 398 days.
+const LEAF_LIFE: Duration = Duration::from_secs(390 * 86_400);
+const CA_LIFE: Duration = Duration::from_secs(10 * 366 * 86_400);
+/// A leaf that has less than this left is made anew.
+const LEAF_MARGIN: Duration = Duration::from_secs(30 * 86_400);
+/// Clocks of clients may be behind ours.
+const BACKDATE: Duration = DAY;
+
+/// What went wrong with a certificate.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    #[error("cannot read or write {}: {source}", path.display())]
+    File { path: PathBuf, source: io::Error },
+    #[error("{} has no usable PEM: {reason}", path.display())]
+    Pem { path: PathBuf, reason: String },
+    #[error("certificate and key do not go together, or TLS cannot use them: {0}")]
+    Unusable(#[from] rustls::Error),
+    #[error("cannot make a development certificate: {0}")]
+    Make(#[from] rcgen::Error),
+}
 
 /// A certificate chain and its key.
+#[derive(Debug)]
 pub struct Identity {
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 }
 
-/// Why there is no certificate.
-#[derive(Debug, thiserror::Error)]
-pub enum TlsError {
-    #[error("{path}: {error}")]
-    Io { path: String, error: std::io::Error },
-    #[error("{path} holds no {what} in PEM form")]
-    Pem { path: String, what: &'static str },
-    #[error("certificate and key do not fit: {0}")]
-    Rustls(#[from] rustls::Error),
-    #[error("cannot make a certificate: {0}")]
-    Make(#[from] rcgen::Error),
-}
-
-/// Names of the development certificate. A wildcard right under a TLD would be no use: clients refuse it.
-const DEV_NAMES: [&str; 5] = ["localhost", "ns.ghost", "ns.sig", "ns.gcc", "ns.bc"];
-/// Days that a development certificate lasts; it is made anew at every start.
-const DEV_DAYS: u64 = 90;
-
 impl Identity {
-    /// A TLS server configuration that offers these protocols (ALPN), in this order. TLS 1.2 only where the
-    /// transport is not QUIC.
+    /// Reads PEM files: the leaf certificate first, and its PKCS#8, SEC1 or PKCS#1 key.
     ///
     /// # Errors
-    /// Certificate and key do not fit each other.
-    pub fn server_config(&self, alpn: &[&[u8]]) -> Result<rustls::ServerConfig, TlsError> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-        let mut config =
-            builder.with_no_client_auth().with_single_cert(self.chain.clone(), self.key.clone_key())?;
-        config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
-        // 0-RTT data can be replayed; until that is handled per opcode it is off (RFC 9250 §4.5).
+    /// A file cannot be read, is too long, or has no PEM of its kind.
+    pub fn load(chain: &Path, key: &Path) -> Result<Self, TlsError> {
+        let certificates = read_certificates(chain)?;
+        let pem = read(key)?;
+        let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|reason| bad_pem(key, reason))?;
+        Ok(Self { chain: certificates, key })
+    }
+
+    /// The development identity in `dir`: `ca.pem`, `ca.key`, `tls.pem`, `tls.key`, each made if it is
+    /// missing; the leaf also if a client would not accept it 30 days after `now`.
+    ///
+    /// # Errors
+    /// A file cannot be read, written or understood.
+    pub fn development(dir: &Path, now: SystemTime) -> Result<Self, TlsError> {
+        let files = Files::of(dir);
+        if !(files.ca.exists() && files.ca_key.exists()) {
+            files.make_ca(now)?;
+        } else if let Ok(identity) = Self::load(&files.leaf, &files.leaf_key)
+            && files.accepts(&identity.chain, now + LEAF_MARGIN)
+        {
+            return Ok(identity);
+        }
+        files.make_leaf(now)?;
+        Self::load(&files.leaf, &files.leaf_key)
+    }
+
+    /// A TLS configuration that speaks these application protocols, TLS 1.2 and 1.3 over TCP.
+    ///
+    /// # Errors
+    /// Certificate and key do not go together.
+    pub fn config(&self, alpn: &[&[u8]]) -> Result<ServerConfig, TlsError> {
+        let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+        self.finish(builder, alpn)
+    }
+
+    /// The same for QUIC: TLS 1.3 only, no 0-RTT.
+    ///
+    /// # Errors
+    /// Certificate and key do not go together.
+    pub fn quic_config(&self, alpn: &[&[u8]]) -> Result<ServerConfig, TlsError> {
+        let builder =
+            ServerConfig::builder_with_provider(provider()).with_protocol_versions(&[&rustls::version::TLS13])?;
+        let mut config = self.finish(builder, alpn)?;
+        // 0-RTT data can be replayed; nothing here is ready for that.
         config.max_early_data_size = 0;
+        Ok(config)
+    }
+
+    fn finish(
+        &self,
+        builder: rustls::ConfigBuilder<ServerConfig, rustls::WantsVerifier>,
+        alpn: &[&[u8]],
+    ) -> Result<ServerConfig, TlsError> {
+        let mut config = builder.with_no_client_auth().with_single_cert(self.chain.clone(), self.key.clone_key())?;
+        config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
         Ok(config)
     }
 }
 
-/// Reads a PEM chain and key.
+/// The certificates of a PEM file, such as `ca.pem`.
 ///
 /// # Errors
-/// [`TlsError`]
-pub fn load_identity(chain: &Path, key: &Path) -> Result<Identity, TlsError> {
-    let pem = |path: &Path, what| TlsError::Pem { path: path.display().to_string(), what };
-    let certificates = CertificateDer::pem_file_iter(chain).map_err(|_| pem(chain, "certificate"))?;
-    let certificates = certificates.collect::<Result<Vec<_>, _>>().map_err(|_| pem(chain, "certificate"))?;
-    if certificates.is_empty() {
-        return Err(pem(chain, "certificate"));
+/// The file cannot be read or has no certificate.
+pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let pem = read(path)?;
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    match certificates {
+        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
+        Ok(_) => Err(bad_pem(path, "no certificate in it")),
+        Err(reason) => Err(bad_pem(path, reason)),
     }
-    let key = PrivateKeyDer::from_pem_file(key).map_err(|_| pem(key, "private key"))?;
-    Ok(Identity { chain: certificates, key })
 }
 
-/// A certificate for loopback signed by the CA of `folder` (`ca.pem`, `ca.key`), which is made on first use.
-/// `now` is seconds since 1970.
-///
-/// # Errors
-/// [`TlsError`]
-pub fn dev_identity(folder: &Path, now: u64) -> Result<Identity, TlsError> {
-    let (pem_path, key_path) = (folder.join("ca.pem"), folder.join("ca.key"));
-    let ca_key = match std::fs::read_to_string(&key_path) {
-        Ok(text) => KeyPair::from_pem(&text)?,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => make_ca(&pem_path, &key_path, now)?,
-        Err(error) => return Err(TlsError::Io { path: key_path.display().to_string(), error }),
-    };
-    let issuer = Issuer::new(ca_params(now), ca_key);
-    let mut params = CertificateParams::new(DEV_NAMES.map(str::to_owned))?;
-    for addr in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)] {
-        params.subject_alt_names.push(SanType::IpAddress(addr));
+/// ring, named explicitly: the process default is not ours to set.
+pub fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+struct Files {
+    ca: PathBuf,
+    ca_key: PathBuf,
+    leaf: PathBuf,
+    leaf_key: PathBuf,
+}
+
+impl Files {
+    fn of(dir: &Path) -> Self {
+        Self {
+            ca: dir.join("ca.pem"),
+            ca_key: dir.join("ca.key"),
+            leaf: dir.join("tls.pem"),
+            leaf_key: dir.join("tls.key"),
+        }
     }
-    params.distinguished_name.push(DnType::CommonName, "ghostplane development");
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.use_authority_key_identifier_extension = true;
-    (params.not_before, params.not_after) = (day(now - 86_400), day(now + DEV_DAYS * 86_400));
-    let key = KeyPair::generate()?;
-    let leaf = params.signed_by(&key, &issuer)?;
-    let key = PrivateKeyDer::try_from(key.serialize_der()).map_err(|_| rcgen::Error::CouldNotParseKeyPair)?;
-    Ok(Identity { chain: vec![leaf.der().clone()], key })
+
+    fn make_ca(&self, now: SystemTime) -> Result<(), TlsError> {
+        let key = KeyPair::generate()?;
+        let certificate = ca_params(now)?.self_signed(&key)?;
+        // The key first: a certificate without its key would be reused and sign nothing.
+        write(&self.ca_key, &key.serialize_pem(), 0o600)?;
+        write(&self.ca, &certificate.pem(), 0o644)
+    }
+
+    fn make_leaf(&self, now: SystemTime) -> Result<(), TlsError> {
+        let pem = String::from_utf8_lossy(&read(&self.ca_key)?).into_owned();
+        let ca_key = KeyPair::from_pem(&pem)?;
+        let issuer = Issuer::new(ca_params(now)?, ca_key);
+        let key = KeyPair::generate()?;
+        let certificate = leaf_params(now)?.signed_by(&key, &issuer)?;
+        write(&self.leaf_key, &key.serialize_pem(), 0o600)?;
+        write(&self.leaf, &certificate.pem(), 0o644)
+    }
+
+    /// True if a client that trusts our CA takes this chain at `when`, for every name.
+    fn accepts(&self, chain: &[CertificateDer<'_>], when: SystemTime) -> bool {
+        let Ok(since_epoch) = when.duration_since(SystemTime::UNIX_EPOCH) else { return false };
+        let Some((leaf, rest)) = chain.split_first() else { return false };
+        let Some(verifier) = self.verifier() else { return false };
+        let when = UnixTime::since_unix_epoch(since_epoch);
+        server_names().all(|name| verifier.verify_server_cert(leaf, rest, &name, &[], when).is_ok())
+    }
+
+    fn verifier(&self) -> Option<Arc<WebPkiServerVerifier>> {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(read_certificates(&self.ca).ok()?);
+        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build().ok()
+    }
 }
 
-fn make_ca(pem_path: &Path, key_path: &Path, now: u64) -> Result<KeyPair, TlsError> {
-    let key = KeyPair::generate()?;
-    let certificate = ca_params(now).self_signed(&key)?;
-    write(key_path, &key.serialize_pem(), 0o600)?;
-    write(pem_path, &certificate.pem(), 0o644)?;
-    Ok(key)
+fn server_names() -> impl Iterator<Item = ServerName<'static>> {
+    let names = NAMES.into_iter().filter_map(|name| ServerName::try_from(name).ok());
+    names.chain(ADDRESSES.into_iter().map(ServerName::from))
 }
 
-fn ca_params(now: u64) -> CertificateParams {
-    let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, "ghostplane development CA");
+/// The CA's parameters. Its subject must stay the same for ever: leaves are issued by rebuilding it.
+fn ca_params(now: SystemTime) -> Result<CertificateParams, TlsError> {
+    let mut params = CertificateParams::new(Vec::new())?;
+    params.distinguished_name.push(DnType::CommonName, "Ghostplane development CA");
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    (params.not_before, params.not_after) = (day(now - 86_400), day(now + 3_650 * 86_400));
-    params
+    params.not_before = (now - BACKDATE).into();
+    params.not_after = (now + CA_LIFE).into();
+    Ok(params)
 }
 
-/// Midnight of the day that `time` falls in.
-fn day(time: u64) -> time::OffsetDateTime {
-    // The text is YYYYMMDDHHMMSS; a year fits in an i32, month and day in a u8.
-    let text = crate::wire::rdata::civil(time as u32);
-    let field = |range: std::ops::Range<usize>| text[range].parse::<u16>().unwrap_or(1);
-    rcgen::date_time_ymd(i32::from(field(0..4)), field(4..6) as u8, field(6..8) as u8)
+fn leaf_params(now: SystemTime) -> Result<CertificateParams, TlsError> {
+    let names = NAMES.iter().map(ToString::to_string).chain(ADDRESSES.iter().map(ToString::to_string));
+    let mut params = CertificateParams::new(names.collect::<Vec<_>>())?;
+    params.distinguished_name.push(DnType::CommonName, "Ghostplane development server");
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params.use_authority_key_identifier_extension = true;
+    params.not_before = (now - BACKDATE).into();
+    params.not_after = (now + LEAF_LIFE).into();
+    Ok(params)
 }
 
+fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+    let size = fs::metadata(path).map_err(|source| at(path, source))?.len();
+    // A chain has a few certificates; four times a key file is plenty.
+    if size > 4 * MAX_KEY_FILE {
+        return Err(bad_pem(path, "too long"));
+    }
+    fs::read(path).map_err(|source| at(path, source))
+}
+
+/// Writes beside and renames, so that a crash leaves the old file or the new one.
 fn write(path: &Path, text: &str, mode: u32) -> Result<(), TlsError> {
-    let io = |error| TlsError::Io { path: path.display().to_string(), error };
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path).map_err(io)?;
-    file.write_all(text.as_bytes()).map_err(io)
+    let fresh = path.with_extension("new");
+    let _ = fs::remove_file(&fresh);
+    let write = || {
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&fresh)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&fresh, path)
+    };
+    write().map_err(|source| at(path, source))
+}
+
+fn at(path: &Path, source: io::Error) -> TlsError {
+    TlsError::File { path: path.to_owned(), source }
+}
+
+fn bad_pem(path: &Path, reason: impl ToString) -> TlsError {
+    TlsError::Pem { path: path.to_owned(), reason: reason.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_development_identity_is_reused_until_it_nears_its_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = SystemTime::UNIX_EPOCH + 20_000 * DAY;
+        let first = Identity::development(dir.path(), now).unwrap();
+        let ca = fs::read(dir.path().join("ca.pem")).unwrap();
+        let again = Identity::development(dir.path(), now + 300 * DAY).unwrap();
+        assert_eq!(first.chain, again.chain);
+        let renewed = Identity::development(dir.path(), now + 365 * DAY).unwrap();
+        assert_ne!(first.chain, renewed.chain);
+        assert_eq!(fs::read(dir.path().join("ca.pem")).unwrap(), ca);
+        assert!(Files::of(dir.path()).accepts(&renewed.chain, now + 366 * DAY));
+        for file in ["ca.key", "tls.key"] {
+            let mode = fs::metadata(dir.path().join(file)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{file}");
+        }
+    }
+
+    #[test]
+    fn the_certificate_leaves_room_in_the_first_flight() {
+        let dir = tempfile::tempdir().unwrap();
+        let identity = Identity::development(dir.path(), SystemTime::UNIX_EPOCH + 20_000 * DAY).unwrap();
+        // 3 x 1200 octets before the client's address is validated (RFC 9000 §8.1).
+        assert!(identity.chain.iter().map(|certificate| certificate.len()).sum::<usize>() < 1_000);
+        identity.config(ALPN_HTTPS).unwrap();
+        assert_eq!(identity.quic_config(ALPN_DOQ).unwrap().max_early_data_size, 0);
+    }
 }

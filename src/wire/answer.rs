@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::query::{HEADER, OPT_EDE, OPT_PADDING, u16_at, u32_at};
 use super::{EdeCode, Name, Query, Rcode, Refused, Rrset, Rtype};
-use crate::limits::{MAX_EDE_TEXT, MAX_MESSAGE, UDP_PAYLOAD, UDP_PAYLOAD_MIN};
+use crate::limits::{MAX_EDE_TEXT, MAX_MESSAGE, RESPONSE_PAD_BLOCK, UDP_PAYLOAD, UDP_PAYLOAD_MIN};
 
 /// An answer to one question, in wire form, without OPT record: what the cache keeps. The same answer
 /// serves every client whose question differs in letter case, ID, RD and CD only.
@@ -29,6 +29,28 @@ pub enum Shape {
     Stream,
     /// An encrypted stream: padded to blocks of so many octets if the query has EDNS (RFC 8467).
     Padded(usize),
+}
+
+/// The transports that queries come over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Transport {
+    Udp,
+    Tcp,
+    Tls,
+    Quic,
+    Https,
+    H3,
+}
+
+impl Transport {
+    /// How answers over this transport are dressed.
+    pub fn shape(self) -> Shape {
+        match self {
+            Self::Udp => Shape::Datagram,
+            Self::Tcp => Shape::Stream,
+            _ => Shape::Padded(RESPONSE_PAD_BLOCK),
+        }
+    }
 }
 
 /// A message ready to send.

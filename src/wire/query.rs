@@ -8,7 +8,6 @@ use crate::limits::{MAX_EDNS_OPTIONS, MAX_QUERY, UDP_PAYLOAD_MIN};
 pub const HEADER: usize = 12;
 
 /// EDNS option codes (IANA registry "DNS EDNS0 Option Codes").
-pub const OPT_CLIENT_SUBNET: u16 = 8;
 pub const OPT_TCP_KEEPALIVE: u16 = 11;
 pub const OPT_PADDING: u16 = 12;
 pub const OPT_EDE: u16 = 15;

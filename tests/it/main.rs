@@ -1,4 +1,5 @@
 //! One binary: scenarios, layers, real clients.
 
-mod support;
+mod edge;
 mod resolve;
+mod support;

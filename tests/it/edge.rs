@@ -1,0 +1,774 @@
+//! The edge over real sockets, in front of a canned answerer: the rules of each transport.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime};
+
+use bytes::{Buf, Bytes};
+use data_encoding::BASE64URL_NOPAD;
+use ghostplane::gateway::{Begun, Client, Miss, Transport};
+use ghostplane::limits::{MAX_DOH_BODY, MAX_QUERY, MAX_RPC_BODY, RESPONSE_PAD_BLOCK};
+use ghostplane::metrics::{Metrics, Outcome};
+use ghostplane::server::{self, Addrs, Ports, ServeError, ServerConfig, Service};
+use ghostplane::transport::admission::Limits;
+use ghostplane::transport::tls::{Identity, provider, read_certificates};
+use ghostplane::transport::{Answerer, BoxFuture, RpcHandler, Shutdown, doq};
+use ghostplane::wire::{Builder, Query, QueryError, Rcode, Reply, Rrset, Rtype, Section};
+use http::{Method, Request, Response, StatusCode, Version};
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use quinn::crypto::rustls::QuicClientConfig;
+use quinn::{Connection, ConnectionError, Endpoint, ReadToEndError, VarInt};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UdpSocket};
+use tokio::sync::{Notify, oneshot};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+/// No test takes so long unless something hangs.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+// --- A canned answerer ----------------------------------------------------------------------------
+
+type Done = Box<dyn FnOnce(Reply) + Send>;
+
+/// `fail.ghost` is SERVFAIL, `slow*.ghost` a miss that waits for the test, `many9.ghost` has nine addresses,
+/// anything else has 192.0.2.1.
+#[derive(Default)]
+struct Canned {
+    held: Mutex<Vec<(Query, Done)>>,
+    arrived: Notify,
+}
+
+impl Canned {
+    /// The misses held once there are `count`, in order of arrival.
+    async fn held(&self, count: usize) -> Vec<(Query, Done)> {
+        loop {
+            let arrived = self.arrived.notified();
+            {
+                let mut held = self.held.lock().unwrap();
+                if held.len() >= count {
+                    return std::mem::take(&mut *held);
+                }
+            }
+            arrived.await;
+        }
+    }
+}
+
+impl Answerer for Canned {
+    fn begin(&self, message: &[u8], client: Client) -> Begun {
+        match Query::parse(message) {
+            Err(QueryError::Ignore) => Begun::Ignore,
+            Err(QueryError::Reply(refused)) => Begun::Ready(refused.reply()),
+            Ok(query) if query.name.to_string().starts_with("slow") => Begun::Miss(Miss { query, client }),
+            Ok(query) => Begun::Ready(reply(&query, client.transport)),
+        }
+    }
+
+    fn finish(&self, miss: Miss, done: Done) {
+        self.held.lock().unwrap().push((miss.query, done));
+        self.arrived.notify_waiters();
+    }
+}
+
+fn reply(query: &Query, transport: Transport) -> Reply {
+    let mut builder = Builder::new(query);
+    let rcode = if query.name.to_string() == "fail.ghost." { Rcode::ServFail } else { Rcode::NoError };
+    if rcode == Rcode::NoError {
+        let text = query.name.to_string();
+        let count = text.strip_prefix("many").and_then(|text| text.strip_suffix(".ghost.")?.parse().ok()).unwrap_or(1);
+        let rdata = (1..=count).map(|last| vec![192, 0, 2, last]);
+        let rrset = Rrset::new(query.name.clone(), Rtype::A, 300, rdata);
+        builder.push(Section::Answer, &rrset, 300);
+    }
+    builder.finish(rcode, true, None).reply(query, transport.shape(), 10)
+}
+
+/// Repeats the body; a body `quiet` gets no reply.
+struct Echo;
+
+impl RpcHandler for Echo {
+    fn call(&self, body: Bytes, _: IpAddr) -> BoxFuture<Bytes> {
+        Box::pin(async move { if body == "quiet" { Bytes::new() } else { body } })
+    }
+}
+
+// --- A running server -----------------------------------------------------------------------------
+
+struct Fixture {
+    addrs: Addrs,
+    answerer: Arc<Canned>,
+    metrics: Arc<Metrics>,
+    shutdown: Shutdown,
+    roots: RootCertStore,
+    thread: Option<JoinHandle<Result<(), ServeError>>>,
+}
+
+impl Fixture {
+    async fn start() -> Self {
+        Self::with(Limits::default()).await
+    }
+
+    async fn with(limits: Limits) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let identity = Identity::development(dir.path(), SystemTime::now()).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(read_certificates(&dir.path().join("ca.pem")).unwrap());
+        let addrs = vec![IpAddr::V4(Ipv4Addr::LOCALHOST)];
+        let config = ServerConfig { addrs, ports: Ports::ANY, identity, limits, signals: false };
+        let (answerer, metrics, shutdown) = (Arc::<Canned>::default(), Arc::<Metrics>::default(), Shutdown::default());
+        let shared = (Arc::clone(&answerer), Arc::clone(&metrics), shutdown.clone());
+        let (sender, ready) = oneshot::channel();
+        let thread = std::thread::spawn(move || {
+            let (answerer, metrics, shutdown) = shared;
+            let on_ready = |addrs: &Addrs| sender.send(addrs.clone()).unwrap();
+            server::run(config, answerer, Arc::new(Echo), metrics, on_ready, shutdown)
+        });
+        let addrs = ready.await.unwrap();
+        Self { addrs, answerer, metrics, shutdown, roots, thread: Some(thread) }
+    }
+
+    fn addr(&self, service: Service) -> SocketAddr {
+        self.addrs.of(service).unwrap()
+    }
+
+    fn tls(&self, alpn: &[u8]) -> ClientConfig {
+        let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
+        let mut config = builder.with_root_certificates(self.roots.clone()).with_no_client_auth();
+        config.alpn_protocols = vec![alpn.to_vec()];
+        config
+    }
+
+    async fn quic(&self, service: Service, alpn: &[u8]) -> Result<Connection, ConnectionError> {
+        let endpoint = Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let crypto = QuicClientConfig::try_from(self.tls(alpn)).unwrap();
+        let config = quinn::ClientConfig::new(Arc::new(crypto));
+        endpoint.connect_with(config, self.addr(service), "localhost").unwrap().await
+    }
+
+    async fn doq(&self) -> Connection {
+        self.quic(Service::Quic, b"doq").await.unwrap()
+    }
+
+    async fn tcp_tls(&self, service: Service, alpn: &[u8]) -> TlsStream<TcpStream> {
+        let stream = TcpStream::connect(self.addr(service)).await.unwrap();
+        let connector = TlsConnector::from(Arc::new(self.tls(alpn)));
+        connector.connect("localhost".try_into().unwrap(), stream).await.unwrap()
+    }
+
+    /// Triggers the shutdown and waits until `run` has returned.
+    async fn stop(&mut self) {
+        self.shutdown.trigger();
+        let thread = self.thread.take().unwrap();
+        tokio::task::spawn_blocking(move || thread.join().unwrap().unwrap()).await.unwrap();
+    }
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        self.shutdown.trigger();
+    }
+}
+
+/// Runs a test on its own runtime, and fails it when it hangs.
+fn run(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async { tokio::time::timeout(PATIENCE, test).await.expect("the test hangs") });
+}
+
+// --- Messages --------------------------------------------------------------------------------------
+
+fn query(id: u16, name: &str, options: &[u8]) -> Vec<u8> {
+    let mut message = id.to_be_bytes().to_vec();
+    message.extend(b"\x01\0\0\x01\0\0\0\0\0\x01");
+    for label in name.split('.') {
+        message.push(label.len() as u8);
+        message.extend(label.as_bytes());
+    }
+    message.extend(b"\0\0\x01\0\x01\0\0\x29\x04\xd0\0\0\0\0");
+    message.extend((options.len() as u16).to_be_bytes());
+    message.extend(options);
+    message
+}
+
+fn framed(message: &[u8]) -> Vec<u8> {
+    [&(message.len() as u16).to_be_bytes()[..], message].concat()
+}
+
+fn rcode(message: &[u8]) -> u8 {
+    message[3] & 0xf
+}
+
+fn is_answer(message: &[u8], id: u16) -> bool {
+    message[..2] == id.to_be_bytes() && rcode(message) == 0 && message[7] == 1
+}
+
+// --- DNS over QUIC (RFC 9250) -----------------------------------------------------------------------
+
+/// Sends `octets` and FIN on a new stream; the message that comes back, without its length.
+async fn exchange(connection: &Connection, octets: &[u8]) -> Result<Vec<u8>, ReadToEndError> {
+    let (mut send, mut recv) = connection.open_bi().await.unwrap();
+    send.write_all(octets).await.unwrap();
+    send.finish().unwrap();
+    let answer = recv.read_to_end(70_000).await?;
+    assert_eq!(usize::from(u16::from_be_bytes([answer[0], answer[1]])), answer.len() - 2);
+    Ok(answer[2..].to_vec())
+}
+
+async fn assert_closed(connection: &Connection, code: VarInt) {
+    match connection.closed().await {
+        ConnectionError::ApplicationClosed(close) => assert_eq!(close.error_code, code, "{close}"),
+        other => panic!("{other}"),
+    }
+}
+
+/// Sends `octets` and FIN, and expects the connection to be closed with DOQ_PROTOCOL_ERROR.
+async fn assert_violation(server: &Fixture, octets: &[u8]) {
+    let connection = server.doq().await;
+    let (mut send, _recv) = connection.open_bi().await.unwrap();
+    send.write_all(octets).await.unwrap();
+    // The server may have closed already.
+    let _ = send.finish();
+    assert_closed(&connection, doq::PROTOCOL_ERROR).await;
+}
+
+#[test]
+fn doq_answers_padded_and_with_message_id_zero() {
+    run(async {
+        let server = Fixture::start().await;
+        let connection = server.doq().await;
+        let answer = exchange(&connection, &framed(&query(0, "alice.ghost", b""))).await.unwrap();
+        assert!(is_answer(&answer, 0));
+        assert_eq!(answer.len() % RESPONSE_PAD_BLOCK, 0);
+        assert_eq!(server.metrics.connections(Transport::Quic), 1);
+        assert_eq!(server.metrics.queries(Transport::Quic, Outcome::NoError), 1);
+    });
+}
+
+#[test]
+fn doq_violations_close_the_connection() {
+    run(async {
+        let server = Fixture::start().await;
+        let good = framed(&query(0, "alice.ghost", b""));
+        let mut response = query(0, "alice.ghost", b"");
+        response[2] |= 0x80;
+        let violations = [
+            framed(&query(1, "alice.ghost", b"")),
+            framed(&query(0, "alice.ghost", b"\0\x0b\0\0")),
+            framed(&response),
+            framed(b"short"),
+            [&good[..], &good].concat(),
+            [&good[..], b"x"].concat(),
+            good[..good.len() - 1].to_vec(),
+            vec![0],
+            vec![],
+        ];
+        for octets in violations {
+            assert_violation(&server, &octets).await;
+        }
+    });
+}
+
+#[test]
+fn doq_a_second_query_is_fatal_even_before_fin() {
+    run(async {
+        let server = Fixture::start().await;
+        let connection = server.doq().await;
+        let (mut send, _recv) = connection.open_bi().await.unwrap();
+        let good = framed(&query(0, "alice.ghost", b""));
+        send.write_all(&[&good[..], &good].concat()).await.unwrap();
+        assert_closed(&connection, doq::PROTOCOL_ERROR).await;
+    });
+}
+
+#[test]
+fn doq_a_unidirectional_stream_is_fatal() {
+    run(async {
+        let server = Fixture::start().await;
+        let connection = server.doq().await;
+        let mut stream = connection.open_uni().await.unwrap();
+        stream.write_all(b"x").await.unwrap();
+        assert_closed(&connection, doq::PROTOCOL_ERROR).await;
+    });
+}
+
+#[test]
+fn doq_what_is_malformed_dns_only_is_formerr() {
+    run(async {
+        let server = Fixture::start().await;
+        let connection = server.doq().await;
+        let mut two_questions = query(0, "alice.ghost", b"");
+        two_questions[5] = 2;
+        assert_eq!(rcode(&exchange(&connection, &framed(&two_questions)).await.unwrap()), 1);
+        // The option's code as an option's data is no keepalive.
+        let lookalike = query(0, "alice.ghost", b"\0\x0c\0\x04\0\x0b\0\0");
+        assert!(is_answer(&exchange(&connection, &framed(&lookalike)).await.unwrap(), 0));
+    });
+}
+
+#[test]
+fn doq_a_query_over_the_limit_is_formerr_and_not_read() {
+    run(async {
+        let server = Fixture::start().await;
+        let connection = server.doq().await;
+        let (mut send, mut recv) = connection.open_bi().await.unwrap();
+        let mut message = query(0, "alice.ghost", b"");
+        message.resize(20_000, 0);
+        // More than the window: can only end by STOP_SENDING.
+        let sent = send.write_all(&framed(&message)).await;
+        assert_eq!(sent, Err(quinn::WriteError::Stopped(doq::EXCESSIVE_LOAD)));
+        let answer = recv.read_to_end(MAX_QUERY).await.unwrap();
+        assert_eq!(rcode(&answer[2..]), 1);
+        let next = exchange(&connection, &framed(&query(0, "alice.ghost", b""))).await.unwrap();
+        assert!(is_answer(&next, 0));
+    });
+}
+
+#[test]
+fn doq_streams_are_answered_in_any_order() {
+    run(async {
+        let server = Fixture::start().await;
+        let connection = server.doq().await;
+        let mut streams = Vec::new();
+        for number in 0..200 {
+            let (mut send, recv) = connection.open_bi().await.unwrap();
+            send.write_all(&framed(&query(0, &format!("slow{number}.ghost"), b""))).await.unwrap();
+            send.finish().unwrap();
+            streams.push((number, recv));
+        }
+        let mut held = server.answerer.held(200).await;
+        held.sort_by_key(|(query, _)| query.name.to_string());
+        while let Some((number, mut recv)) = streams.pop() {
+            let name = format!("slow{number}.ghost.");
+            let at = held.iter().position(|(query, _)| query.name.to_string() == name).unwrap();
+            let (query, done) = held.swap_remove(at);
+            done(reply(&query, Transport::Quic));
+            let answer = recv.read_to_end(70_000).await.unwrap();
+            assert!(is_answer(&answer[2..], 0));
+        }
+        assert_eq!(server.metrics.queries(Transport::Quic, Outcome::NoError), 200);
+    });
+}
+
+#[test]
+fn doq_stop_sending_cancels_and_the_connection_goes_on() {
+    run(async {
+        let server = Fixture::start().await;
+        let connection = server.doq().await;
+        let (mut send, mut recv) = connection.open_bi().await.unwrap();
+        send.write_all(&framed(&query(0, "slow.ghost", b""))).await.unwrap();
+        send.finish().unwrap();
+        let held = server.answerer.held(1).await;
+        recv.stop(doq::REQUEST_CANCELLED).unwrap();
+        // Each round trip lets the server see what came before it.
+        while server.metrics.queries(Transport::Quic, Outcome::Unanswered) == 0 {
+            exchange(&connection, &framed(&query(0, "alice.ghost", b""))).await.unwrap();
+        }
+        for (query, done) in held {
+            done(reply(&query, Transport::Quic));
+        }
+        let (mut send, mut recv) = connection.open_bi().await.unwrap();
+        send.write_all(b"\0").await.unwrap();
+        send.reset(doq::REQUEST_CANCELLED).unwrap();
+        let gone = recv.read_to_end(10).await;
+        assert_eq!(gone, Err(ReadToEndError::Read(quinn::ReadError::Reset(doq::REQUEST_CANCELLED))));
+        assert!(is_answer(&exchange(&connection, &framed(&query(0, "alice.ghost", b""))).await.unwrap(), 0));
+    });
+}
+
+#[test]
+fn doq_over_the_rate_a_stream_is_reset() {
+    run(async {
+        let server = Fixture::with(tight()).await;
+        let connection = server.doq().await;
+        let octets = framed(&query(0, "alice.ghost", b""));
+        assert!(exchange(&connection, &octets).await.is_ok());
+        let limited = exchange(&connection, &octets).await;
+        assert_eq!(limited, Err(ReadToEndError::Read(quinn::ReadError::Reset(doq::EXCESSIVE_LOAD))));
+    });
+}
+
+/// One query or call, then one an hour... in effect: one a second, the least there is.
+fn tight() -> Limits {
+    let one = NonZeroU32::MIN;
+    Limits { queries_per_second: one, burst: one, rpc_per_second: one, rpc_burst: one, ..Limits::default() }
+}
+
+#[test]
+fn quic_connections_are_capped_and_prove_their_address_when_it_is_crowded() {
+    run(async {
+        let server = Fixture::with(Limits { connections: 3, ..Limits::default() }).await;
+        let (_first, second) = (server.doq().await, server.doq().await);
+        // Two of three: this one had to come back with a Retry token.
+        let _third = server.doq().await;
+        match server.quic(Service::Quic, b"doq").await {
+            Err(ConnectionError::ConnectionClosed(close)) => {
+                assert_eq!(close.error_code, quinn::TransportErrorCode::CONNECTION_REFUSED);
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(server.metrics.refused_connections(Transport::Quic), 1);
+        second.close(doq::NO_ERROR, b"");
+        while server.metrics.connections(Transport::Quic) == 3 {
+            tokio::task::yield_now().await;
+        }
+        server.doq().await;
+    });
+}
+
+#[test]
+fn connections_without_requests_are_closed() {
+    run(async {
+        let server = Fixture::with(Limits { idle: Duration::from_millis(50), ..Limits::default() }).await;
+        let quic = server.doq().await;
+        exchange(&quic, &framed(&query(0, "alice.ghost", b""))).await.unwrap();
+        assert_closed(&quic, doq::NO_ERROR).await;
+        let h3 = server.quic(Service::H3, b"h3").await.unwrap();
+        h3.closed().await;
+        for alpn in [&b"h2"[..], b"http/1.1"] {
+            let mut silent = server.tcp_tls(Service::Https, alpn).await;
+            // However it ends: it does.
+            let _ = silent.read_to_end(&mut Vec::new()).await;
+        }
+    });
+}
+
+#[test]
+fn a_wrong_alpn_is_turned_away() {
+    run(async {
+        let server = Fixture::start().await;
+        assert!(server.quic(Service::Quic, b"h3").await.is_err());
+        assert!(server.quic(Service::H3, b"doq").await.is_err());
+    });
+}
+
+// --- HTTP ----------------------------------------------------------------------------------------------
+
+const DNS: &str = "application/dns-message";
+const JSON: &str = "application/json";
+
+fn request(method: Method, path: &str, media: Option<&str>, body: impl Into<Bytes>) -> Request<Bytes> {
+    let mut request = Request::new(body.into());
+    *request.method_mut() = method;
+    *request.uri_mut() = format!("https://localhost{path}").parse().unwrap();
+    if let Some(media) = media {
+        request.headers_mut().insert("content-type", media.parse().unwrap());
+    }
+    request.headers_mut().insert("host", "localhost".parse().unwrap());
+    request
+}
+
+/// One request on a new connection.
+async fn http(server: &Fixture, version: Version, request: Request<Bytes>) -> Response<Bytes> {
+    match version {
+        Version::HTTP_3 => http3(server, request).await,
+        Version::HTTP_2 => {
+            let io = TokioIo::new(server.tcp_tls(Service::Https, b"h2").await);
+            let (mut sender, connection) =
+                hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+            tokio::spawn(connection);
+            whole(sender.send_request(request.map(Full::new)).await.unwrap()).await
+        }
+        _ => {
+            let io = TokioIo::new(server.tcp_tls(Service::Https, b"http/1.1").await);
+            let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
+            tokio::spawn(connection);
+            let (mut parts, body) = request.into_parts();
+            parts.uri = parts.uri.path_and_query().unwrap().as_str().parse().unwrap();
+            whole(sender.send_request(Request::from_parts(parts, Full::new(body))).await.unwrap()).await
+        }
+    }
+}
+
+async fn whole(response: Response<hyper::body::Incoming>) -> Response<Bytes> {
+    let (parts, body) = response.into_parts();
+    Response::from_parts(parts, body.collect().await.unwrap().to_bytes())
+}
+
+async fn http3(server: &Fixture, request: Request<Bytes>) -> Response<Bytes> {
+    let connection = server.quic(Service::H3, b"h3").await.unwrap();
+    let (mut driver, mut sender) = h3::client::new(h3_quinn::Connection::new(connection)).await.unwrap();
+    tokio::spawn(async move { driver.wait_idle().await });
+    let (parts, body) = request.into_parts();
+    let mut stream = sender.send_request(Request::from_parts(parts, ())).await.unwrap();
+    // In two DATA frames; the server may refuse before it has read them.
+    let half = body.len() / 2;
+    for part in [body.slice(..half), body.slice(half..)] {
+        if !part.is_empty() && stream.send_data(part).await.is_err() {
+            break;
+        }
+    }
+    let _ = stream.finish().await;
+    let head = stream.recv_response().await.unwrap();
+    let mut body = Vec::new();
+    while let Some(mut data) = stream.recv_data().await.unwrap() {
+        body.extend_from_slice(&data.copy_to_bytes(data.remaining()));
+    }
+    head.map(|()| body.into())
+}
+
+fn get(message: &[u8]) -> Request<Bytes> {
+    request(Method::GET, &format!("/dns-query?dns={}", BASE64URL_NOPAD.encode(message)), None, "")
+}
+
+fn post(path: &str, media: &str, body: impl Into<Bytes>) -> Request<Bytes> {
+    request(Method::POST, path, Some(media), body)
+}
+
+/// Runs the same requests over HTTP/1.1, HTTP/2 and HTTP/3.
+fn over_each_http(test: impl AsyncFn(&Fixture, Version)) {
+    run(async {
+        let server = Fixture::start().await;
+        for version in [Version::HTTP_11, Version::HTTP_2, Version::HTTP_3] {
+            test(&server, version).await;
+        }
+    });
+}
+
+#[test]
+fn doh_answers_get_head_and_post() {
+    over_each_http(async |server, version| {
+        let message = query(0xabcd, "alice.ghost", b"");
+        for request in [get(&message), post("/dns-query", DNS, message.clone())] {
+            let response = http(server, version, request).await;
+            assert_eq!(response.status(), StatusCode::OK, "{version:?}");
+            assert_eq!(response.headers()["content-type"], DNS);
+            assert_eq!(response.headers()["cache-control"], "max-age=290");
+            assert!(is_answer(response.body(), 0xabcd));
+            assert_eq!(response.body().len() % RESPONSE_PAD_BLOCK, 0);
+        }
+        let mut head = get(&message);
+        *head.method_mut() = Method::HEAD;
+        let response = http(server, version, head).await;
+        assert_eq!((response.status(), response.body().len()), (StatusCode::OK, 0));
+        assert_eq!(response.headers()["content-length"], RESPONSE_PAD_BLOCK.to_string());
+    });
+}
+
+#[test]
+fn doh_dns_errors_are_http_successes() {
+    over_each_http(async |server, version| {
+        let response = http(server, version, get(&query(0, "fail.ghost", b""))).await;
+        assert_eq!((response.status(), rcode(response.body())), (StatusCode::OK, 2), "{version:?}");
+        assert_eq!(response.headers()["cache-control"], "max-age=0");
+        let mut malformed = query(0, "alice.ghost", b"");
+        malformed[5] = 2;
+        let response = http(server, version, get(&malformed)).await;
+        assert_eq!((response.status(), rcode(response.body())), (StatusCode::OK, 1));
+    });
+}
+
+#[test]
+fn doh_bad_requests_have_their_codes() {
+    over_each_http(async |server, version| {
+        let message = query(0, "alice.ghost", b"");
+        let too_long = "A".repeat(MAX_DOH_BODY * 4 / 3 + 8);
+        let cases = [
+            (request(Method::GET, "/dns-query", None, ""), 400),
+            (request(Method::GET, "/dns-query?dns=", None, ""), 400),
+            (request(Method::GET, "/dns-query?dns=AAA=", None, ""), 400),
+            (request(Method::GET, "/dns-query?dns=A%2B", None, ""), 400),
+            (request(Method::GET, &format!("/dns-query?dns={too_long}"), None, ""), 414),
+            (post("/dns-query", "text/plain", message.clone()), 415),
+            (request(Method::POST, "/dns-query", None, message.clone()), 415),
+            (post("/dns-query", DNS, vec![0; MAX_DOH_BODY + 1]), 413),
+            (post("/dns-query", DNS, "short"), 400),
+            (request(Method::PUT, "/dns-query", Some(DNS), message), 405),
+            (request(Method::GET, "/", None, ""), 404),
+            (request(Method::GET, "/dns-query/x", None, ""), 404),
+        ];
+        for (request, status) in cases {
+            let what = format!("{version:?} {} {}", request.method(), request.uri());
+            let response = http(server, version, request).await;
+            assert_eq!(response.status(), status, "{what}");
+            assert_eq!(response.headers().get("allow").is_some(), status == 405, "{what}");
+        }
+    });
+}
+
+#[test]
+fn rpc_has_its_own_rules() {
+    over_each_http(async |server, version| {
+        let big = Bytes::from(vec![b' '; 300_000]);
+        let response = http(server, version, post("/rpc", JSON, big.clone())).await;
+        assert_eq!((response.status(), response.body()), (StatusCode::OK, &big), "{version:?}");
+        assert_eq!(response.headers()["content-type"], JSON);
+        let cases = [
+            (post("/rpc", JSON, "quiet"), 204),
+            (post("/rpc", "text/plain", "{}"), 415),
+            (request(Method::GET, "/rpc", None, ""), 405),
+            (post("/rpc", JSON, vec![b' '; MAX_RPC_BODY + 1]), 413),
+        ];
+        for (request, status) in cases {
+            assert_eq!(http(server, version, request).await.status(), status, "{version:?}");
+        }
+    });
+}
+
+#[test]
+fn http3_is_advertised_on_tcp_only() {
+    over_each_http(async |server, version| {
+        let response = http(server, version, get(&query(0, "alice.ghost", b""))).await;
+        let wanted = format!("h3=\":{}\"; ma=86400", server.addr(Service::H3).port());
+        let wanted = (version != Version::HTTP_3).then_some(wanted);
+        assert_eq!(response.headers().get("alt-svc").map(|value| value.to_str().unwrap().to_owned()), wanted);
+    });
+}
+
+#[test]
+fn over_the_rate_http_says_when_to_come_back() {
+    run(async {
+        let server = Fixture::with(tight()).await;
+        let message = query(0, "alice.ghost", b"");
+        let io = TokioIo::new(server.tcp_tls(Service::Https, b"h2").await);
+        let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+        tokio::spawn(connection);
+        let mut ask = async |request: Request<Bytes>| sender.send_request(request.map(Full::new)).await.unwrap();
+        assert_eq!(ask(get(&message)).await.status(), StatusCode::OK);
+        let limited = ask(get(&message)).await;
+        assert_eq!(limited.status(), StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(limited.headers()["retry-after"], "1");
+        // Calls have their own allowance.
+        assert_eq!(ask(post("/rpc", JSON, "{}")).await.status(), StatusCode::OK);
+        assert_eq!(ask(post("/rpc", JSON, "{}")).await.status(), StatusCode::TOO_MANY_REQUESTS);
+    });
+}
+
+// --- UDP, TCP, DoT --------------------------------------------------------------------------------------
+
+async fn udp(server: &Fixture) -> UdpSocket {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    socket.connect(server.addr(Service::Udp)).await.unwrap();
+    socket
+}
+
+async fn receive(socket: &UdpSocket) -> Vec<u8> {
+    let mut datagram = vec![0; 2_000];
+    let length = socket.recv(&mut datagram).await.unwrap();
+    datagram.truncate(length);
+    datagram
+}
+
+async fn ask_stream(stream: &mut (impl AsyncReadExt + AsyncWriteExt + Unpin), message: &[u8]) -> Vec<u8> {
+    stream.write_all(&framed(message)).await.unwrap();
+    let length = stream.read_u16().await.unwrap();
+    let mut answer = vec![0; usize::from(length)];
+    stream.read_exact(&mut answer).await.unwrap();
+    answer
+}
+
+#[test]
+fn classic_transports_keep_the_letter_case_and_dot_pads() {
+    run(async {
+        let server = Fixture::start().await;
+        let message = query(0x1234, "AliCe.ghost", b"");
+        let socket = udp(&server).await;
+        socket.send(&message).await.unwrap();
+        let over_udp = receive(&socket).await;
+        let mut tcp = TcpStream::connect(server.addr(Service::Tcp)).await.unwrap();
+        let over_tcp = ask_stream(&mut tcp, &message).await;
+        let mut tls = server.tcp_tls(Service::Tls, b"dot").await;
+        let over_tls = ask_stream(&mut tls, &message).await;
+        for answer in [&over_udp, &over_tcp, &over_tls] {
+            assert!(is_answer(answer, 0x1234));
+            assert_eq!(answer[12..29], message[12..29]);
+        }
+        assert_eq!(over_tls.len() % RESPONSE_PAD_BLOCK, 0);
+        for transport in [Transport::Udp, Transport::Tcp, Transport::Tls] {
+            assert_eq!(server.metrics.queries(transport, Outcome::NoError), 1);
+        }
+    });
+}
+
+#[test]
+fn a_datagram_never_grows_over_what_the_client_takes() {
+    run(async {
+        let server = Fixture::start().await;
+        let socket = udp(&server).await;
+        // 12 of header, 17 of question, 11 of OPT, 16 a record: 1,224 for 74, before hickory adds to it.
+        for (count, truncated) in [(73, false), (74, true), (200, true)] {
+            socket.send(&query(1, &format!("many{count}.ghost"), b"")).await.unwrap();
+            let answer = receive(&socket).await;
+            assert_eq!((answer[2] & 2 != 0, answer[7] == 0), (truncated, truncated), "{count}");
+            assert!(answer.len() <= 1_232);
+        }
+    });
+}
+
+#[test]
+fn over_the_rate_udp_drops_or_truncates_and_tcp_refuses() {
+    run(async {
+        let server = Fixture::with(tight()).await;
+        let socket = udp(&server).await;
+        for id in 1..=3 {
+            socket.send(&query(id, "alice.ghost", b"")).await.unwrap();
+        }
+        let answers = [receive(&socket).await, receive(&socket).await];
+        let truncated: Vec<_> = answers.iter().map(|answer| (answer[2] & 2 != 0, answer[7])).collect();
+        assert!(truncated.contains(&(false, 1)) && truncated.contains(&(true, 0)), "{truncated:?}");
+        let mut tcp = TcpStream::connect(server.addr(Service::Tcp)).await.unwrap();
+        let refused = ask_stream(&mut tcp, &query(4, "alice.ghost", b"")).await;
+        assert_eq!(rcode(&refused), 5);
+        assert!(refused.ends_with(b"\0\x0f\0\x02\0\x12"));
+    });
+}
+
+// --- Metrics, health, drain ---------------------------------------------------------------------------------
+
+async fn plain_get(server: &Fixture, path: &str) -> Response<Bytes> {
+    let stream = TcpStream::connect(server.addr(Service::Metrics)).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let request = Request::get(path).header("host", "localhost").body(Full::new(Bytes::new())).unwrap();
+    whole(sender.send_request(request).await.unwrap()).await
+}
+
+#[test]
+fn the_operator_sees_health_and_counters() {
+    run(async {
+        let server = Fixture::start().await;
+        http(&server, Version::HTTP_2, get(&query(0, "alice.ghost", b""))).await;
+        assert_eq!(plain_get(&server, "/healthz").await.status(), StatusCode::OK);
+        assert_eq!(plain_get(&server, "/readyz").await.status(), StatusCode::OK);
+        assert_eq!(plain_get(&server, "/nothing").await.status(), StatusCode::NOT_FOUND);
+        let metrics = plain_get(&server, "/metrics").await.into_body();
+        let text = std::str::from_utf8(&metrics).unwrap();
+        assert!(text.contains("ghostplane_queries_total{transport=\"https\",outcome=\"noerror\"} 1\n"), "{text}");
+    });
+}
+
+#[test]
+fn a_drain_lets_answers_under_way_leave() {
+    run(async {
+        let mut server = Fixture::start().await;
+        let message = query(0, "slow.ghost", b"");
+        let connection = server.doq().await;
+        let (mut send, mut recv) = connection.open_bi().await.unwrap();
+        send.write_all(&framed(&message)).await.unwrap();
+        send.finish().unwrap();
+        let mut tcp = TcpStream::connect(server.addr(Service::Tcp)).await.unwrap();
+        let over_tcp = ask_stream(&mut tcp, &message);
+        let over_h2 = http(&server, Version::HTTP_2, get(&message));
+        let over_h3 = http(&server, Version::HTTP_3, get(&message));
+        let release = async {
+            let held = server.answerer.held(4).await;
+            server.shutdown.trigger();
+            assert_eq!(plain_get(&server, "/readyz").await.status(), StatusCode::SERVICE_UNAVAILABLE);
+            for (query, done) in held {
+                done(reply(&query, Transport::Tcp));
+            }
+        };
+        let (over_doq, over_tcp, over_h2, over_h3, ()) =
+            tokio::join!(recv.read_to_end(70_000), over_tcp, over_h2, over_h3, release);
+        assert!(is_answer(&over_doq.unwrap()[2..], 0));
+        assert!(is_answer(&over_tcp, 0));
+        assert!(is_answer(over_h2.body(), 0));
+        assert!(is_answer(over_h3.body(), 0));
+        assert_closed(&connection, doq::NO_ERROR).await;
+        server.stop().await;
+    });
+}
