@@ -430,7 +430,8 @@ impl RpcClient {
     /// [`ClientError`], or the system has no runtime to give.
     pub fn connect(target: &Target) -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let opened = runtime.block_on(timeout(target.timeout, open_http2(target)));
+        // The timer needs the runtime that it will run on.
+        let opened = runtime.block_on(async { timeout(target.timeout, open_http2(target)).await });
         let sender = opened.map_err(|_| ClientError::Timeout(target.addr))??;
         Ok(Self { runtime, sender, authority: authority(target), next_id: 1 })
     }
