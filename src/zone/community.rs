@@ -110,9 +110,10 @@ fn read_records(
 ) {
     for (kind, values) in &entry.records {
         for (at, value) in values.iter().enumerate() {
-            match read_value(kind, at, value) {
-                Ok((rtype, data)) => {
-                    let rrset = Rrset::new(owner.clone(), rtype, ttl, [data]);
+            let read = service_owner(owner, value).and_then(|at_owner| Ok((at_owner, read_value(kind, at, value)?)));
+            match read {
+                Ok((at_owner, (rtype, data))) => {
+                    let rrset = Rrset::new(at_owner, rtype, ttl, [data]);
                     candidates.push(Candidate { line, holder: entry.owner, rrset });
                 }
                 Err(reason) => {
@@ -121,6 +122,14 @@ fn read_records(
             }
         }
     }
+}
+
+/// The owner of a value: an SRV that names its service and protocol stands below the name (RFC 2782).
+fn service_owner(owner: &Name, value: &Value) -> Result<Name, String> {
+    let label = |key: &str| value.get(key).and_then(Value::as_str);
+    let (Some(service), Some(protocol)) = (label("service"), label("protocol")) else { return Ok(owner.clone()) };
+    let below = owner.child(protocol.as_bytes()).and_then(|parent| parent.child(service.as_bytes()));
+    below.map_err(|error| format!("{service:?}.{protocol:?}: {error}"))
 }
 
 /// One value of a type; `at` is its place in the list.
@@ -166,7 +175,8 @@ fn object_text(rtype: Rtype, fields: &serde_json::Map<String, Value>) -> Result<
         Rtype::TLSA => &["usage", "selector", "matching_type", "certificate"],
         _ => return Err(format!("{rtype} is not written as an object")),
     };
-    if let Some(unknown) = fields.keys().find(|key| !known.contains(&key.as_str())) {
+    let names_service = |key: &str| rtype == Rtype::SRV && ["service", "protocol"].contains(&key);
+    if let Some(unknown) = fields.keys().find(|key| !known.contains(&key.as_str()) && !names_service(key)) {
         return Err(format!("{rtype} has no field {unknown:?}"));
     }
     let word = |name: &&str| match fields.get(*name) {
@@ -320,6 +330,7 @@ mod tests {
 {"name":"x.c","owner":4,"records":{"A":["192.0.2.3"]}}
 {"name":"_dmarc","owner":5,"records":{"TXT":["v=DMARC1"]}}
 {"name":"ns","owner":6,"records":{"A":["192.0.2.4","192.0.2.400"]}}
+{"name":"mc","owner":8,"records":{"SRV":[{"service":"_m","protocol":"_tcp","priority":1,"weight":2,"port":3,"target":"t.e"}]}}
 {"name":"d","owner":7,"records":{"URL":["no scheme"],"CAA":[{"tag":"issue","value":"e.org"}],"SRV":[{"priority":1,"weight":2,"port":3,"target":"t.e"}]}}
 not json
 "#;
@@ -331,6 +342,7 @@ not json
             "c.ghost. URI 10 1 \"https://e.org/x?y\"",
             "d.ghost. SRV 1 2 3 t.e.",
             "d.ghost. CAA 0 issue \"e.org\"",
+            "_m._tcp.mc.ghost. SRV 1 2 3 t.e.",
         ]);
         assert_eq!(reasons(&plan), [
             "2 a.ghost. CNAME: a CNAME cannot stand beside other data (RFC 1034 section 3.6.2)",
@@ -341,8 +353,8 @@ not json
             "7 _dmarc.ghost. TXT: a label that begins with an underscore names an attribute, not a registrant (RFC 8552)",
             "8 ns.ghost. A: IPv4 address expected, found \"192.0.2.400\"",
             "8 ns.ghost. A: \"ns\" is reserved: the TLD's own name server",
-            "9 d.ghost. URL: \"no scheme\" is not a URI: it has no scheme",
-            "10 ? *: not an entry: expected ident at line 1 column 2",
+            "10 d.ghost. URL: \"no scheme\" is not a URI: it has no scheme",
+            "11 ? *: not an entry: expected ident at line 1 column 2",
         ]);
     }
 

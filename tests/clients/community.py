@@ -1,0 +1,145 @@
+#!/usr/bin/env python3
+"""Asks a running gateway for random names of a JSON-lines file and compares the answers with the file.
+
+usage: community.py FILE REPORT CA TLS_PORT HTTPS_PORT COUNT SEED [KDIG_CA KDIG...]
+
+REPORT lists what the import refused. Every name is asked with dnspython over DoQ and over HTTP/3; with
+KDIG (a command, its words apart) over QUIC, too; KDIG_CA is the CA file as KDIG sees it. Exits 1 at the first difference.
+"""
+import asyncio
+import json
+import random
+import subprocess
+import sys
+
+import dns.asyncquery
+import dns.message
+import dns.name
+import dns.query
+import dns.rdata
+import dns.rdatatype
+
+TTL_CEILING = 3600
+
+
+def expected(entry, refused):
+    """(owner, type) -> set of RDATA in presentation form."""
+    owner = dns.name.from_text(entry["name"] + ".ghost.")
+    wanted = {}
+    for kind, values in entry["records"].items():
+        rtype = {"URL": "URI", "ALIAS": "CNAME"}.get(kind, kind)
+        if (owner.to_text().lower(), rtype) in refused or (owner.to_text().lower(), kind) in refused:
+            continue
+        # An SRV that names its service stands below the name (RFC 2782).
+        values = [value for value in values if not (isinstance(value, dict) and "service" in value)]
+        if not values:
+            continue
+        texts = [text_of(rtype, at, value) for at, value in enumerate(values)]
+        wanted[rtype] = {dns.rdata.from_text("IN", rtype, text, origin=dns.name.root, relativize=False) for text in texts}
+    return owner, wanted
+
+
+def text_of(rtype, at, value):
+    if isinstance(value, dict):
+        order = {
+            "MX": ["priority", "target"],
+            "SRV": ["priority", "weight", "port", "target"],
+            "DS": ["key_tag", "algorithm", "digest_type", "digest"],
+            "CAA": ["flags", "tag", "value"],
+            "TLSA": ["usage", "selector", "matching_type", "certificate"],
+        }[rtype]
+        words = [str(value.get(key, 0)) for key in order]
+        if rtype == "CAA":
+            words[2] = '"%s"' % words[2]
+        return " ".join(words)
+    if rtype == "MX":
+        return "%d %s" % (10 * (at + 1), value)
+    if rtype == "URI":
+        return '10 1 "%s"' % value
+    if rtype == "TXT":
+        octets = value.encode()
+        chunks = [octets[n : n + 255] for n in range(0, len(octets), 255)] or [b""]
+        return " ".join('"%s"' % "".join("\\%03d" % byte for byte in chunk) for chunk in chunks)
+    return value
+
+
+def section_for(rtype, response):
+    """A delegation comes as a referral."""
+    return response.authority if rtype == "NS" else response.answer
+
+
+def found(owner, rtype, response):
+    number = dns.rdatatype.from_text(rtype)
+    rrsets = [r for r in section_for(rtype, response) if r.name == owner and r.rdtype == number]
+    return set().union(*[set(r) for r in rrsets]), rrsets
+
+
+def compare(how, owner, rtype, wanted, response):
+    got, rrsets = found(owner, rtype, response)
+    if got != wanted or any(r.ttl > TTL_CEILING for r in rrsets):
+        raise AssertionError("%s: %s %s\n  file   %s\n  answer %s" % (how, owner, rtype, wanted, response))
+
+
+async def ask_all(questions, ca, tls_port, https_port):
+    limit = asyncio.Semaphore(16)
+
+    async def one(owner, rtype, wanted):
+        async with limit:
+            query = dns.message.make_query(owner, rtype, want_dnssec=True)
+            query.id = 0
+            where = "127.0.0.1"
+            over_quic = await dns.asyncquery.quic(query, where, port=tls_port, verify=ca, server_hostname="localhost", timeout=20)
+            compare("dnspython DoQ", owner, rtype, wanted, over_quic)
+            url = "https://127.0.0.1:%d/dns-query" % https_port
+            h3 = dns.query.HTTPVersion.HTTP_3
+            over_h3 = await dns.asyncquery.https(query, url, verify=ca, http_version=h3, timeout=20)
+            compare("dnspython DoH3", owner, rtype, wanted, over_h3)
+
+    await asyncio.gather(*[one(*question) for question in questions])
+
+
+def ask_kdig(questions, ca, tls_port, kdig):
+    options = ["@127.0.0.1", "-p", str(tls_port), "+quic", "+tls-ca=" + ca, "+tls-hostname=localhost", "+dnssec"]
+    options += ["+norec", "+noall", "+answer", "+authority", "+nocrypto"]
+    for start in range(0, len(questions), 20):
+        batch = questions[start : start + 20]
+        # kdig asks all its questions over one connection with +keepopen.
+        words = kdig + options + ["+keepopen"]
+        for owner, rtype, _ in batch:
+            words += [owner.to_text(), rtype if rtype != "URI" else "TYPE256"]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+        if done.returncode != 0:
+            sys.exit("kdig failed: %s %s" % (done.stdout, done.stderr))
+        lines = [line.split(None, 4) for line in done.stdout.splitlines() if line and not line.startswith(";")]
+        for owner, rtype, wanted in batch:
+            mine = [l[4] for l in lines if len(l) == 5 and dns.name.from_text(l[0]) == owner and l[3] in (rtype, "TYPE256" if rtype == "URI" else rtype)]
+            got = {dns.rdata.from_text("IN", rtype, text, origin=dns.name.root, relativize=False) for text in mine}
+            if got != wanted:
+                sys.exit("kdig: %s %s\n  file   %s\n  answer %s\n%s" % (owner, rtype, wanted, got, done.stdout))
+
+
+def main():
+    path, report, ca, tls_port, https_port, count, seed = sys.argv[1:8]
+    kdig_ca, kdig = (sys.argv[8:9] or [None])[0], sys.argv[9:]
+    with open(report) as lines:
+        refused = {(r["name"], r["type"]) for r in map(json.loads, filter(str.strip, lines))}
+    with open(path) as lines:
+        entries = [json.loads(line) for line in lines]
+    random.Random(int(seed)).shuffle(entries)
+    questions = []
+    asked = 0
+    for entry in entries:
+        if asked == int(count):
+            break
+        owner, wanted = expected(entry, refused)
+        if wanted:
+            asked += 1
+            # What a delegation hides is not there to ask for; its DS is asked by its own name.
+            questions += [(owner, rtype, data) for rtype, data in wanted.items()]
+    asyncio.run(ask_all(questions, ca, int(tls_port), int(https_port)))
+    if kdig:
+        ask_kdig(questions, kdig_ca, int(tls_port), kdig)
+    print("%d names, %d RRsets equal the file over DoQ and HTTP/3%s" % (asked, len(questions), " and kdig over QUIC" if kdig else ""))
+
+
+main()
