@@ -21,10 +21,8 @@ use crate::contract::{CodeRef, ContractHost, Failure, Question};
 use crate::limits::MAX_ALIAS_LINKS;
 use crate::metrics::Metrics;
 use crate::registry::{Fault, Registry, Snapshot, Stamp};
-use crate::wire::{
-    Answer, Builder, EdeCode, Name, Query, QueryError, Rcode, Reply, Resolution, Rrset, Rtype, Section,
-};
 pub use crate::wire::Transport;
+use crate::wire::{Answer, Builder, EdeCode, Name, Query, QueryError, Rcode, Reply, Resolution, Rrset, Rtype, Section};
 use crate::writer::Clock;
 use pool::Pool;
 use reads::{SnapshotReads, Zone};
@@ -94,7 +92,9 @@ impl Gateway {
     /// Executes on a worker's thread and calls `done` there, exactly once; at once, with SERVFAIL and EDE 14
     /// (Not Ready), if too many are waiting.
     pub fn finish(&self, miss: Miss, done: Done) {
-        let Err((miss, done)) = self.pool.submit(self.engine.tlds.zone_key(&miss.query.name), miss, done) else { return };
+        let Err((miss, done)) = self.pool.submit(self.engine.tlds.zone_key(&miss.query.name), miss, done) else {
+            return;
+        };
         self.engine.metrics.misses_shed.add(1);
         let answer = servfail(&miss.query, EdeCode::NotReady, "too many questions are waiting".into());
         done(answer.reply(&miss.query, miss.client.transport.shape(), 0));
@@ -128,7 +128,9 @@ impl Engine {
             return Begun::Ready(answer.reply(&query, client.transport.shape(), 0));
         }
         if query.rtype.is_meta() && query.rtype != Rtype::ANY {
-            return Begun::Ready(query.refuse(if is_transfer(query.rtype) { Rcode::Refused } else { Rcode::NotImp }).reply());
+            return Begun::Ready(
+                query.refuse(if is_transfer(query.rtype) { Rcode::Refused } else { Rcode::NotImp }).reply(),
+            );
         }
         let now = (self.clock)();
         match self.cache.get(&Key::of(&query), self.registry.stamps(), now) {
@@ -154,7 +156,8 @@ impl Engine {
 
     fn resolve(&self, query: &Query, snapshot: &Arc<Snapshot>) -> Result<Answer, Fault> {
         let now = (self.clock)();
-        let mut work = Work { engine: self, snapshot, now, reads: Vec::new(), builder: Builder::new(query), expires: u64::MAX };
+        let mut work =
+            Work { engine: self, snapshot, now, reads: Vec::new(), builder: Builder::new(query), expires: u64::MAX };
         let (rcode, authoritative, ede) = work.follow(query)?;
         let Work { reads, builder, expires, .. } = work;
         let failed = rcode == Rcode::ServFail;
@@ -209,7 +212,11 @@ impl Work<'_> {
                 Resolution::NxDomain => return Ok(self.negative(&zone, Rcode::NxDomain)),
             }
         }
-        Ok((Rcode::ServFail, false, Some((EdeCode::Other, format!("alias chain of more than {MAX_ALIAS_LINKS} links")))))
+        Ok((
+            Rcode::ServFail,
+            false,
+            Some((EdeCode::Other, format!("alias chain of more than {MAX_ALIAS_LINKS} links"))),
+        ))
     }
 
     /// The zone that answers for a name, noted as read and its lease as a bound.

@@ -157,16 +157,14 @@ pub fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
 
 fn tld(name: &str, path: &str, zone: &[u8], policy: &str) -> Result<Tld, StartError> {
     let (zone_path, policy_path) = (format!("{path}.zone"), format!("{path}.toml"));
-    let policy =
-        Policy::from_toml(policy).map_err(|error| StartError::Policy { path: policy_path.clone(), error })?;
+    let policy = Policy::from_toml(policy).map_err(|error| StartError::Policy { path: policy_path.clone(), error })?;
     if policy.tld != name {
         return Err(StartError::TldName { path: policy_path, found: policy.tld, expected: name.to_owned() });
     }
     let shipped = SHIPPED.iter().find(|(shipped, _)| *shipped == policy.contract);
-    let contract = shipped.map(|(_, wasm)| CodeHash::of(wasm)).ok_or_else(|| StartError::Contract {
-        path: policy_path,
-        contract: policy.contract.clone(),
-    })?;
+    let contract = shipped
+        .map(|(_, wasm)| CodeHash::of(wasm))
+        .ok_or_else(|| StartError::Contract { path: policy_path, contract: policy.contract.clone() })?;
     let apex = Name::from_user(name).map_err(|error| StartError::Zone {
         path: zone_path.clone(),
         findings: vec![Finding { severity: Severity::Error, line: 0, text: error.to_string() }],

@@ -145,7 +145,8 @@ pub struct RrsetView {
 
 impl From<&Rrset> for RrsetView {
     fn from(rrset: &Rrset) -> Self {
-        let texts = |rtype: Rtype, list: &[Box<[u8]>]| list.iter().map(|octets| rdata::to_text(rtype, octets)).collect();
+        let texts =
+            |rtype: Rtype, list: &[Box<[u8]>]| list.iter().map(|octets| rdata::to_text(rtype, octets)).collect();
         Self {
             owner: rrset.owner.to_string(),
             rtype: rrset.rtype.to_string(),

@@ -69,8 +69,7 @@ impl Author {
 
     /// Signs the next op.
     pub fn sign(&mut self, target: &Target, op: Op) -> Vec<u8> {
-        let body =
-            OpBody { registry: target.registry, nonce: self.next_nonce, expires: target.time + OP_LIFETIME, op };
+        let body = OpBody { registry: target.registry, nonce: self.next_nonce, expires: target.time + OP_LIFETIME, op };
         self.next_nonce += 1;
         op::sign(&self.key, &body)
     }
@@ -91,7 +90,11 @@ pub fn account(rpc: &mut dyn Call, id: &SigilId) -> anyhow::Result<AccountView> 
 pub fn submit(rpc: &mut dyn Call, ops: &[Vec<u8>]) -> anyhow::Result<Vec<OpResult>> {
     let encoded: Vec<String> = ops.iter().map(|op| BASE64.encode(op)).collect();
     let results: Vec<OpResult> = serde_json::from_value(rpc.call("op.submit", json!({ "ops": encoded }))?)?;
-    if results.len() == ops.len() { Ok(results) } else { bail!("the server told of {} ops, not {}", results.len(), ops.len()) }
+    if results.len() == ops.len() {
+        Ok(results)
+    } else {
+        bail!("the server told of {} ops, not {}", results.len(), ops.len())
+    }
 }
 
 /// Signs `rrset` with its zone's key for `days`, unless it is the parent's to sign.

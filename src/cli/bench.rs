@@ -104,7 +104,11 @@ impl Seen {
 pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
     let target = args.network.target(args.via.dev_port(), args.via.is_encrypted())?;
     let local = target.addr.ip().is_loopback();
-    anyhow::ensure!(local || args.allow_remote, "{} is not this machine; --allow-remote if it is yours to load", target.addr);
+    anyhow::ensure!(
+        local || args.allow_remote,
+        "{} is not this machine; --allow-remote if it is yours to load",
+        target.addr
+    );
     let messages = messages(args)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let cpu_before = args.server_pid.map(cpu_seconds).transpose()?;

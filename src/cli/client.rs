@@ -112,8 +112,9 @@ pub enum ClientError {
 /// A sentence that names the file.
 pub fn load_roots(path: &Path) -> anyhow::Result<Arc<rustls::RootCertStore>> {
     let shown = path.display();
-    let certificates = CertificateDer::pem_file_iter(path)
-        .map_err(|error| anyhow::anyhow!("{shown}: {error}; give the server's CA with --ca FILE, or its data directory with --data DIR"))?;
+    let certificates = CertificateDer::pem_file_iter(path).map_err(|error| {
+        anyhow::anyhow!("{shown}: {error}; give the server's CA with --ca FILE, or its data directory with --data DIR")
+    })?;
     let mut roots = rustls::RootCertStore::empty();
     for certificate in certificates {
         roots.add(certificate.map_err(|error| anyhow::anyhow!("{shown}: {error}"))?)?;
@@ -186,7 +187,9 @@ impl Connection {
                 let response = send_https(sender.clone(), doh_request(authority, query)).await?;
                 dns_body(response)
             }
-            Self::H3 { sender, authority, .. } => dns_body(send_h3(sender.clone(), doh_request(authority, query)).await?),
+            Self::H3 { sender, authority, .. } => {
+                dns_body(send_h3(sender.clone(), doh_request(authority, query)).await?)
+            }
         }
     }
 }

@@ -186,9 +186,7 @@ impl<'a> Import<'a> {
 
     fn put_tasks(&self, planned: &PlannedName, rrsets: &[Rrset]) -> Vec<Task> {
         let (name, key) = (&planned.name, &self.keys[&planned.owner]);
-        let sign = |rrset: &Rrset| {
-            author::with_rrsig(rrset.clone(), name, key, self.target.time, self.args.valid_days)
-        };
+        let sign = |rrset: &Rrset| author::with_rrsig(rrset.clone(), name, key, self.target.time, self.args.valid_days);
         let put = |batch: &[Rrset]| Op::PutRecords { name: name.clone(), rrsets: batch.iter().map(sign).collect() };
         batches(rrsets).map(|batch| Task { owner: planned.owner, about: name.clone(), op: put(batch) }).collect()
     }
@@ -249,8 +247,14 @@ impl<'a> Import<'a> {
         let mut accounts = Vec::with_capacity(owners.len());
         for page in owners.chunks(crate::api::PAGE) {
             let dids: Vec<String> = page.iter().map(|owner| self.id(*owner).to_string()).collect();
-            let found: Vec<AccountView> = serde_json::from_value(self.rpc.call("account.list", json!({ "dids": dids }))?)?;
-            anyhow::ensure!(found.len() == page.len(), "the server told of {} accounts, not {}", found.len(), page.len());
+            let found: Vec<AccountView> =
+                serde_json::from_value(self.rpc.call("account.list", json!({ "dids": dids }))?)?;
+            anyhow::ensure!(
+                found.len() == page.len(),
+                "the server told of {} accounts, not {}",
+                found.len(),
+                page.len()
+            );
             accounts.extend(found);
         }
         Ok(accounts)
@@ -273,7 +277,10 @@ impl<'a> Import<'a> {
             let batch: Vec<Task> = tasks.by_ref().take(BATCH).collect();
             let sign = |task: &Task| {
                 // Every task's owner is among the authors.
-                authors.get_mut(&task.owner).map(|author| author.sign(&self.target, task.op.clone())).unwrap_or_default()
+                authors
+                    .get_mut(&task.owner)
+                    .map(|author| author.sign(&self.target, task.op.clone()))
+                    .unwrap_or_default()
             };
             let ops: Vec<Vec<u8>> = batch.iter().map(sign).collect();
             let outcomes = author::submit(&mut self.rpc, &ops).context("the import stopped half-way; run it again")?;

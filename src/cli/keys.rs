@@ -102,10 +102,8 @@ pub fn save_bind(folder: &Path, name: &Name, key: &SigningKey) -> Result<PathBuf
     let base = folder.join(format!("K{name}+015+{:05}", owner_key_tag(&public)));
     let ending = |ending: &str| PathBuf::from(format!("{}.{ending}", base.display()));
     let secret = Zeroizing::new(BASE64.encode(key.as_bytes()));
-    let private = Zeroizing::new(format!(
-        "Private-key-format: v1.3\nAlgorithm: 15 (ED25519)\nPrivateKey: {}\n",
-        secret.as_str()
-    ));
+    let private =
+        Zeroizing::new(format!("Private-key-format: v1.3\nAlgorithm: 15 (ED25519)\nPrivateKey: {}\n", secret.as_str()));
     write_new(&ending("private"), private.as_bytes(), 0o600)?;
     let record = rdata::to_text(Rtype::DNSKEY, &dnskey(FLAGS_OWNER, &public));
     write_new(&ending("key"), format!("{name} IN DNSKEY {record}\n").as_bytes(), 0o644)?;

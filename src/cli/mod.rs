@@ -122,7 +122,8 @@ impl Registrar {
 
     fn key(&self) -> anyhow::Result<ed25519_dalek::SigningKey> {
         let path = self.sigil.clone().unwrap_or_else(|| self.network.data.join("dev.pem"));
-        keys::load(&path).context("no usable sigil; give one with --sigil FILE, or make one with `ghostplane sigil new FILE`")
+        keys::load(&path)
+            .context("no usable sigil; give one with --sigil FILE, or make one with `ghostplane sigil new FILE`")
     }
 }
 

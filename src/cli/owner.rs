@@ -405,9 +405,9 @@ fn check_contract(code: &[u8]) -> anyhow::Result<()> {
 fn parse_contract(text: &str) -> anyhow::Result<CodeHash> {
     let shipped = SHIPPED.iter().find(|(name, _)| *name == text).map(|(_, code)| CodeHash::of(code));
     let names = || SHIPPED.map(|(name, _)| name).join(", ");
-    shipped.or_else(|| CodeHash::from_hex(text)).with_context(|| {
-        format!("{text:?} is neither a SHA-256 in hex nor a shipped contract ({})", names())
-    })
+    shipped
+        .or_else(|| CodeHash::from_hex(text))
+        .with_context(|| format!("{text:?} is neither a SHA-256 in hex nor a shipped contract ({})", names()))
 }
 
 pub fn mana(command: ManaCommand) -> anyhow::Result<()> {

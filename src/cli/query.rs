@@ -55,7 +55,10 @@ pub fn run(args: &QueryArgs) -> anyhow::Result<bool> {
     if args.json {
         println!("{:#}", as_json(&reply));
     } else if args.short {
-        reply.sections[0].iter().filter(|r| r.rtype != Rtype::RRSIG || args.dnssec).for_each(|record| println!("{}", rdata::to_text(record.rtype, &record.rdata)));
+        reply.sections[0]
+            .iter()
+            .filter(|r| r.rtype != Rtype::RRSIG || args.dnssec)
+            .for_each(|record| println!("{}", rdata::to_text(record.rtype, &record.rdata)));
     } else {
         print!("{}", as_text(&reply));
         println!("\n;; Query time: {:.1} ms", elapsed.as_secs_f64() * 1e3);
@@ -117,7 +120,12 @@ fn as_text(reply: &Message) -> String {
         let _ = writeln!(text, ";; EDNS: version {}, udp {},{dnssec} padding {padding}", opt.version, opt.udp_payload);
     }
     for (code, words) in reply.extended_errors() {
-        let _ = writeln!(text, ";; EDE: {code} ({}){}{words}", EdeCode::text(code), if words.is_empty() { "" } else { ": " });
+        let _ = writeln!(
+            text,
+            ";; EDE: {code} ({}){}{words}",
+            EdeCode::text(code),
+            if words.is_empty() { "" } else { ": " }
+        );
     }
     if let Some((name, rtype)) = &reply.question {
         let _ = writeln!(text, "\n;; QUESTION\n;{name} IN {rtype}");

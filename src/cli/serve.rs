@@ -12,13 +12,13 @@ use ed25519_dalek::SigningKey;
 use tracing_subscriber::EnvFilter;
 
 use super::{author, keys};
+use crate::api::Rpc;
 use crate::config::Config;
 use crate::node::{self, Node, SHIPPED};
 use crate::op::{self, Op, OpBody, Rejection, SigilId};
 use crate::registry::{FORMAT, Genesis, Registry};
 use crate::server::{self, Ports, ServerConfig};
 use crate::state::{LEVELS, MAX_LEVEL, View as _};
-use crate::api::Rpc;
 use crate::transport::Shutdown;
 use crate::transport::admission::Limits;
 use crate::transport::tls::Identity;
@@ -138,7 +138,9 @@ fn settings(args: &ServeArgs) -> anyhow::Result<Settings> {
         None => Config::default(),
     };
     let ports = match args.port_base.or(config.port_base) {
-        Some(base) => Ports::from_base(base).with_context(|| format!("--port-base {base} leaves no room for four ports"))?,
+        Some(base) => {
+            Ports::from_base(base).with_context(|| format!("--port-base {base} leaves no room for four ports"))?
+        }
         None => Ports::default(),
     };
     let addrs = [args.listen.clone(), config.listen, ServerConfig::LOOPBACK.to_vec()];

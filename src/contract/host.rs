@@ -172,8 +172,7 @@ impl ContractHost {
         let short = |error: wasmtime::Error| failure::text(&format!("{error:#}"));
         let component =
             Component::from_binary(self.linker.engine(), wasm).map_err(|error| ContractError::Compile(short(error)))?;
-        let pre =
-            self.linker.instantiate_pre(&component).map_err(|error| ContractError::ImportType(short(error)))?;
+        let pre = self.linker.instantiate_pre(&component).map_err(|error| ContractError::ImportType(short(error)))?;
         match component.get_export(None, "resolve").map(|(item, _)| item) {
             Some(ComponentItem::ComponentFunc(resolve)) => resolve
                 .typecheck::<(&types::Question,), (Result<types::Resolution, types::Failure>,)>(&pre.instance_type())
@@ -222,11 +221,7 @@ impl Weighter<[u8; 32], Kept> for ByCodeSize {
 
 type Returned = Result<types::Resolution, types::Failure>;
 
-fn call(
-    pre: &ResolverPre<Guest>,
-    store: &mut Store<Guest>,
-    question: &Question,
-) -> Result<Returned, wasmtime::Error> {
+fn call(pre: &ResolverPre<Guest>, store: &mut Store<Guest>, question: &Question) -> Result<Returned, wasmtime::Error> {
     let instance = pre.instantiate(&mut *store)?;
     let question = types::Question {
         name: question.name.as_wire().to_vec(),

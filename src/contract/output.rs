@@ -74,9 +74,7 @@ fn collect(answers: Vec<types::Answer>, handles: &[Arc<Rrset>]) -> Result<Vec<Ar
 
 fn rrset(answer: types::Answer, handles: &[Arc<Rrset>]) -> Result<Arc<Rrset>, BadOutput> {
     match answer {
-        types::Answer::Stored(handle) => {
-            handles.get(handle as usize).map(Arc::clone).ok_or(BadOutput::Handle(handle))
-        }
+        types::Answer::Stored(handle) => handles.get(handle as usize).map(Arc::clone).ok_or(BadOutput::Handle(handle)),
         types::Answer::Synthesised(made) => synthesised(made).map(Arc::new),
     }
 }

@@ -31,7 +31,11 @@ pub struct Tlds {
 
 impl Tlds {
     /// Collects the TLDs; `shipped` are contracts that need not be deployed.
-    pub fn new(tlds: impl IntoIterator<Item = Tld>, shipped: impl IntoIterator<Item = Vec<u8>>, operator: SigilId) -> Self {
+    pub fn new(
+        tlds: impl IntoIterator<Item = Tld>,
+        shipped: impl IntoIterator<Item = Vec<u8>>,
+        operator: SigilId,
+    ) -> Self {
         Self {
             tlds: tlds.into_iter().map(|tld| (tld.apex.clone(), Arc::new(tld))).collect(),
             shipped: shipped.into_iter().map(|wasm| (CodeHash::of(&wasm), wasm)).collect(),

@@ -115,8 +115,11 @@ fn check_rrset(rrset: &Rrset, apex: &Name, key: &VerifyingKey, now: u64) -> Resu
         return Err(Rejection::Unsigned { owner, rtype });
     }
     for rrsig in &rrset.rrsigs {
-        dnssec::verify(rrsig, rrset, apex, key, now)
-            .map_err(|error| Rejection::BadRrsig { owner: owner.clone(), rtype, error })?;
+        dnssec::verify(rrsig, rrset, apex, key, now).map_err(|error| Rejection::BadRrsig {
+            owner: owner.clone(),
+            rtype,
+            error,
+        })?;
     }
     Ok(())
 }

@@ -224,8 +224,12 @@ impl WriteTables<'_> {
 
     fn write_change(&self, change: &Change) -> Result<(), Fault> {
         match change {
-            Change::PutAccount(id, account) => drop(self.accounts.borrow_mut().insert(&id.0[..], &encode(account)[..])?),
-            Change::PutName(name, entry) => drop(self.names.borrow_mut().insert(&name.sort_key()[..], &encode(entry)[..])?),
+            Change::PutAccount(id, account) => {
+                drop(self.accounts.borrow_mut().insert(&id.0[..], &encode(account)[..])?)
+            }
+            Change::PutName(name, entry) => {
+                drop(self.names.borrow_mut().insert(&name.sort_key()[..], &encode(entry)[..])?)
+            }
             Change::DropName(name) => drop(self.names.borrow_mut().remove(&name.sort_key()[..])?),
             Change::PutRrset(rrset) => {
                 let key = rrset.owner.sort_key();

@@ -264,8 +264,16 @@ fn touching(name: &Name, changes: Vec<Change>) -> Effects {
 
 /// Types that the gateway or the signer makes, not the owner.
 const NOT_FOR_OWNERS: [Rtype; 10] = [
-    Rtype::SOA, Rtype::RRSIG, Rtype::NSEC, Rtype::NSEC3, Rtype::NSEC3PARAM, Rtype::DNSKEY, Rtype::CDS, Rtype::CDNSKEY,
-    Rtype::SIG, Rtype::ZONEMD,
+    Rtype::SOA,
+    Rtype::RRSIG,
+    Rtype::NSEC,
+    Rtype::NSEC3,
+    Rtype::NSEC3PARAM,
+    Rtype::DNSKEY,
+    Rtype::CDS,
+    Rtype::CDNSKEY,
+    Rtype::SIG,
+    Rtype::ZONEMD,
 ];
 
 fn check_form(name: &Name, rrset: &Rrset) -> Result<(), Rejection> {

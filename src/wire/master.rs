@@ -142,7 +142,8 @@ impl<'a> Reader<'a> {
         let rtype: Rtype = word.raw.parse().map_err(|_| Mistake::Type(word.raw.clone()))?;
         let ttl = bounded_ttl(ttl.or(self.ttl).or(self.last_ttl).ok_or(Mistake::NoTtl)?)?;
         self.last_ttl = Some(ttl);
-        let rdata = rdata::from_tokens(rtype, rest, Some(&self.origin)).map_err(|error| Mistake::Rdata(rtype, error))?;
+        let rdata =
+            rdata::from_tokens(rtype, rest, Some(&self.origin)).map_err(|error| Mistake::Rdata(rtype, error))?;
         Ok(Record { owner, ttl, rtype, rdata, line })
     }
 }
@@ -189,7 +190,8 @@ fn take_ttl_and_class(words: &[Token]) -> Result<(Option<u32>, &[Token]), Mistak
             rest = tail;
         } else if ["CH", "HS", "CS"].contains(&upper.as_str()) {
             return Err(Mistake::Class(upper));
-        } else if let Some(seconds) = seconds(&word.raw).filter(|_| word.raw.starts_with(|c: char| c.is_ascii_digit())) {
+        } else if let Some(seconds) = seconds(&word.raw).filter(|_| word.raw.starts_with(|c: char| c.is_ascii_digit()))
+        {
             ttl = Some(seconds);
             rest = tail;
         }

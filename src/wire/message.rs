@@ -117,7 +117,8 @@ impl Message {
             self.opt = Some(Opt { udp_payload: class, extended_rcode, version, dnssec_ok, options });
             return Ok(end);
         }
-        let rdata = rdata::from_message(rtype, octets, start..end).map_err(|error| MessageError::Rdata(rtype, error))?;
+        let rdata =
+            rdata::from_message(rtype, octets, start..end).map_err(|error| MessageError::Rdata(rtype, error))?;
         self.sections[section].push(MessageRecord { owner, rtype, class, ttl, rdata });
         Ok(end)
     }

@@ -408,8 +408,15 @@ mod tests {
     #[test]
     fn canonical_order_is_that_of_rfc_4034() {
         let sorted = [
-            "example.", "a.example.", "yljkjljk.a.example.", "Z.a.example.", "zABC.a.EXAMPLE.", "z.example.",
-            "\\001.z.example.", "*.z.example.", "\\200.z.example.",
+            "example.",
+            "a.example.",
+            "yljkjljk.a.example.",
+            "Z.a.example.",
+            "zABC.a.EXAMPLE.",
+            "z.example.",
+            "\\001.z.example.",
+            "*.z.example.",
+            "\\200.z.example.",
         ];
         let names: Vec<Name> = sorted.iter().map(|text| name(text)).collect();
         assert!(names.windows(2).all(|pair| pair[0] < pair[1]));

@@ -602,8 +602,10 @@ mod tests {
         assert_eq!(error("TXT", &"x".repeat(256)), RdataError::StringTooLong.to_string());
         assert_eq!(error("TYPE65280", "x"), RdataError::NoText.to_string());
         assert_eq!(error("A", "\\# 3 010203"), "RDATA ends too early: IPv4 address expected");
-        assert_eq!(error("RRSIG", "A 15 2 3600 20260231000000 1 1 a. AQID").split(',').next(),
-            Some("time as YYYYMMDDHHMMSS expected"));
+        assert_eq!(
+            error("RRSIG", "A 15 2 3600 20260231000000 1 1 a. AQID").split(',').next(),
+            Some("time as YYYYMMDDHHMMSS expected")
+        );
     }
 
     #[test]
@@ -627,7 +629,9 @@ mod tests {
         assert_eq!(civil(0), "19700101000000");
         assert_eq!(civil(1_709_208_000), "20240229120000");
         assert_eq!(from_civil("20240229120000"), Some(1_709_208_000));
-        assert_eq!((seconds("3600"), seconds("1h30m"), seconds("1w"), seconds("h"), seconds("1x")),
-            (Some(3600), Some(5400), Some(604_800), None, None));
+        assert_eq!(
+            (seconds("3600"), seconds("1h30m"), seconds("1w"), seconds("h"), seconds("1x")),
+            (Some(3600), Some(5400), Some(604_800), None, None)
+        );
     }
 }

@@ -93,8 +93,16 @@ impl Rcode {
     /// The mnemonic of a 12-bit response code, or `RCODE123`.
     pub fn text(code: u16) -> String {
         let known = [
-            (0, "NOERROR"), (1, "FORMERR"), (2, "SERVFAIL"), (3, "NXDOMAIN"), (4, "NOTIMP"), (5, "REFUSED"),
-            (6, "YXDOMAIN"), (9, "NOTAUTH"), (16, "BADVERS"), (23, "BADCOOKIE"),
+            (0, "NOERROR"),
+            (1, "FORMERR"),
+            (2, "SERVFAIL"),
+            (3, "NXDOMAIN"),
+            (4, "NOTIMP"),
+            (5, "REFUSED"),
+            (6, "YXDOMAIN"),
+            (9, "NOTAUTH"),
+            (16, "BADVERS"),
+            (23, "BADCOOKIE"),
         ];
         let found = known.iter().find(|(number, _)| *number == code);
         found.map_or_else(|| format!("RCODE{code}"), |(_, text)| (*text).to_owned())

@@ -33,8 +33,14 @@ const IPV4HINT: u16 = 4;
 const ECH: u16 = 5;
 const IPV6HINT: u16 = 6;
 const KEYS: [(u16, &str); 8] = [
-    (MANDATORY, "mandatory"), (ALPN, "alpn"), (NO_DEFAULT_ALPN, "no-default-alpn"), (PORT, "port"),
-    (IPV4HINT, "ipv4hint"), (ECH, "ech"), (IPV6HINT, "ipv6hint"), (7, "dohpath"),
+    (MANDATORY, "mandatory"),
+    (ALPN, "alpn"),
+    (NO_DEFAULT_ALPN, "no-default-alpn"),
+    (PORT, "port"),
+    (IPV4HINT, "ipv4hint"),
+    (ECH, "ech"),
+    (IPV6HINT, "ipv6hint"),
+    (7, "dohpath"),
 ];
 
 /// Checks parameters in wire form: keys rise, known values have their form, mandatory keys are there.
@@ -99,7 +105,8 @@ pub(super) fn print(wire: &[u8], text: &mut String) {
 
 fn print_param(key: u16, value: &[u8]) -> String {
     let name = key_text(key);
-    let list = |size: usize, print: fn(&[u8]) -> String| value.chunks_exact(size).map(print).collect::<Vec<_>>().join(",");
+    let list =
+        |size: usize, print: fn(&[u8]) -> String| value.chunks_exact(size).map(print).collect::<Vec<_>>().join(",");
     match key {
         MANDATORY => format!("{name}={}", list(2, |key| key_text(u16_at(key, 0)))),
         ALPN => quoted(&name, &join_ids(&alpn_ids(value).unwrap_or_default())),
@@ -120,7 +127,9 @@ fn print_ipv6(octets: &[u8]) -> String {
 /// Ids joined by commas; a comma or backslash inside one is escaped (RFC 9460 appendix A.1).
 fn join_ids(ids: &[&[u8]]) -> Vec<u8> {
     let escape = |id: &&[u8]| {
-        id.iter().flat_map(|octet| if matches!(octet, b',' | b'\\') { vec![b'\\', *octet] } else { vec![*octet] }).collect::<Vec<u8>>()
+        id.iter()
+            .flat_map(|octet| if matches!(octet, b',' | b'\\') { vec![b'\\', *octet] } else { vec![*octet] })
+            .collect::<Vec<u8>>()
     };
     ids.iter().map(escape).collect::<Vec<_>>().join(&b',')
 }
@@ -165,8 +174,16 @@ fn read_value(key: u16, value: &[u8]) -> Option<Vec<u8>> {
         }
         ALPN => read_ids(value),
         PORT => Some(text()?.parse::<u16>().ok()?.to_be_bytes().to_vec()),
-        IPV4HINT => text()?.split(',').map(|ip| Some(ip.parse::<Ipv4Addr>().ok()?.octets())).collect::<Option<Vec<_>>>().map(|ips| ips.concat()),
-        IPV6HINT => text()?.split(',').map(|ip| Some(ip.parse::<Ipv6Addr>().ok()?.octets())).collect::<Option<Vec<_>>>().map(|ips| ips.concat()),
+        IPV4HINT => text()?
+            .split(',')
+            .map(|ip| Some(ip.parse::<Ipv4Addr>().ok()?.octets()))
+            .collect::<Option<Vec<_>>>()
+            .map(|ips| ips.concat()),
+        IPV6HINT => text()?
+            .split(',')
+            .map(|ip| Some(ip.parse::<Ipv6Addr>().ok()?.octets()))
+            .collect::<Option<Vec<_>>>()
+            .map(|ips| ips.concat()),
         ECH => BASE64.decode(value).ok(),
         _ => Some(value.to_vec()),
     }

@@ -66,7 +66,10 @@ impl ZoneData {
             let (ttl, rdata) = grouped.entry((record.owner, record.rtype)).or_insert((record.ttl, Vec::new()));
             if *ttl != record.ttl {
                 *ttl = record.ttl.min(*ttl);
-                findings.push(warning(record.line, format!("{shown}: TTLs differ; the lowest is used (RFC 2181 section 5.2)")));
+                findings.push(warning(
+                    record.line,
+                    format!("{shown}: TTLs differ; the lowest is used (RFC 2181 section 5.2)"),
+                ));
             }
             if rdata.contains(&record.rdata) {
                 findings.push(warning(record.line, format!("{shown}: the same record stands twice")));
@@ -205,7 +208,10 @@ mod tests {
             ("w CNAME x\nw A 192.0.2.2\n", "error: w.ghost.: CNAME beside other data (RFC 1034 section 3.6.2)"),
             ("w CNAME x\nw CNAME y\n", "error: w.ghost.: more than one CNAME"),
             ("w.example. A 192.0.2.2\n", "line 5: error: w.example. is outside ghost."),
-            ("w 1 A 192.0.2.2\nw 2 A 192.0.2.3\n", "line 6: warning: w.ghost. A: TTLs differ; the lowest is used (RFC 2181 section 5.2)"),
+            (
+                "w 1 A 192.0.2.2\nw 2 A 192.0.2.3\n",
+                "line 6: warning: w.ghost. A: TTLs differ; the lowest is used (RFC 2181 section 5.2)",
+            ),
             ("w A 192.0.2.2\nw A 192.0.2.2\n", "line 6: warning: w.ghost. A: the same record stands twice"),
             ("sub NS ns\nx.sub TXT x\n", "warning: x.sub.ghost. is hidden by sub.ghost."),
             ("@ MX 10 mx\n", "warning: ghost. MX: mx.ghost. has no address"),

@@ -140,7 +140,9 @@ fn read_value(kind: &str, at: usize, value: &Value) -> Result<(Rtype, Vec<u8>), 
         _ => kind.parse::<Rtype>().map_err(|error| error.to_string())?,
     };
     let text = match value {
-        Value::String(text) if rtype == Rtype::TXT || rtype == Rtype::SPF => return Ok((rtype, rdata::txt(text.as_bytes()))),
+        Value::String(text) if rtype == Rtype::TXT || rtype == Rtype::SPF => {
+            return Ok((rtype, rdata::txt(text.as_bytes())));
+        }
         // What a URI points to is not escaped; a control character in it is a mistake.
         Value::String(text) if rtype == Rtype::URI => return uri(text).map(|data| (rtype, data)),
         // Exchangers without preferences are meant in their order.
@@ -335,27 +337,33 @@ mod tests {
 not json
 "#;
         let plan = plan_json(text, &ghost(), &policy(), 60);
-        assert_eq!(shown(&plan), [
-            "a.ghost. MX 10 mx1.example., 20 mx2.example.",
-            "a.ghost. TXT \"v=spf1\"",
-            "b.ghost. NS ns.example.",
-            "c.ghost. URI 10 1 \"https://e.org/x?y\"",
-            "d.ghost. SRV 1 2 3 t.e.",
-            "d.ghost. CAA 0 issue \"e.org\"",
-            "_m._tcp.mc.ghost. SRV 1 2 3 t.e.",
-        ]);
-        assert_eq!(reasons(&plan), [
-            "2 a.ghost. CNAME: a CNAME cannot stand beside other data (RFC 1034 section 3.6.2)",
-            "3 b.ghost. A: hidden by the delegation (NS) at the same owner (RFC 2181 section 6.1)",
-            "4 www.b.ghost. A: hidden by the delegation (NS) of b.ghost. (RFC 2181 section 6.1)",
-            "5 c.ghost. DS: DS without NS: nothing is delegated here (RFC 4034 section 5)",
-            "6 x.c.ghost. A: c.ghost. belongs to another owner of the file",
-            "7 _dmarc.ghost. TXT: a label that begins with an underscore names an attribute, not a registrant (RFC 8552)",
-            "8 ns.ghost. A: IPv4 address expected, found \"192.0.2.400\"",
-            "8 ns.ghost. A: \"ns\" is reserved: the TLD's own name server",
-            "10 d.ghost. URL: \"no scheme\" is not a URI: it has no scheme",
-            "11 ? *: not an entry: expected ident at line 1 column 2",
-        ]);
+        assert_eq!(
+            shown(&plan),
+            [
+                "a.ghost. MX 10 mx1.example., 20 mx2.example.",
+                "a.ghost. TXT \"v=spf1\"",
+                "b.ghost. NS ns.example.",
+                "c.ghost. URI 10 1 \"https://e.org/x?y\"",
+                "d.ghost. SRV 1 2 3 t.e.",
+                "d.ghost. CAA 0 issue \"e.org\"",
+                "_m._tcp.mc.ghost. SRV 1 2 3 t.e.",
+            ]
+        );
+        assert_eq!(
+            reasons(&plan),
+            [
+                "2 a.ghost. CNAME: a CNAME cannot stand beside other data (RFC 1034 section 3.6.2)",
+                "3 b.ghost. A: hidden by the delegation (NS) at the same owner (RFC 2181 section 6.1)",
+                "4 www.b.ghost. A: hidden by the delegation (NS) of b.ghost. (RFC 2181 section 6.1)",
+                "5 c.ghost. DS: DS without NS: nothing is delegated here (RFC 4034 section 5)",
+                "6 x.c.ghost. A: c.ghost. belongs to another owner of the file",
+                "7 _dmarc.ghost. TXT: a label that begins with an underscore names an attribute, not a registrant (RFC 8552)",
+                "8 ns.ghost. A: IPv4 address expected, found \"192.0.2.400\"",
+                "8 ns.ghost. A: \"ns\" is reserved: the TLD's own name server",
+                "10 d.ghost. URL: \"no scheme\" is not a URI: it has no scheme",
+                "11 ? *: not an entry: expected ident at line 1 column 2",
+            ]
+        );
     }
 
     #[test]
@@ -370,10 +378,7 @@ not json
         let text = b"$TTL 60\n@ A 192.0.2.1\nalice A 192.0.2.2\n A 192.0.2.3\nwww.alice 30 CNAME alice\nbob A x\n";
         let plan = plan_master(text, &ghost(), &policy());
         assert_eq!(shown(&plan), ["alice.ghost. A 192.0.2.2, 192.0.2.3", "www.alice.ghost. CNAME alice.ghost."]);
-        assert_eq!(reasons(&plan), [
-            "2 ghost. A: not below ghost.",
-            "6 ? *: A: IPv4 address expected, found \"x\"",
-        ]);
+        assert_eq!(reasons(&plan), ["2 ghost. A: not below ghost.", "6 ? *: A: IPv4 address expected, found \"x\"",]);
     }
 
     #[test]
@@ -386,7 +391,12 @@ not json
         let plan = plan_json(&text, &ghost(), &policy(), 3_600);
         let rrsets: usize = plan.names.iter().map(|name| name.rrsets.len()).sum();
         let owners: BTreeSet<u64> = plan.names.iter().map(|name| name.owner).collect();
-        println!("{} names, {rrsets} RRsets, {} owners, {} refused", plan.names.len(), owners.len(), plan.refused.len());
+        println!(
+            "{} names, {rrsets} RRsets, {} owners, {} refused",
+            plan.names.len(),
+            owners.len(),
+            plan.refused.len()
+        );
         assert!(plan.names.len() > 9_800 && rrsets > 15_000 && owners.len() > 9_000);
         assert!(plan.refused.len() < 800, "{:?}", plan.refused.first());
     }

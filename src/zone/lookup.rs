@@ -27,9 +27,8 @@ pub trait ZoneView {
 }
 
 /// Types that belong to the zone's own side of its apex or of DNSSEC, and that no alias covers.
-const NEVER_ALIASED: [Rtype; 8] = [
-    Rtype::CNAME, Rtype::SOA, Rtype::NS, Rtype::DS, Rtype::DNSKEY, Rtype::NSEC, Rtype::CDS, Rtype::CDNSKEY,
-];
+const NEVER_ALIASED: [Rtype; 8] =
+    [Rtype::CNAME, Rtype::SOA, Rtype::NS, Rtype::DS, Rtype::DNSKEY, Rtype::NSEC, Rtype::CDS, Rtype::CDNSKEY];
 
 /// Looks `name` and `rtype` up in the zone at `apex`. `apex_cut` says that the zone's own NS RRset delegates
 /// all of it elsewhere. A DNAME whose substitution is too long gives an alias of the DNAME alone.

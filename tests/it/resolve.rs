@@ -55,13 +55,19 @@ fn the_semantics_of_a_zone() {
     world.put(&mut bob, "away.ghost", "NS", &["ns.away.ghost.", "ns.example."]).unwrap();
 
     let cname = world.ask("www.alice.ghost", "A");
-    assert_eq!(answers(&cname), [
-        "answer www.alice.ghost. 3600 CNAME bob.sig.", "answer www.alice.ghost. RRSIG(CNAME)",
-        "answer bob.sig. 3600 A 192.0.2.2", "answer bob.sig. RRSIG(A)",
-    ]);
-    assert_eq!(answers(&world.ask("out.alice.ghost", "A")), [
-        "answer out.alice.ghost. 3600 CNAME example.org.", "answer out.alice.ghost. RRSIG(CNAME)",
-    ]);
+    assert_eq!(
+        answers(&cname),
+        [
+            "answer www.alice.ghost. 3600 CNAME bob.sig.",
+            "answer www.alice.ghost. RRSIG(CNAME)",
+            "answer bob.sig. 3600 A 192.0.2.2",
+            "answer bob.sig. RRSIG(A)",
+        ]
+    );
+    assert_eq!(
+        answers(&world.ask("out.alice.ghost", "A")),
+        ["answer out.alice.ghost. 3600 CNAME example.org.", "answer out.alice.ghost. RRSIG(CNAME)",]
+    );
     // The chain ends in a name without the type: its SOA, its code.
     let chain = world.ask("www.alice.ghost", "AAAA");
     assert_eq!(chain.rcode, 0);
@@ -70,12 +76,16 @@ fn the_semantics_of_a_zone() {
     assert_eq!(world.ask("w.alice.ghost", "TXT").rcode, 0);
     assert_eq!(world.ask("v.alice.ghost", "TXT").rcode, 3);
     let dname = world.ask("x.w.d.alice.ghost", "TXT");
-    assert_eq!(answers(&dname)[2..4], [
-        "answer x.w.d.alice.ghost. 3600 CNAME x.w.alice.ghost.", "answer x.w.alice.ghost. 3600 TXT \"hi\"",
-    ]);
+    assert_eq!(
+        answers(&dname)[2..4],
+        ["answer x.w.d.alice.ghost. 3600 CNAME x.w.alice.ghost.", "answer x.w.alice.ghost. 3600 TXT \"hi\"",]
+    );
     let cut = world.ask("x.away.ghost", "A");
     assert!(!cut.authoritative && cut.rcode == 0);
-    assert_eq!(answers(&cut), ["authority away.ghost. 3600 NS ns.away.ghost.", "authority away.ghost. 3600 NS ns.example."]);
+    assert_eq!(
+        answers(&cut),
+        ["authority away.ghost. 3600 NS ns.away.ghost.", "authority away.ghost. 3600 NS ns.example."]
+    );
     // The parent answers for DS.
     let ds = world.ask("alice.ghost", "DS");
     assert!(ds.records[0].starts_with("authority ghost. 300 SOA"), "{ds:?}");
@@ -125,7 +135,9 @@ fn binding_another_contract_changes_the_next_answer() {
     assert_eq!(world.ask("alice.gcc", "A").records[0], "answer alice.gcc. 3600 A 192.0.2.1");
     let weighted = world.deploy(&mut alice, shipped("weighted"));
     let bind = |contract, parameters: &[u8]| Op::BindContract {
-        name: name("alice.gcc"), contract, parameters: parameters.to_vec(),
+        name: name("alice.gcc"),
+        contract,
+        parameters: parameters.to_vec(),
     };
     world.submit(&mut alice, bind(Some(weighted), b"ttl 60\nA 192.0.2.9 1\n")).unwrap();
     assert_eq!(answers(&world.ask("alice.gcc", "A")), ["answer alice.gcc. 60 A 192.0.2.9"]);
