@@ -1,0 +1,36 @@
+//! Any octets as a message: no panic; whatever is answered, another parser reads.
+#![no_main]
+
+use ghostplane::wire::{Builder, Message, Name, Query, QueryError, Rcode, Rrset, Rtype, Section, Transport};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|octets: &[u8]| {
+    // The client's parser sees octets from any server.
+    let _ = Message::parse(octets);
+    let query = match Query::parse(octets) {
+        Ok(query) => query,
+        Err(QueryError::Reply(refused)) => return readable(&refused.reply().wire),
+        Err(QueryError::Ignore) => return,
+    };
+    assert_eq!(Name::from_wire(query.name.as_wire()).as_ref(), Ok(&query.name));
+    let mut builder = Builder::new(&query);
+    let text = |len: usize| ghostplane::wire::rdata::txt(&vec![b'x'; len]);
+    for (owner, len) in [(query.name.clone(), 100), (Name::root(), 900)] {
+        let rrset = Rrset::new(owner, Rtype::TXT, 60, (0..3).map(|n| text(len + n)));
+        builder.push(Section::Answer, &rrset, 60);
+    }
+    let answer = builder.finish(Rcode::NoError, true, None);
+    for transport in [Transport::Udp, Transport::Tcp, Transport::Quic] {
+        let reply = answer.reply(&query, transport.shape(), 7);
+        readable(&reply.wire);
+        if transport == Transport::Udp {
+            let most = query.edns.map_or(512, |edns| edns.udp_payload.min(1_232).max(512));
+            assert!(reply.wire.len() <= usize::from(most), "{} octets over UDP", reply.wire.len());
+        }
+    }
+});
+
+fn readable(wire: &[u8]) {
+    Message::parse(wire).expect("our own parser reads our replies");
+    hickory_proto::op::Message::from_vec(wire).expect("hickory reads our replies");
+}

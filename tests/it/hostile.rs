@@ -1,0 +1,397 @@
+//! Contracts that mean harm: every one ends in a failure with words for the asker, within its bounds.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock, mpsc};
+
+use ghostplane::contract::{BadOutput, CodeRef, ContractError, ContractHost, Failure, HostConfig, Question, ReadFault};
+use ghostplane::contract::{Reads, componentize};
+use ghostplane::gateway::{Begun, Client, Transport};
+use ghostplane::limits::{CONTRACT_CALLS, CONTRACT_FUEL, CONTRACT_LOOKUPS, MAX_CONTRACT, MAX_EDE_TEXT};
+use ghostplane::op::{CodeHash, Op};
+use ghostplane::wire::{Name, Resolution, Rrset, Rtype};
+
+use crate::support::{Told, World, name, query};
+
+/// One for all tests: a host reserves address space for its pool.
+static HOST: LazyLock<ContractHost> = LazyLock::new(|| ContractHost::new(HostConfig::default()).unwrap());
+
+/// A core module with everything the canonical ABI wants, and `resolve` as given. The heap starts at 32768.
+fn module(extra: &str, resolve: &str) -> String {
+    format!(
+        r#"(module
+          (import "ghostplane:contract/registry@0.1.0" "lookup" (func $lookup (param i32 i32 i32 i32)))
+          (import "ghostplane:contract/registry@0.1.0" "read" (func $read (param i32 i32)))
+          (import "ghostplane:contract/registry@0.1.0" "owner-key" (func $owner_key (param i32)))
+          (import "ghostplane:contract/registry@0.1.0" "parameters" (func $parameters (param i32)))
+          (memory (export "memory") 2)
+          (global $next (mut i32) (i32.const 32768))
+          (func $alloc (param i32 i32 i32 i32) (result i32)
+            (local $at i32)
+            (local.set $at (i32.and (i32.add (global.get $next) (i32.const 7)) (i32.const -8)))
+            (global.set $next (i32.add (local.get $at) (local.get 3)))
+            (local.get $at))
+          {extra}
+          (func $resolve (export "resolve") (param $name i32) (param $len i32) (param $type i32) (param $zone i32)
+            (param $zone_len i32) (result i32)
+            {resolve}))"#
+    )
+}
+
+const REALLOC: &str = r#"(export "cabi_realloc" (func $alloc))"#;
+
+fn guest(resolve: &str) -> Vec<u8> {
+    guest_with(REALLOC, resolve)
+}
+
+fn guest_with(extra: &str, resolve: &str) -> Vec<u8> {
+    component(&module(extra, resolve))
+}
+
+fn component(module: &str) -> Vec<u8> {
+    componentize(&wat::parse_str(module).unwrap()).unwrap()
+}
+
+/// What the registry of these tests holds: an A RRset at every name, the first one's owner elsewhere.
+struct Everything;
+
+impl Reads for Everything {
+    fn lookup(&mut self, name: &Name, rtype: Rtype) -> Result<Resolution, ReadFault> {
+        Ok(Resolution::Records(vec![Arc::new(Rrset::new(name.clone(), rtype, 60, [vec![192, 0, 2, 1]]))]))
+    }
+
+    fn owner_key(&self) -> Option<[u8; 32]> {
+        Some([7; 32])
+    }
+
+    fn bound_contract(&self) -> Option<[u8; 32]> {
+        None
+    }
+
+    fn parameters(&self) -> &[u8] {
+        b"parameters"
+    }
+}
+
+fn question(text: &str) -> Question {
+    let name = name(text);
+    Question { zone: name.suffix(2), name, rtype: Rtype::A }
+}
+
+fn failure_at(asked: &str, wasm: &[u8]) -> Failure {
+    let code = CodeRef { hash: CodeHash::of(wasm).0, load: &|| Ok(Some(wasm.to_vec())) };
+    let (execution, _) = HOST.execute(code, &question(asked), Everything);
+    assert!(execution.fuel <= CONTRACT_FUEL && execution.lookups <= CONTRACT_LOOKUPS);
+    let failure = execution.outcome.expect_err("a failure");
+    let (_, text) = failure.ede();
+    assert!(!text.is_empty() && text.len() <= MAX_EDE_TEXT && !text.chars().any(char::is_control), "{text:?}");
+    failure
+}
+
+fn failure(wasm: &[u8]) -> Failure {
+    failure_at("www.alice.ghost", wasm)
+}
+
+fn trapped(wasm: &[u8], words: &str) {
+    match failure(wasm) {
+        Failure::Trap(text) if text.contains(words) => {}
+        other => panic!("{other:?} instead of a trap with {words:?}"),
+    }
+}
+
+fn abi(wasm: &[u8]) {
+    assert!(matches!(failure(wasm), Failure::BadOutput(BadOutput::Abi(_))), "{:?}", failure(wasm));
+}
+
+#[test]
+fn loops_end_with_the_fuel() {
+    assert_eq!(failure(&guest("(loop $l (br $l)) unreachable")), Failure::OutOfFuel);
+    let nested = "(local $n i32) (loop $o (local.set $n (i32.const 0)) (loop $i (local.set $n (i32.add (local.get $n) \
+                  (i32.const 1))) (br_if $i (i32.lt_u (local.get $n) (i32.const 100000)))) (br $o)) unreachable";
+    assert_eq!(failure(&guest(nested)), Failure::OutOfFuel);
+    // Before `resolve` is even called, and while the host hands arguments over.
+    let start = format!("{REALLOC} (func $start (loop $l (br $l))) (start $start)");
+    assert_eq!(failure(&guest_with(&start, "i32.const 0")), Failure::OutOfFuel);
+    let realloc = r#"(func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (loop $l (br $l)) unreachable)"#;
+    assert_eq!(failure(&guest_with(realloc, "i32.const 0")), Failure::OutOfFuel);
+    // Bulk instructions are as long as what they fill.
+    let fill = "(loop $l (memory.fill (i32.const 0) (i32.const 1) (i32.const 131072)) (br $l)) unreachable";
+    assert!(matches!(failure(&guest(fill)), Failure::OutOfFuel | Failure::Deadline));
+}
+
+#[test]
+fn recursion_ends_with_the_stack() {
+    trapped(&guest("(call $resolve (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0))"), "stack");
+    let fat = format!(
+        "{REALLOC} (func $f (param i64 i64 i64 i64 i64 i64 i64 i64) (result i32) {} (i32.add (call $f {}) (i32.const 1)))",
+        "(local i64 i64 i64 i64)",
+        "(local.get 0) (local.get 1) (local.get 2) (local.get 3) (local.get 4) (local.get 5) (local.get 6) (local.get 7)"
+    );
+    let zeros = "(i64.const 0) ".repeat(8);
+    trapped(&guest_with(&fat, &format!("(call $f {zeros})")), "stack");
+    let table = format!(
+        "{REALLOC} (table 1 funcref) (elem (i32.const 0) $g) (type $t (func (result i32)))
+         (func $g (type $t) (i32.add (call_indirect (type $t) (i32.const 0)) (i32.const 1)))"
+    );
+    trapped(&guest_with(&table, "(call $g)"), "stack");
+}
+
+#[test]
+fn memory_and_tables_end_at_their_bounds() {
+    let grow = "(loop $l (drop (memory.grow (i32.const 1))) (br $l)) unreachable";
+    assert_eq!(failure(&guest(grow)), Failure::Memory);
+    assert_eq!(failure(&guest("(drop (memory.grow (i32.const 65000))) unreachable")), Failure::Memory);
+    let table = format!("{REALLOC} (table $t 1 funcref)");
+    let grow = "(loop $l (drop (table.grow $t (ref.null func) (i32.const 100))) (br $l)) unreachable";
+    assert_eq!(failure(&guest_with(&table, grow)), Failure::Memory);
+    // What asks for too much from the start is not even deployed.
+    let large = module(REALLOC, "unreachable").replace("\"memory\") 2)", "\"memory\") 17)");
+    assert!(matches!(HOST.check(&component(&large)), Err(ContractError::Memory(_))));
+    let table = format!("{REALLOC} (table 2000 funcref)");
+    assert!(matches!(HOST.check(&guest_with(&table, "unreachable")), Err(ContractError::Table(2_000))));
+}
+
+#[test]
+fn traps_are_named() {
+    trapped(&guest("unreachable"), "unreachable");
+    trapped(&guest("(i32.store (i32.const 131070) (i32.const 1)) (i32.const 0)"), "out of bounds memory");
+    trapped(&guest("(i32.load (i32.const -4))"), "out of bounds memory");
+    trapped(&guest("(memory.copy (i32.const 131000) (i32.const 0) (i32.const 1000)) (i32.const 0)"), "out of bounds memory");
+    trapped(&guest("(i32.div_u (i32.const 1) (i32.const 0))"), "divide by zero");
+    trapped(&guest("(i32.div_s (i32.const 0x80000000) (i32.const -1))"), "overflow");
+    trapped(&guest("(i32.trunc_f32_s (f32.const nan))"), "conversion");
+    let table = format!("{REALLOC} (table 1 funcref) (type $t (func))");
+    trapped(&guest_with(&table, "(call_indirect (type $t) (i32.const 0)) (i32.const 0)"), "uninitialized");
+    trapped(&guest_with(&table, "(call_indirect (type $t) (i32.const 9)) (i32.const 0)"), "out of bounds");
+    let table = format!("{REALLOC} (table 1 funcref) (elem (i32.const 0) $resolve) (type $t (func))");
+    trapped(&guest_with(&table, "(call_indirect (type $t) (i32.const 0)) (i32.const 0)"), "type mismatch");
+}
+
+#[test]
+fn host_calls_are_counted() {
+    let calls = "(loop $l (call $owner_key (i32.const 64)) (br $l)) unreachable";
+    trapped(&guest(calls), &format!("more than {CONTRACT_CALLS} registry calls"));
+    let lookups = "(loop $l (call $lookup (local.get $name) (local.get $len) (i32.const 1) (i32.const 64)) (br $l)) unreachable";
+    trapped(&guest(lookups), &format!("more than {CONTRACT_LOOKUPS} look-ups"));
+    trapped(&guest("(call $read (i32.const 0) (i32.const 64)) (i32.const 64)"), "unknown handle 0");
+    trapped(&guest("(call $lookup (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 64)) (i32.const 64)"), "illegal name");
+    trapped(&guest("(call $lookup (i32.const 0) (i32.const 300) (i32.const 1) (i32.const 64)) (i32.const 64)"), "illegal name");
+}
+
+#[test]
+fn arguments_and_results_outside_the_memory_are_refused() {
+    // Pointers that the guest gives to the host.
+    abi(&guest("(call $lookup (i32.const 131000) (i32.const 4000) (i32.const 1) (i32.const 64)) (i32.const 64)"));
+    abi(&guest("(call $owner_key (i32.const -4)) (i32.const 64)"));
+    let outside = r#"(func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 131071))"#;
+    abi(&guest_with(outside, "i32.const 64"));
+    // The result: outside, unaligned, of no known case, with a list that ends outside.
+    abi(&guest("i32.const -1"));
+    abi(&guest("i32.const 131064"));
+    abi(&guest("i32.const 65"));
+    abi(&returning(&[9]));
+    abi(&returning(&[0, 0, 0, 0, 77]));
+    abi(&returning(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 255, 255, 255, 127]));
+    abi(&returning(&[1, 0, 0, 0, 0, 0, 0, 0, 16, 4, 0, 0, 2, 0, 0, 0, 0xff, 0xfe]));
+}
+
+/// A guest whose result stands ready at 1024.
+fn returning(memory: &[u8]) -> Vec<u8> {
+    let escaped: String = memory.iter().map(|octet| format!("\\{octet:02x}")).collect();
+    guest_with(&format!("{REALLOC} (data (i32.const 1024) \"{escaped}\")"), "i32.const 1024")
+}
+
+/// One `answer` of a resolution.
+enum Made {
+    Stored(u32),
+    Rrset { owner: Vec<u8>, rtype: u16, rdata: Vec<Vec<u8>> },
+}
+
+fn made(owner: &str, rtype: u16, rdata: &[&[u8]]) -> Made {
+    Made::Rrset { owner: name(owner).as_wire().to_vec(), rtype, rdata: rdata.iter().map(|rdata| rdata.to_vec()).collect() }
+}
+
+/// The memory of an ok result (CanonicalABI.md, "Loading"): the result, then what it points to.
+fn resolution(case: u8, answers: &[Made]) -> Vec<u8> {
+    let mut memory = vec![0, 0, 0, 0, case, 0, 0, 0];
+    memory.extend(1_040_u32.to_le_bytes());
+    memory.extend((answers.len() as u32).to_le_bytes());
+    let mut heap = Vec::new();
+    let base = 1_040 + 28 * answers.len();
+    for answer in answers {
+        let mut fields = [0_u32; 7];
+        match answer {
+            Made::Stored(handle) => fields[1] = *handle,
+            Made::Rrset { owner, rtype, rdata } => {
+                let mut keep = |octets: &[u8]| {
+                    let at = (base + heap.len()) as u32;
+                    heap.extend_from_slice(octets);
+                    heap.resize(heap.len().next_multiple_of(4), 0);
+                    [at, octets.len() as u32]
+                };
+                let owner = keep(owner);
+                let lists: Vec<u8> = rdata.iter().flat_map(|data| keep(data)).flat_map(u32::to_le_bytes).collect();
+                let lists = keep(&lists);
+                fields = [1, owner[0], owner[1], u32::from(*rtype), 60, lists[0], rdata.len() as u32];
+            }
+        }
+        memory.extend(fields.iter().flat_map(|field| field.to_le_bytes()));
+    }
+    [memory, heap].concat()
+}
+
+fn bad(case: u8, answers: &[Made]) -> BadOutput {
+    match failure(&returning(&resolution(case, answers))) {
+        Failure::BadOutput(bad) => bad,
+        other => panic!("{other:?}"),
+    }
+}
+
+const RECORDS: u8 = 0;
+const ALIAS: u8 = 1;
+const DELEGATION: u8 = 2;
+const NX_DOMAIN: u8 = 4;
+const HERE: &str = "www.alice.ghost";
+const ADDRESS: &[u8] = &[192, 0, 2, 1];
+
+#[test]
+fn a_good_result_is_let_through() {
+    let wasm = returning(&resolution(RECORDS, &[made(HERE, 1, &[ADDRESS])]));
+    let code = CodeRef { hash: CodeHash::of(&wasm).0, load: &|| Ok(Some(wasm.clone())) };
+    let (execution, _) = HOST.execute(code, &question(HERE), Everything);
+    let expected = Rrset::new(name(HERE), Rtype::A, 60, [ADDRESS.to_vec()]);
+    assert_eq!(execution.outcome, Ok(Resolution::Records(vec![Arc::new(expected)])));
+}
+
+#[test]
+fn garbage_is_named() {
+    assert_eq!(bad(RECORDS, &[]), BadOutput::Empty);
+    assert_eq!(bad(RECORDS, &[Made::Stored(0)]), BadOutput::Handle(0));
+    assert_eq!(bad(RECORDS, &[made("bob.ghost", 1, &[ADDRESS])]), BadOutput::Owner);
+    assert_eq!(bad(RECORDS, &[made("alice.ghost", 1, &[ADDRESS])]), BadOutput::Owner);
+    assert_eq!(bad(RECORDS, &[made(HERE, 16, &[b"\x01x"])]), BadOutput::Type(Rtype::TXT));
+    assert_eq!(bad(RECORDS, &[made(HERE, 1, &[])]), BadOutput::Count);
+    assert!(matches!(bad(RECORDS, &[made(HERE, 1, &[b"short"])]), BadOutput::Rdata(Rtype::A, _)));
+    let twice = [made(HERE, 1, &[ADDRESS]), made(HERE, 1, &[&[192, 0, 2, 2]])];
+    assert_eq!(bad(RECORDS, &twice), BadOutput::Twice);
+    let many: Vec<Made> = (0..17).map(|_| made(HERE, 1, &[ADDRESS])).collect();
+    assert_eq!(bad(RECORDS, &many), BadOutput::TooMany);
+    let addresses: Vec<[u8; 4]> = (0..129).map(|n| [10, 0, 0, n]).collect();
+    let addresses: Vec<&[u8]> = addresses.iter().map(|address| &address[..]).collect();
+    assert_eq!(bad(RECORDS, &[made(HERE, 1, &addresses)]), BadOutput::Count);
+    for rtype in [Rtype::RRSIG, Rtype::DNSKEY, Rtype::DS, Rtype::NSEC, Rtype::SOA, Rtype::NS, Rtype::OPT, Rtype::ANY] {
+        assert_eq!(bad(RECORDS, &[made(HERE, rtype.0, &[ADDRESS])]), BadOutput::Reserved(rtype));
+    }
+    for owner in [vec![], vec![5, b'a'], vec![0xc0, 0x0c], vec![1; 300]] {
+        let answer = Made::Rrset { owner, rtype: 1, rdata: vec![ADDRESS.to_vec()] };
+        assert!(matches!(bad(RECORDS, &[answer]), BadOutput::Name(_)));
+    }
+    assert_eq!(bad(ALIAS, &[made(HERE, 1, &[ADDRESS])]), BadOutput::Type(Rtype::A));
+    assert_eq!(bad(ALIAS, &[made("bob.ghost", 5, &[name("a.sig").as_wire()])]), BadOutput::Owner);
+    let targets = [name("a.sig"), name("b.sig")];
+    let two: Vec<&[u8]> = targets.iter().map(Name::as_wire).collect();
+    assert_eq!(bad(ALIAS, &[made(HERE, 5, &two)]), BadOutput::Count);
+    // A DNAME that does not make the CNAME that stands behind it.
+    let dname = [made("alice.ghost", 39, &[name("b.sig").as_wire()]), made(HERE, 5, &[name("a.sig").as_wire()])];
+    assert_eq!(bad(ALIAS, &dname), BadOutput::Alias);
+    assert_eq!(bad(DELEGATION, &[made("alice.ghost", 2, &[name("ns.sig").as_wire()])]), BadOutput::Reserved(Rtype::NS));
+    let apex = failure_at("alice.ghost", &returning(&resolution(NX_DOMAIN, &[])));
+    assert_eq!(apex, Failure::BadOutput(BadOutput::ApexNxDomain));
+}
+
+#[test]
+fn lists_that_overlap_do_not_multiply() {
+    // 16 answers that each list the same 4096 RDATA of the same 60,000 octets: gigabytes, if it were believed.
+    let mut memory = vec![0, 0, 0, 0, RECORDS, 0, 0, 0];
+    memory.extend(1_040_u32.to_le_bytes());
+    memory.extend(16_u32.to_le_bytes());
+    for _ in 0..16 {
+        let fields = [1_u32, 0, 1, 1, 60, 2_048, 4_096];
+        memory.extend(fields.iter().flat_map(|field| field.to_le_bytes()));
+    }
+    memory.resize(1_024, 0);
+    for _ in 0..4_096 {
+        memory.extend([0_u32.to_le_bytes(), 60_000_u32.to_le_bytes()].concat());
+    }
+    assert!(matches!(failure(&returning(&memory)), Failure::BadOutput(_) | Failure::Trap(_)));
+}
+
+#[test]
+fn a_guests_own_words_are_cut_and_cleaned() {
+    let mut memory = vec![1, 0, 0, 0, 0, 0, 0, 0];
+    memory.extend(1_040_u32.to_le_bytes());
+    memory.extend(2_000_u32.to_le_bytes());
+    memory.extend(b"a\0b\x1b[2J".repeat(400));
+    match failure(&returning(&memory)) {
+        Failure::Refused(words) => assert!(words.starts_with("ab[2Jab") && words.len() <= MAX_EDE_TEXT),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_is_no_contract_is_not_deployed() {
+    let check = |wasm: &[u8]| HOST.check(wasm).expect_err("refused");
+    assert!(matches!(check(b""), ContractError::Malformed { .. }));
+    assert!(matches!(check(b"\0asm\x0d\0\x01\0garbage"), ContractError::Malformed { .. }));
+    assert_eq!(check(&wat::parse_str(module(REALLOC, "unreachable")).unwrap()), ContractError::CoreModule);
+    assert_eq!(check(&vec![0; MAX_CONTRACT + 1]), ContractError::TooLarge(MAX_CONTRACT + 1));
+    assert_eq!(check(&wat::parse_str("(component)").unwrap()), ContractError::MissingExport);
+    let wasi = r#"(component (import "wasi:cli/environment@0.2.0" (instance)))"#;
+    assert!(matches!(check(&wat::parse_str(wasi).unwrap()), ContractError::UnknownImport(name) if name.starts_with("wasi:")));
+    let later = r#"(component (import "ghostplane:contract/clock@0.1.0" (instance)))"#;
+    assert!(HOST.check(&wat::parse_str(later).unwrap()).is_err());
+    let other_type = r#"(component (core module $m (func (export "f") (result i32) i32.const 1)) (core instance $i
+        (instantiate $m)) (func (export "resolve") (result u32) (canon lift (core func $i "f"))))"#;
+    assert!(matches!(check(&wat::parse_str(other_type).unwrap()), ContractError::ExportType(_)));
+    let shared = "(component (core module (memory 1 2 shared)))";
+    assert!(HOST.check(&wat::parse_str(shared).unwrap()).is_err());
+    let simd = module(&format!("{REALLOC} (func (drop (v128.const i64x2 0 0)))"), "unreachable");
+    assert!(matches!(check(&component(&simd)), ContractError::Compile(_)));
+    // A deep nest of components is not a deep recursion of ours.
+    let nest = format!("(component {} {})", "(component ".repeat(90), ")".repeat(90));
+    assert!(HOST.check(&wat::parse_str(nest).unwrap()).is_err());
+}
+
+/// Behind the gateway: SERVFAIL with the extended error, and the neighbours are served meanwhile.
+#[test]
+fn while_contracts_burn_their_fuel_others_are_answered() {
+    let mut world = World::new();
+    let mut mallory = world.person(1);
+    let mut alice = world.person(2);
+    let wasm = guest("(loop $l (br $l)) unreachable");
+    let code = world.deploy(&mut mallory, &wasm);
+    for text in ["burner.ghost", "burner2.ghost"] {
+        world.register(&mut mallory, text);
+        let bind = Op::BindContract { name: name(text), contract: Some(code), parameters: vec![] };
+        world.submit(&mut mallory, bind).unwrap();
+    }
+    world.register(&mut alice, "alice.ghost");
+    world.put(&mut alice, "alice.ghost", "A", &["192.0.2.1"]).unwrap();
+    let burning = Arc::new(AtomicUsize::new(0));
+    let (sender, replies) = mpsc::channel();
+    let client = Client { transport: Transport::Tcp, addr: [127, 0, 0, 1].into() };
+    for n in 0..60 {
+        for text in ["burner.ghost", "burner2.ghost"] {
+            let Begun::Miss(miss) = world.node.gateway.begin(&query(&format!("q{n}.{text}"), "A", false), client) else {
+                panic!("not a miss")
+            };
+            let (sender, burning) = (sender.clone(), burning.clone());
+            burning.fetch_add(1, Ordering::SeqCst);
+            world.node.gateway.finish(miss, Box::new(move |reply| {
+                burning.fetch_sub(1, Ordering::SeqCst);
+                sender.send(reply).unwrap();
+            }));
+        }
+    }
+    let Begun::Miss(miss) = world.node.gateway.begin(&query("alice.ghost", "A", false), client) else { panic!("not a miss") };
+    let (done, innocent) = mpsc::channel();
+    let burning_then = burning.clone();
+    world.node.gateway.finish(miss, Box::new(move |reply| done.send((reply, burning_then.load(Ordering::SeqCst))).unwrap()));
+    let (reply, still_burning) = innocent.recv().unwrap();
+    assert_eq!(Told::read(&reply).records, ["answer alice.ghost. 3600 A 192.0.2.1"]);
+    assert!(still_burning > 0, "the innocent question was answered last");
+    drop(sender);
+    for reply in replies {
+        let told = Told::read(&reply);
+        assert_eq!((told.rcode, told.ede), (2, Some((0, "contract used up its fuel".to_owned()))));
+    }
+}

@@ -1,0 +1,113 @@
+//! The state machine against its invariants, and the registry against the model.
+
+use ghostplane::op;
+use ghostplane::registry::{FORMAT, Genesis, LogEntry, Registry};
+use ghostplane::state::{ApplyError, At, Model, View, apply};
+use proptest::prelude::*;
+
+use crate::ops::{REGISTRY, Script, Source};
+
+fn registry() -> Registry {
+    let operator = op::SigilId([0; 32]);
+    Registry::in_memory(Genesis { format: FORMAT, operator, created: 0, salt: vec![] }).unwrap()
+}
+
+/// Rows of the model, each read from the registry.
+fn assert_same(model: &Model, view: &impl View<Fault = ghostplane::registry::Fault>) {
+    for (id, account) in &model.accounts {
+        assert_eq!(view.account(id).unwrap(), *account);
+    }
+    for (name, entry) in &model.names {
+        assert_eq!(view.name(name).unwrap().as_ref(), Some(entry));
+        let Ok(below) = model.rrsets_below(name);
+        assert_eq!(view.rrsets_below(name).unwrap(), below);
+    }
+    for (owner, types) in &model.rrsets {
+        assert_eq!(view.types_at(owner).unwrap(), types.keys().copied().collect::<Vec<_>>());
+    }
+    for hash in model.contracts.keys() {
+        assert!(view.has_contract(hash).unwrap());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    /// The same ops give the same outcomes over redb and over maps, a rejection writes nothing, and the log
+    /// alone gives the same state again.
+    #[test]
+    fn registry_and_model_agree(octets in prop::collection::vec(any::<u8>(), 0..900)) {
+        let registry = registry();
+        let mut script = Script::new();
+        let genesis = script.model.clone();
+        let transaction = registry.begin_write().unwrap();
+        let mut log = Vec::new();
+        {
+            let tables = transaction.tables().unwrap();
+            let funded = genesis.accounts.iter().map(|(id, account)| ghostplane::state::Change::PutAccount(*id, *account));
+            tables.write(0, &LogEntry { time: 0, op: vec![] }, &funded.collect::<Vec<_>>()).unwrap();
+            let mut source = Source(&octets);
+            while !source.0.is_empty() {
+                let Some(op) = script.next(&mut source) else { continue };
+                let at = At { seq: script.seq + 1, time: script.time };
+                let before = script.model.clone();
+                let stored = apply(&tables, &script.rules, at, &op);
+                match (script.apply(&op), stored) {
+                    (Ok(effects), Ok(stored)) => {
+                        prop_assert_eq!(&effects, &stored);
+                        tables.write(at.seq, &LogEntry { time: at.time, op: op.bytes().to_vec() }, &stored.changes).unwrap();
+                        log.push((at, op));
+                    }
+                    (Err(rejection), Err(ApplyError::Rejected(stored))) => {
+                        prop_assert_eq!(rejection, stored);
+                        prop_assert_eq!(&before, &script.model);
+                    }
+                    (model, stored) => prop_assert!(false, "{model:?} but {stored:?}"),
+                }
+            }
+        }
+        transaction.commit().unwrap();
+        let snapshot = registry.snapshot().unwrap();
+        assert_same(&script.model, &snapshot);
+        let [names, rrsets, contracts, accounts, entries] = snapshot.counts().unwrap();
+        let model = &script.model;
+        prop_assert_eq!(names as usize, model.names.len());
+        prop_assert_eq!(rrsets as usize, model.rrsets.values().map(|types| types.len()).sum::<usize>());
+        prop_assert_eq!((contracts as usize, accounts as usize), (model.contracts.len(), model.accounts.len()));
+        prop_assert_eq!(entries as usize, log.len() + 1);
+        let mut replayed = genesis;
+        for (at, op) in &log {
+            let again = op::verify(op.bytes(), REGISTRY, at.time).unwrap();
+            let effects = apply(&replayed, &script.rules, *at, &again).map_err(|error| format!("{error:?}")).unwrap();
+            replayed.commit(&effects.changes);
+        }
+        prop_assert_eq!(&replayed, model);
+    }
+}
+
+#[test]
+fn the_generator_reaches_every_kind_of_op() {
+    let mut script = Script::new();
+    let mut kinds = std::collections::BTreeMap::<_, usize>::new();
+    let mut codes = std::collections::BTreeSet::new();
+    let mut state = 1_u64;
+    let octets: Vec<u8> = (0..120_000)
+        .map(|_| {
+            // Numerical Recipes' generator: any will do, as long as it is the same each time.
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as u8
+        })
+        .collect();
+    let mut source = Source(&octets);
+    while !source.0.is_empty() {
+        let Some(op) = script.next(&mut source) else { continue };
+        match script.apply(&op) {
+            Ok(_) => *kinds.entry(op.op().kind()).or_default() += 1,
+            Err(rejection) => drop(codes.insert(rejection.code())),
+        }
+    }
+    assert!(kinds.len() == 9 && kinds.values().all(|count| *count >= 8), "{kinds:?}");
+    for code in [200, 201, 300, 301, 302, 303, 304, 305, 306, 307, 308, 400, 402, 405, 406, 407, 408, 500, 501, 502, 600, 601] {
+        assert!(codes.contains(&code), "no op is rejected with {code}: {codes:?}");
+    }
+}

@@ -1,0 +1,218 @@
+//! Sequences of ops made from octets: one generator for the property tests (tests/it) and the fuzzer
+//! (tests/fuzz). A small world, so that names collide, leases run out and rules are broken.
+
+use std::collections::BTreeSet;
+
+use ed25519_dalek::SigningKey;
+use ghostplane::dnssec;
+use ghostplane::gateway::Tlds;
+use ghostplane::limits::{MAX_TERM_YEARS, YEAR};
+use ghostplane::node;
+use ghostplane::op::{self, CodeHash, Op, OpBody, RegistryId, Rejection, RrsetKey, SigilId, VerifiedOp};
+use ghostplane::state::{Account, ApplyError, At, Change, Effects, MAX_LEVEL, Model, View, apply};
+use ghostplane::wire::{Name, Rrset, Rtype, rdata};
+
+pub const REGISTRY: RegistryId = RegistryId([3; 32]);
+const START: u64 = 1_800_000_000;
+const NAMES: [&str; 6] = ["a.ghost", "b.ghost", "a.sig", "ns.ghost", "ghost", "x.a.ghost"];
+const OWNERS: [&str; 7] =
+    ["a.ghost", "w.a.ghost", "*.a.ghost", "x.w.a.ghost", "b.ghost", "a.sig", "\\000.a.ghost"];
+const DATA: [(&str, &str); 9] = [
+    ("A", "192.0.2.1"),
+    ("A", "192.0.2.2"),
+    ("TXT", "\"x\""),
+    ("CNAME", "b.ghost."),
+    ("DNAME", "b.ghost."),
+    ("NS", "ns.b.ghost."),
+    ("DS", "1 15 2 0000000000000000000000000000000000000000000000000000000000000000"),
+    ("MX", "10 mx.a.ghost."),
+    ("TYPE65280", "\\# 2 abcd"),
+];
+/// Seconds that pass between two ops.
+const STEPS: [u64; 12] = [0, 0, 0, 1, 1, 60, 3_600, 3_600, 3_600, 86_400, 20 * 86_400, YEAR];
+
+/// Octets that decide; when they run out, every decision is the first one.
+pub struct Source<'a>(pub &'a [u8]);
+
+impl Source<'_> {
+    fn byte(&mut self) -> u8 {
+        let Some((first, rest)) = self.0.split_first() else { return 0 };
+        self.0 = rest;
+        *first
+    }
+
+    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[usize::from(self.byte()) % from.len()]
+    }
+
+    /// Mostly false.
+    fn seldom(&mut self) -> bool {
+        self.byte() % 16 == 15
+    }
+}
+
+/// The people, the rules and the clock of one sequence.
+pub struct Script {
+    keys: Vec<SigningKey>,
+    pub rules: Tlds,
+    pub model: Model,
+    pub time: u64,
+    pub seq: u64,
+}
+
+fn name(text: &str) -> Name {
+    Name::from_user(text).expect("a name of the table")
+}
+
+fn id(key: &SigningKey) -> SigilId {
+    SigilId::from(&key.verifying_key())
+}
+
+impl Script {
+    /// Nobody but the operator, whose budget is full.
+    pub fn new() -> Self {
+        let keys: Vec<SigningKey> = (1..=4).map(|seed| SigningKey::from_bytes(&[seed; 32])).collect();
+        let rules = Tlds::new(node::built_in_tlds().expect("built-in TLDs"), [], id(&keys[0]));
+        let mut model = Model::default();
+        model.accounts.insert(id(&keys[0]), Account::default().granted(START, MAX_LEVEL, u64::MAX));
+        Self { keys, rules, model, time: START, seq: 0 }
+    }
+
+    /// Makes, signs and verifies the next op; `None` if verification already refuses it.
+    pub fn next(&mut self, source: &mut Source<'_>) -> Option<VerifiedOp> {
+        self.time += source.pick(&STEPS);
+        let about = name(source.pick(&NAMES));
+        let author = self.author(source, &about).clone();
+        let op = self.op(source, &author, about);
+        let next = self.model.accounts.get(&id(&author)).copied().unwrap_or_default().next_nonce;
+        let nonce = if source.seldom() { u64::from(source.byte()) } else { next };
+        let body = OpBody { registry: REGISTRY, nonce, expires: self.time + 60, op };
+        op::verify(&op::sign(&author, &body), REGISTRY, self.time).ok()
+    }
+
+    /// Mostly the name's owner, or most ops would be rejected at the first rule.
+    fn author(&self, source: &mut Source<'_>, about: &Name) -> &SigningKey {
+        let owner = self.model.names.get(about).map(|entry| entry.owner);
+        let owner = self.keys.iter().find(|key| Some(id(key)) == owner);
+        let anyone = &self.keys[usize::from(source.byte()) % self.keys.len()];
+        if source.byte() % 4 == 3 { anyone } else { owner.unwrap_or(anyone) }
+    }
+
+    fn op(&self, source: &mut Source<'_>, author: &SigningKey, about: Name) -> Op {
+        match source.byte() % 16 {
+            0 | 1 => Op::Register { name: about, years: u32::from(source.byte() % 13) },
+            2 => Op::Renew { name: about, years: u32::from(source.byte() % 13) },
+            3 => Op::Transfer { name: about, to: self.anyone(source) },
+            4 => Op::Release { name: about },
+            5..=8 => {
+                let count = usize::from(source.byte() % 3) + usize::from(!source.seldom());
+                Op::PutRecords { rrsets: (0..count).map(|_| self.rrset(source, author, &about)).collect(), name: about }
+            }
+            9 | 10 => {
+                let count = source.byte() % 3;
+                Op::DeleteRecords { keys: (0..count).map(|_| self.key(source, &about)).collect(), name: about }
+            }
+            11 => Op::DeployContract { wasm: vec![source.byte() % 4; usize::from(source.byte() % 3)] },
+            12 => {
+                let contract = (source.byte() % 2 == 1).then(|| CodeHash::of(&[source.byte() % 6]));
+                Op::BindContract { name: about, contract, parameters: vec![7; usize::from(source.byte()) * 20] }
+            }
+            _ => Op::GrantMana { to: self.anyone(source), level: source.byte() % 6, amount: u64::from(source.byte()) * 40 },
+        }
+    }
+
+    /// Mostly one that exists.
+    fn key(&self, source: &mut Source<'_>, about: &Name) -> RrsetKey {
+        let Ok(stored) = self.model.rrsets_below(about);
+        let key = |rrset: &Rrset| RrsetKey { owner: rrset.owner.clone(), rtype: rrset.rtype };
+        let at = usize::from(source.byte());
+        if stored.is_empty() || source.seldom() {
+            let rtype = source.pick(&DATA).0.parse().expect("a type of the table");
+            return RrsetKey { owner: name(source.pick(&OWNERS)), rtype };
+        }
+        key(&stored[at % stored.len()])
+    }
+
+    /// Mostly at or below the name.
+    fn owner(&self, source: &mut Source<'_>, about: &Name) -> Name {
+        let owner = name(source.pick(&OWNERS));
+        if owner.is_at_or_below(about) || source.seldom() { owner } else { about.clone() }
+    }
+
+    fn anyone(&self, source: &mut Source<'_>) -> SigilId {
+        // Not every 32 octets are a point of the curve.
+        if source.seldom() { SigilId([source.byte() | 2; 32]) } else { id(&self.keys[usize::from(source.byte()) % self.keys.len()]) }
+    }
+
+    fn rrset(&self, source: &mut Source<'_>, author: &SigningKey, apex: &Name) -> Rrset {
+        let (rtype, text) = source.pick(&DATA);
+        let rtype: Rtype = rtype.parse().expect("a type of the table");
+        let data = rdata::from_text(rtype, text, None).expect("RDATA of the table");
+        let mut rrset = Rrset::new(self.owner(source, apex), rtype, u32::from(source.byte()) << 12, [data]);
+        let parent_side = rtype == Rtype::NS || (rtype == Rtype::DS && rrset.owner == *apex);
+        if !parent_side && rrset.owner.is_at_or_below(apex) {
+            rrset.rrsigs = vec![dnssec::sign(author, apex, &rrset, self.time - 60, self.time + 86_400).into()];
+        }
+        rrset
+    }
+
+    /// Applies an op to the model, checks what must hold, and commits what was accepted.
+    pub fn apply(&mut self, op: &VerifiedOp) -> Result<Effects, Rejection> {
+        let at = At { seq: self.seq + 1, time: self.time };
+        let effects = match apply(&self.model, &self.rules, at, op) {
+            Ok(effects) => effects,
+            Err(ApplyError::Rejected(rejection)) => {
+                assert!(rejection.code() >= 200, "an envelope's fault was found by apply: {rejection}");
+                return Err(rejection);
+            }
+        };
+        let before = self.model.clone();
+        self.model.commit(&effects.changes);
+        self.seq = at.seq;
+        self.check_nonces(&before, op);
+        self.check_touched(&effects);
+        self.check_state();
+        Ok(effects)
+    }
+
+    fn check_nonces(&self, before: &Model, op: &VerifiedOp) {
+        for (id, account) in &self.model.accounts {
+            let was = before.accounts.get(id).copied().unwrap_or_default().next_nonce;
+            assert_eq!(account.next_nonce, was + u64::from(*id == op.author()), "{id}");
+        }
+    }
+
+    /// Whatever an answer can depend on is named as touched.
+    fn check_touched(&self, effects: &Effects) {
+        for change in &effects.changes {
+            let owner = match change {
+                Change::PutName(name, _) | Change::DropName(name) => name,
+                Change::PutRrset(rrset) => &rrset.owner,
+                Change::DropRrset(key) => &key.owner,
+                Change::PutAccount(..) | Change::PutContract(..) => continue,
+            };
+            assert!(effects.touched.iter().any(|name| owner.is_at_or_below(name)), "{owner} changed untold");
+        }
+    }
+
+    fn check_state(&self) {
+        let mut counted = 0;
+        for (name, entry) in &self.model.names {
+            let Ok(below) = self.model.rrsets_below(name);
+            assert_eq!(entry.rrsets as usize, below.len(), "{name}");
+            counted += below.len();
+            assert!(entry.expires <= self.time + u64::from(MAX_TERM_YEARS) * YEAR, "{name}");
+            assert!(entry.changed <= self.seq && entry.owner.key().is_some(), "{name}");
+        }
+        let stored: usize = self.model.rrsets.values().map(|types| types.len()).sum();
+        assert_eq!(counted, stored, "RRsets outside every registered name");
+        for (owner, types) in &self.model.rrsets {
+            let types: BTreeSet<Rtype> = types.keys().copied().collect();
+            assert!(!types.contains(&Rtype::CNAME) || types.len() == 1, "{owner}: CNAME and other data");
+            assert!(!types.contains(&Rtype::DS) || types.contains(&Rtype::NS), "{owner}: DS without NS");
+        }
+        for (id, account) in &self.model.accounts {
+            assert!(account.mana(self.time) <= account.capacity(), "{id}");
+        }
+    }
+}
