@@ -69,10 +69,11 @@ impl Ports {
     /// The kernel chooses all of them: for tests.
     pub const ANY: Self = Self { dns: 0, tls: 0, https: 0, metrics: 0 };
 
-    /// `base` and the three ports after it; `None` if they do not exist.
+    /// `base` and the three ports after it, `None` if they do not exist; 0 is [`Self::ANY`].
     pub fn from_base(base: u16) -> Option<Self> {
         let last = base.checked_add(3)?;
-        (base > 0).then_some(Self { dns: base, tls: base + 1, https: base + 2, metrics: last })
+        let ports = Self { dns: base, tls: base + 1, https: base + 2, metrics: last };
+        Some(if base == 0 { Self::ANY } else { ports })
     }
 }
 

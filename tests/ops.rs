@@ -117,7 +117,7 @@ impl Script {
                 let contract = (source.byte() % 2 == 1).then(|| CodeHash::of(&[source.byte() % 6]));
                 Op::BindContract { name: about, contract, parameters: vec![7; usize::from(source.byte()) * 20] }
             }
-            _ => Op::GrantMana { to: self.anyone(source), level: source.byte() % 6, amount: u64::from(source.byte()) * 40 },
+            _ => Op::GrantMana { to: self.anyone(source), level: source.byte() % 8, amount: u64::from(source.byte()) * 40 },
         }
     }
 

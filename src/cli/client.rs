@@ -38,6 +38,9 @@ pub enum Via {
 }
 
 impl Via {
+    /// Every transport.
+    pub const ALL: [Self; 6] = [Self::Udp, Self::Tcp, Self::Tls, Self::Quic, Self::Https, Self::H3];
+
     /// The port that `serve --dev` listens on.
     pub fn dev_port(self) -> u16 {
         let ports = crate::server::Ports::default();

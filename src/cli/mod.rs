@@ -1,13 +1,13 @@
 //! The command line: a client of the API, and the operator's tool.
 
-mod author;
+pub mod author;
 mod bench;
-mod client;
+pub mod client;
 mod import;
 mod keys;
 mod output;
 mod owner;
-mod query;
+pub mod query;
 mod serve;
 mod zone;
 

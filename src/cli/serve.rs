@@ -44,7 +44,7 @@ pub struct ServeArgs {
     /// Address to listen on; may stand several times [default: loopback]
     #[arg(long)]
     listen: Vec<IpAddr>,
-    /// First of four ports: DNS, DoT and DoQ, HTTPS and HTTP/3, metrics [default: 5300, 8530, 8443, 9530]
+    /// First of four ports: DNS, DoT and DoQ, HTTPS and HTTP/3, metrics; 0 takes any that are free [default: 5300, 8530, 8443, 9530]
     #[arg(long)]
     port_base: Option<u16>,
     /// Certificate chain (PEM)

@@ -1,0 +1,107 @@
+//! The program itself: started, asked, stopped, killed.
+
+use std::collections::HashMap;
+use std::io::{BufRead as _, BufReader};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::Duration;
+
+use ghostplane::cli::client::{RpcClient, Target, load_roots};
+
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_ghostplane");
+
+/// A running `ghostplane serve --dev`, killed when dropped.
+pub struct Server {
+    child: Child,
+    /// First port of each service, by its name in the output.
+    ports: HashMap<String, u16>,
+    data: std::path::PathBuf,
+}
+
+impl Server {
+    /// Starts it over a data directory and waits until it is ready.
+    pub fn start(data: &Path) -> Self {
+        Self::start_with(data, &[])
+    }
+
+    pub fn start_with(data: &Path, args: &[&str]) -> Self {
+        let mut command = Command::new(PROGRAM);
+        command.args(["serve", "--dev", "--port-base", "0", "--log-level", "warn", "--data"]).arg(data).args(args);
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut ports = HashMap::new();
+        let mut ready = false;
+        for line in BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap) {
+            match line.split_whitespace().collect::<Vec<_>>()[..] {
+                ["listening", service, addr] => {
+                    let addr: SocketAddr = addr.parse().unwrap();
+                    ports.entry(service.to_owned()).or_insert(addr.port());
+                }
+                ["ready"] => {
+                    ready = true;
+                    break;
+                }
+                _ => panic!("{line:?}"),
+            }
+        }
+        assert!(ready, "the server ended before it was ready: {:?}", child.wait());
+        Self { child, ports, data: data.to_owned() }
+    }
+
+    pub fn port(&self, service: &str) -> u16 {
+        self.ports[service]
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn target(&self, service: &str) -> Target {
+        Target {
+            addr: (Ipv4Addr::LOCALHOST, self.port(service)).into(),
+            host: "127.0.0.1".to_owned(),
+            roots: Some(load_roots(&self.data.join("ca.pem")).unwrap()),
+            timeout: Duration::from_secs(20),
+        }
+    }
+
+    pub fn rpc(&self) -> RpcClient {
+        RpcClient::connect(&self.target("https")).unwrap()
+    }
+
+    /// Runs a command of the program against this server; `via` names the service it talks to.
+    pub fn run(&self, service: &str, args: &[&str]) -> Output {
+        let server = format!("127.0.0.1:{}", self.port(service));
+        let mut command = Command::new(PROGRAM);
+        command.args(args).args(["--server", &server, "--data"]).arg(&self.data);
+        command.stdin(Stdio::null()).output().unwrap()
+    }
+
+    /// Runs a command that must succeed; gives what it prints.
+    pub fn ok(&self, service: &str, args: &[&str]) -> String {
+        let output = self.run(service, args);
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// SIGKILL: nothing of the process has time for anything.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM, and how it ended.
+    pub fn terminate(mut self) -> ExitStatus {
+        let status = Command::new("kill").arg(self.child.id().to_string()).status().unwrap();
+        assert!(status.success());
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Has ended already where a test waited for it.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
