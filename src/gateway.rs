@@ -121,16 +121,8 @@ const FAILURE_SECONDS: u32 = 5;
 
 impl Engine {
     fn begin(&self, query: Query, client: Client) -> Begun {
-        if self.tlds.find(&query.name).is_none() {
-            let text = "only .ghost, .sig, .gcc and .bc are answered here".into();
-            let builder = Builder::new(&query);
-            let answer = builder.finish(Rcode::Refused, false, Some((EdeCode::NotAuthoritative, text)));
-            return Begun::Ready(answer.reply(&query, client.transport.shape(), 0));
-        }
-        if query.rtype.is_meta() && query.rtype != Rtype::ANY {
-            return Begun::Ready(
-                query.refuse(if is_transfer(query.rtype) { Rcode::Refused } else { Rcode::NotImp }).reply(),
-            );
+        if let Some((rcode, ede)) = self.refusal(&query) {
+            return Begun::Ready(error(&query, rcode, ede).reply(&query, client.transport.shape(), 0));
         }
         let now = (self.clock)();
         match self.cache.get(&Key::of(&query), self.registry.stamps(), now) {
@@ -139,6 +131,19 @@ impl Engine {
                 Begun::Ready(entry.answer.reply(&query, client.transport.shape(), entry.age(now)))
             }
             None => Begun::Miss(Miss { query, client }),
+        }
+    }
+
+    /// Why a well-formed query is not looked into at all.
+    fn refusal(&self, query: &Query) -> Option<(Rcode, Option<(EdeCode, String)>)> {
+        if self.tlds.find(&query.name).is_none() {
+            let text = "only .ghost, .sig, .gcc and .bc are answered here".into();
+            return Some((Rcode::Refused, Some((EdeCode::NotAuthoritative, text))));
+        }
+        match query.rtype {
+            Rtype::ANY => None,
+            Rtype::AXFR | Rtype::IXFR => Some((Rcode::Refused, None)),
+            meta => meta.is_meta().then_some((Rcode::NotImp, None)),
         }
     }
 
@@ -161,7 +166,8 @@ impl Engine {
         let (rcode, authoritative, ede) = work.follow(query)?;
         let Work { reads, builder, expires, .. } = work;
         let failed = rcode == Rcode::ServFail;
-        let answer = builder.finish(rcode, authoritative, ede);
+        // The links of an alias that ended in a failure are no answer.
+        let answer = if failed { error(query, rcode, ede) } else { builder.finish(rcode, authoritative, ede) };
         let lease = u32::try_from(expires.saturating_sub(now)).unwrap_or(u32::MAX);
         let seconds = if failed { FAILURE_SECONDS } else { answer.ttl.min(lease) };
         self.cache.put(&Key::of(query), answer.clone(), seconds, now, snapshot.seq(), &reads);
@@ -300,10 +306,11 @@ fn alias_target(rrsets: &[Arc<Rrset>]) -> Option<Name> {
     Name::from_wire(cname.rdata.first()?).ok()
 }
 
-fn is_transfer(rtype: Rtype) -> bool {
-    rtype == Rtype::AXFR || rtype == Rtype::IXFR
+/// The question and why it has no answer.
+fn error(query: &Query, rcode: Rcode, ede: Option<(EdeCode, String)>) -> Answer {
+    Builder::new(query).finish(rcode, false, ede)
 }
 
 fn servfail(query: &Query, code: EdeCode, text: String) -> Answer {
-    Builder::new(query).finish(Rcode::ServFail, false, Some((code, text)))
+    error(query, Rcode::ServFail, Some((code, text)))
 }

@@ -15,8 +15,7 @@ use ghostplane::wire::{Name, Rrset, Rtype, rdata};
 pub const REGISTRY: RegistryId = RegistryId([3; 32]);
 const START: u64 = 1_800_000_000;
 const NAMES: [&str; 6] = ["a.ghost", "b.ghost", "a.sig", "ns.ghost", "ghost", "x.a.ghost"];
-const OWNERS: [&str; 7] =
-    ["a.ghost", "w.a.ghost", "*.a.ghost", "x.w.a.ghost", "b.ghost", "a.sig", "\\000.a.ghost"];
+const OWNERS: [&str; 7] = ["a.ghost", "w.a.ghost", "*.a.ghost", "x.w.a.ghost", "b.ghost", "a.sig", "\\000.a.ghost"];
 const DATA: [(&str, &str); 9] = [
     ("A", "192.0.2.1"),
     ("A", "192.0.2.2"),
@@ -117,7 +116,11 @@ impl Script {
                 let contract = (source.byte() % 2 == 1).then(|| CodeHash::of(&[source.byte() % 6]));
                 Op::BindContract { name: about, contract, parameters: vec![7; usize::from(source.byte()) * 20] }
             }
-            _ => Op::GrantMana { to: self.anyone(source), level: source.byte() % 8, amount: u64::from(source.byte()) * 40 },
+            _ => Op::GrantMana {
+                to: self.anyone(source),
+                level: source.byte() % 8,
+                amount: u64::from(source.byte()) * 40,
+            },
         }
     }
 
@@ -141,7 +144,11 @@ impl Script {
 
     fn anyone(&self, source: &mut Source<'_>) -> SigilId {
         // Not every 32 octets are a point of the curve.
-        if source.seldom() { SigilId([source.byte() | 2; 32]) } else { id(&self.keys[usize::from(source.byte()) % self.keys.len()]) }
+        if source.seldom() {
+            SigilId([source.byte() | 2; 32])
+        } else {
+            id(&self.keys[usize::from(source.byte()) % self.keys.len()])
+        }
     }
 
     fn rrset(&self, source: &mut Source<'_>, author: &SigningKey, apex: &Name) -> Rrset {

@@ -127,8 +127,22 @@ fn write_new(path: &Path, octets: &[u8], mode: u32) -> Result<(), KeyError> {
         ErrorKind::AlreadyExists => KeyError::Exists { path: shown(path) },
         _ => KeyError::Io { path: shown(path), error },
     };
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(failed)?;
-    file.write_all(octets).and_then(|()| file.sync_all()).map_err(failed)
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(failed)?;
+    }
+    // Whole or not at all: a process killed half-way must not leave a key file that is none.
+    let fresh = PathBuf::from(format!("{}.new", path.display()));
+    let written = write_file(&fresh, octets, mode).and_then(|()| fs::hard_link(&fresh, path));
+    // Left behind by a kill, it is written over next time.
+    let _ = fs::remove_file(&fresh);
+    written.map_err(failed)
+}
+
+fn write_file(path: &Path, octets: &[u8], mode: u32) -> std::io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path)?;
+    file.set_permissions(fs::Permissions::from_mode(mode))?;
+    file.write_all(octets)?;
+    file.sync_all()
 }
 
 fn shown(path: &Path) -> String {

@@ -102,6 +102,9 @@ impl Builder {
 
     /// Adds an RRset and, if the client wants them, its RRSIGs. Sections must come in order.
     pub fn push(&mut self, section: Section, rrset: &Rrset, ttl: u32) {
+        if self.full {
+            return;
+        }
         let start = (self.wire.len(), self.ttls.len());
         let mut count = 0;
         for data in &rrset.rdata {
@@ -114,7 +117,7 @@ impl Builder {
             count += 1;
         }
         if self.wire.len() > MAX_MESSAGE - MAX_OPT {
-            // Cannot happen for what `limits` lets into the registry; cut rather than corrupt.
+            // Only what many links of aliases pile up is so long; cut rather than corrupt.
             self.wire.truncate(start.0);
             self.ttls.truncate(start.1);
             self.full = true;

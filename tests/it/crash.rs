@@ -115,7 +115,13 @@ fn an_import_that_was_killed_completes_when_it_is_run_again() {
     let data = dir.path();
     let mut lines = String::new();
     for n in 0..240 {
-        writeln!(lines, r#"{{"name":"imported{n}","owner":{},"records":{{"A":["192.0.2.{}"],"TXT":["number {n}"]}}}}"#, n / 3, n % 250 + 1).unwrap();
+        writeln!(
+            lines,
+            r#"{{"name":"imported{n}","owner":{},"records":{{"A":["192.0.2.{}"],"TXT":["number {n}"]}}}}"#,
+            n / 3,
+            n % 250 + 1
+        )
+        .unwrap();
     }
     lines.push_str("{\"name\":\"ns\",\"owner\":1,\"records\":{\"A\":[\"192.0.2.1\"]}}\n");
     let file = data.join("names.jsonl");
@@ -160,7 +166,8 @@ fn an_import_that_was_killed_completes_when_it_is_run_again() {
 fn a_data_directory_has_one_process_and_one_format() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path());
-    let second = Command::new(PROGRAM).args(["serve", "--dev", "--port-base", "0", "--data"]).arg(dir.path()).output().unwrap();
+    let second =
+        Command::new(PROGRAM).args(["serve", "--dev", "--port-base", "0", "--data"]).arg(dir.path()).output().unwrap();
     assert_eq!(second.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&second.stderr).contains("in use by another process"), "{second:?}");
     assert!(server.terminate().success());

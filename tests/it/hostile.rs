@@ -111,7 +111,8 @@ fn loops_end_with_the_fuel() {
     // Before `resolve` is even called, and while the host hands arguments over.
     let start = format!("{REALLOC} (func $start (loop $l (br $l))) (start $start)");
     assert_eq!(failure(&guest_with(&start, "i32.const 0")), Failure::OutOfFuel);
-    let realloc = r#"(func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (loop $l (br $l)) unreachable)"#;
+    let realloc =
+        r#"(func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (loop $l (br $l)) unreachable)"#;
     assert_eq!(failure(&guest_with(realloc, "i32.const 0")), Failure::OutOfFuel);
     // Bulk instructions are as long as what they fill.
     let fill = "(loop $l (memory.fill (i32.const 0) (i32.const 1) (i32.const 131072)) (br $l)) unreachable";
@@ -155,7 +156,10 @@ fn traps_are_named() {
     trapped(&guest("unreachable"), "unreachable");
     trapped(&guest("(i32.store (i32.const 131070) (i32.const 1)) (i32.const 0)"), "out of bounds memory");
     trapped(&guest("(i32.load (i32.const -4))"), "out of bounds memory");
-    trapped(&guest("(memory.copy (i32.const 131000) (i32.const 0) (i32.const 1000)) (i32.const 0)"), "out of bounds memory");
+    trapped(
+        &guest("(memory.copy (i32.const 131000) (i32.const 0) (i32.const 1000)) (i32.const 0)"),
+        "out of bounds memory",
+    );
     trapped(&guest("(i32.div_u (i32.const 1) (i32.const 0))"), "divide by zero");
     trapped(&guest("(i32.div_s (i32.const 0x80000000) (i32.const -1))"), "overflow");
     trapped(&guest("(i32.trunc_f32_s (f32.const nan))"), "conversion");
@@ -170,11 +174,18 @@ fn traps_are_named() {
 fn host_calls_are_counted() {
     let calls = "(loop $l (call $owner_key (i32.const 64)) (br $l)) unreachable";
     trapped(&guest(calls), &format!("more than {CONTRACT_CALLS} registry calls"));
-    let lookups = "(loop $l (call $lookup (local.get $name) (local.get $len) (i32.const 1) (i32.const 64)) (br $l)) unreachable";
+    let lookups =
+        "(loop $l (call $lookup (local.get $name) (local.get $len) (i32.const 1) (i32.const 64)) (br $l)) unreachable";
     trapped(&guest(lookups), &format!("more than {CONTRACT_LOOKUPS} look-ups"));
     trapped(&guest("(call $read (i32.const 0) (i32.const 64)) (i32.const 64)"), "unknown handle 0");
-    trapped(&guest("(call $lookup (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 64)) (i32.const 64)"), "illegal name");
-    trapped(&guest("(call $lookup (i32.const 0) (i32.const 300) (i32.const 1) (i32.const 64)) (i32.const 64)"), "illegal name");
+    trapped(
+        &guest("(call $lookup (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 64)) (i32.const 64)"),
+        "illegal name",
+    );
+    trapped(
+        &guest("(call $lookup (i32.const 0) (i32.const 300) (i32.const 1) (i32.const 64)) (i32.const 64)"),
+        "illegal name",
+    );
 }
 
 #[test]
@@ -207,7 +218,11 @@ enum Made {
 }
 
 fn made(owner: &str, rtype: u16, rdata: &[&[u8]]) -> Made {
-    Made::Rrset { owner: name(owner).as_wire().to_vec(), rtype, rdata: rdata.iter().map(|rdata| rdata.to_vec()).collect() }
+    Made::Rrset {
+        owner: name(owner).as_wire().to_vec(),
+        rtype,
+        rdata: rdata.iter().map(|rdata| rdata.to_vec()).collect(),
+    }
 }
 
 /// The memory of an ok result (CanonicalABI.md, "Loading"): the result, then what it points to.
@@ -336,7 +351,9 @@ fn what_is_no_contract_is_not_deployed() {
     assert_eq!(check(&vec![0; MAX_CONTRACT + 1]), ContractError::TooLarge(MAX_CONTRACT + 1));
     assert_eq!(check(&wat::parse_str("(component)").unwrap()), ContractError::MissingExport);
     let wasi = r#"(component (import "wasi:cli/environment@0.2.0" (instance)))"#;
-    assert!(matches!(check(&wat::parse_str(wasi).unwrap()), ContractError::UnknownImport(name) if name.starts_with("wasi:")));
+    assert!(
+        matches!(check(&wat::parse_str(wasi).unwrap()), ContractError::UnknownImport(name) if name.starts_with("wasi:"))
+    );
     let later = r#"(component (import "ghostplane:contract/clock@0.1.0" (instance)))"#;
     assert!(HOST.check(&wat::parse_str(later).unwrap()).is_err());
     let other_type = r#"(component (core module $m (func (export "f") (result i32) i32.const 1)) (core instance $i
@@ -371,21 +388,30 @@ fn while_contracts_burn_their_fuel_others_are_answered() {
     let client = Client { transport: Transport::Tcp, addr: [127, 0, 0, 1].into() };
     for n in 0..60 {
         for text in ["burner.ghost", "burner2.ghost"] {
-            let Begun::Miss(miss) = world.node.gateway.begin(&query(&format!("q{n}.{text}"), "A", false), client) else {
+            let Begun::Miss(miss) = world.node.gateway.begin(&query(&format!("q{n}.{text}"), "A", false), client)
+            else {
                 panic!("not a miss")
             };
             let (sender, burning) = (sender.clone(), burning.clone());
             burning.fetch_add(1, Ordering::SeqCst);
-            world.node.gateway.finish(miss, Box::new(move |reply| {
-                burning.fetch_sub(1, Ordering::SeqCst);
-                sender.send(reply).unwrap();
-            }));
+            world.node.gateway.finish(
+                miss,
+                Box::new(move |reply| {
+                    burning.fetch_sub(1, Ordering::SeqCst);
+                    sender.send(reply).unwrap();
+                }),
+            );
         }
     }
-    let Begun::Miss(miss) = world.node.gateway.begin(&query("alice.ghost", "A", false), client) else { panic!("not a miss") };
+    let Begun::Miss(miss) = world.node.gateway.begin(&query("alice.ghost", "A", false), client) else {
+        panic!("not a miss")
+    };
     let (done, innocent) = mpsc::channel();
     let burning_then = burning.clone();
-    world.node.gateway.finish(miss, Box::new(move |reply| done.send((reply, burning_then.load(Ordering::SeqCst))).unwrap()));
+    world
+        .node
+        .gateway
+        .finish(miss, Box::new(move |reply| done.send((reply, burning_then.load(Ordering::SeqCst))).unwrap()));
     let (reply, still_burning) = innocent.recv().unwrap();
     assert_eq!(Told::read(&reply).records, ["answer alice.ghost. 3600 A 192.0.2.1"]);
     assert!(still_burning > 0, "the innocent question was answered last");

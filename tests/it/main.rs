@@ -1,5 +1,6 @@
 //! One binary: scenarios, layers, real clients.
 
+mod clients;
 mod crash;
 mod edge;
 mod hostile;
@@ -7,5 +8,6 @@ mod hostile;
 mod ops;
 mod process;
 mod resolve;
+mod scenarios;
 mod state;
 mod support;

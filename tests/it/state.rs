@@ -107,7 +107,9 @@ fn the_generator_reaches_every_kind_of_op() {
         }
     }
     assert!(kinds.len() == 9 && kinds.values().all(|count| *count >= 8), "{kinds:?}");
-    for code in [200, 201, 300, 301, 302, 303, 304, 305, 306, 307, 308, 400, 402, 405, 406, 407, 408, 500, 501, 502, 600, 601] {
+    for code in
+        [200, 201, 300, 301, 302, 303, 304, 305, 306, 307, 308, 400, 402, 405, 406, 407, 408, 500, 501, 502, 600, 601]
+    {
         assert!(codes.contains(&code), "no op is rejected with {code}: {codes:?}");
     }
 }

@@ -101,10 +101,19 @@ impl World {
         }
     }
 
-    /// Asks over UDP with the DO bit, on the calling thread.
+    /// Asks with the DO bit, on the calling thread.
     pub fn ask(&self, owner: &str, rtype: &str) -> Told {
+        self.ask_with(&query(owner, rtype, true))
+    }
+
+    /// Asks without the DO bit.
+    pub fn ask_plain(&self, owner: &str, rtype: &str) -> Told {
+        self.ask_with(&query(owner, rtype, false))
+    }
+
+    fn ask_with(&self, message: &[u8]) -> Told {
         let client = Client { transport: Transport::Tcp, addr: IpAddr::V4(Ipv4Addr::LOCALHOST) };
-        Told::read(&self.node.gateway.answer(&query(owner, rtype, true), client).unwrap())
+        Told::read(&self.node.gateway.answer(message, client).unwrap())
     }
 }
 

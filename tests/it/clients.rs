@@ -1,0 +1,299 @@
+//! Clients and tools that others wrote. Each test says `skipped: no TOOL` where the tool is not in PATH; with
+//! GHOSTPLANE_NO_SKIP set (CI) that is a failure. `.ci/tools` installs them all.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use crate::process::{PROGRAM, Server};
+
+/// True if every tool can be run; says which one is missing.
+fn have(tools: &[&str]) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let missing = tools.iter().find(|tool| !std::env::split_paths(&path).any(|folder| folder.join(tool).is_file()));
+    missing.is_none_or(|tool| skip(tool))
+}
+
+fn have_python() -> bool {
+    let probe = "import dns.quic, dns.dnssec, httpx, aioquic, cryptography";
+    let found = Command::new("python3").args(["-c", probe]).stderr(Stdio::null()).status();
+    found.is_ok_and(|status| status.success()) || skip("dnspython[doh,doq,dnssec]")
+}
+
+/// False.
+fn skip(tool: &str) -> bool {
+    assert!(std::env::var_os("GHOSTPLANE_NO_SKIP").is_none(), "no {tool}; run .ci/tools and source target/ci/env");
+    println!("skipped: no {tool}");
+    false
+}
+
+/// A gateway with a few names, through its own command line.
+struct Gateway {
+    dir: tempfile::TempDir,
+    server: Server,
+}
+
+impl Gateway {
+    fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let server = Server::start(dir.path());
+        for name in ["alice.ghost", "bob.sig"] {
+            server.ok("https", &["name", "register", name]);
+        }
+        for record in [
+            &["alice.ghost", "A", "192.0.2.1", "192.0.2.2"][..],
+            &["alice.ghost", "TXT", "hello world"],
+            &["alice.ghost", "MX", "10 mx.alice.ghost."],
+            &["alice.ghost", "HTTPS", "1 . alpn=h3 ipv4hint=192.0.2.1"],
+            &["*.w.alice.ghost", "AAAA", "2001:db8::1"],
+            &["www.alice.ghost", "CNAME", "bob.sig."],
+            &["bob.sig", "A", "192.0.2.3"],
+        ] {
+            server.ok("https", &[&["record", "set"][..], record].concat());
+        }
+        Self { dir, server }
+    }
+
+    fn ca(&self) -> PathBuf {
+        self.dir.path().join("ca.pem")
+    }
+
+    fn port(&self, service: &str) -> String {
+        self.server.port(service).to_string()
+    }
+}
+
+fn text(output: &Output) -> String {
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn lines(output: &str) -> Vec<&str> {
+    let mut lines: Vec<&str> = output.lines().collect();
+    lines.sort_unstable();
+    lines
+}
+
+/// Name, type, what `+short` prints.
+const SHORT: [(&str, &str, &[&str]); 5] = [
+    ("alice.ghost", "A", &["192.0.2.1", "192.0.2.2"]),
+    ("alice.ghost", "MX", &["10 mx.alice.ghost."]),
+    ("x.y.w.alice.ghost", "AAAA", &["2001:db8::1"]),
+    ("www.alice.ghost", "A", &["192.0.2.3", "bob.sig."]),
+    ("nobody.ghost", "A", &[]),
+];
+
+/// kdig and dig share their syntax.
+fn digs(tool: &str, transports: &[(&str, &[&str])], extra: &[&str]) {
+    let gateway = Gateway::start();
+    for (service, options) in transports {
+        for (name, rtype, expected) in SHORT {
+            let mut command = Command::new(tool);
+            command.args(["@127.0.0.1", "-p", &gateway.port(service), "+short"]).args(*options).args(extra);
+            // The option alone turns TLS on.
+            if !["udp", "tcp"].contains(service) {
+                command.arg(format!("+tls-ca={}", gateway.ca().display()));
+            }
+            let output = command.args([name, rtype]).output().unwrap();
+            assert_eq!(lines(&text(&output)), expected, "{tool} {options:?} {name} {rtype}");
+        }
+    }
+}
+
+#[test]
+fn kdig_over_every_transport() {
+    if !have(&["kdig"]) {
+        return;
+    }
+    let transports: [(&str, &[&str]); 6] = [
+        ("udp", &["+notcp"]),
+        ("tcp", &["+tcp"]),
+        ("tls", &["+tls", "+tls-hostname=localhost"]),
+        ("quic", &["+quic", "+tls-hostname=localhost"]),
+        ("https", &["+https", "+tls-hostname=localhost"]),
+        ("https", &["+https-get", "+tls-hostname=localhost"]),
+    ];
+    digs("kdig", &transports, &[]);
+}
+
+#[test]
+fn dig_over_every_transport() {
+    if !have(&["dig"]) {
+        return;
+    }
+    let transports: [(&str, &[&str]); 5] = [
+        ("udp", &["+notcp"]),
+        ("tcp", &["+tcp"]),
+        ("tls", &["+tls", "+tls-hostname=localhost"]),
+        ("https", &["+https=/dns-query", "+tls-hostname=localhost"]),
+        ("https", &["+https-get=/dns-query", "+tls-hostname=localhost"]),
+    ];
+    digs("dig", &transports, &["+norecurse"]);
+}
+
+fn python(script: &str, args: &[&str], input: &str) -> Output {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(script);
+    let mut command = Command::new("python3");
+    let mut child = command
+        .arg(script)
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A script that failed early has closed its end; its output says why.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn dnspython_over_every_transport_validates_the_owners_signature() {
+    if !have_python() {
+        return;
+    }
+    let gateway = Gateway::start();
+    let expected = "\
+        alice.ghost A NOERROR 192.0.2.1 | 192.0.2.2\n\
+        alice.ghost TXT NOERROR \"hello\" \"world\"\n\
+        alice.ghost MX NOERROR 10 mx.alice.ghost.\n\
+        alice.ghost HTTPS NOERROR 1 . alpn=h3 ipv4hint=192.0.2.1\n\
+        x.y.w.alice.ghost AAAA NOERROR 2001:db8::1\n\
+        www.alice.ghost CNAME NOERROR bob.sig.\n\
+        alice.ghost AAAA NOERROR\n\
+        no.alice.ghost A NXDOMAIN\n\
+        example.org A REFUSED\n";
+    let ca = gateway.ca();
+    let args = [ca.to_str().unwrap(), &gateway.port("udp"), &gateway.port("tls"), &gateway.port("https")];
+    let output = python("ask.py", &args, expected);
+    assert!(text(&output).contains("9 questions over 9 transports"), "{output:?}");
+}
+
+/// JSON lines of many names and types, as the community's file has them; with GHOSTPLANE_COMMUNITY=FILE, that
+/// file itself and a thousand of its names.
+#[test]
+fn imported_names_equal_their_file() {
+    if !have_python() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let own = dir.path().join("names.jsonl");
+    std::fs::write(&own, synthetic_names()).unwrap();
+    let given = std::env::var_os("GHOSTPLANE_COMMUNITY").map(PathBuf::from);
+    let (file, count) = given.map_or((own, "150"), |file| (file, "1000"));
+    let data = dir.path().join("data");
+    let server = Server::start(&data);
+    let report = dir.path().join("report.jsonl");
+    let (file, report) = (file.to_str().unwrap(), report.to_str().unwrap());
+    server.ok("https", &["zone", "import", file, "--report", report]);
+    let ca = data.join("ca.pem");
+    let ca = ca.to_str().unwrap();
+    let (tls, https) = (server.port("tls").to_string(), server.port("https").to_string());
+    let mut args = vec![file, report, ca, &tls, &https, count, "7"];
+    if have(&["kdig"]) {
+        args.extend([ca, "kdig"]);
+    }
+    let output = python("community.py", &args, "");
+    assert!(text(&output).contains("equal the file over DoQ and HTTP/3"), "{output:?}");
+}
+
+fn synthetic_names() -> String {
+    let mut lines = String::new();
+    for n in 0..150 {
+        let records = match n % 6 {
+            0 => format!(r#"{{"A":["192.0.2.{n}","198.51.100.{n}"],"AAAA":["2001:db8::{n:x}"]}}"#),
+            1 => format!(r#"{{"CNAME":["user{n}.example.io"]}}"#),
+            2 => format!(
+                r#"{{"TXT":["key={n}; with \"quotes\" and {}"],"MX":["mx1.example","mx2.example"]}}"#,
+                "x".repeat(300)
+            ),
+            3 => format!(r#"{{"URL":["https://example.org/{n}?a=b"]}}"#),
+            4 => r#"{"NS":["ns1.example","ns2.example"]}"#.to_owned(),
+            _ => format!(r#"{{"CAA":[{{"flags":0,"tag":"issue","value":"ca{n}.example"}}],"A":["203.0.113.{n}"]}}"#),
+        };
+        writeln!(lines, r#"{{"name":"name-{n}","owner":{},"records":{records}}}"#, n / 2 + 1).unwrap();
+    }
+    lines
+}
+
+#[test]
+fn curl_speaks_http_1_2_and_3() {
+    if !have(&["curl"]) {
+        return;
+    }
+    let version = Command::new("curl").arg("--version").output().unwrap();
+    if !String::from_utf8_lossy(&version.stdout).contains("HTTP3") {
+        assert!(!skip("curl with HTTP/3"));
+        return;
+    }
+    let gateway = Gateway::start();
+    let query = gateway.dir.path().join("query.bin");
+    let message = crate::support::query("alice.ghost", "A", false);
+    std::fs::write(&query, &message).unwrap();
+    let url = format!("https://localhost:{}", gateway.port("https"));
+    let curl = |args: &[&str]| {
+        let ca = gateway.ca();
+        let output =
+            Command::new("curl").args(["-sS", "-i", "--cacert", ca.to_str().unwrap()]).args(args).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8_lossy(&output.stdout).to_lowercase()
+    };
+    let get = format!("{url}/dns-query?dns={}", data_encoding::BASE64URL_NOPAD.encode(&message));
+    let post = format!("{url}/dns-query");
+    let body = format!("@{}", query.display());
+    let media = "content-type: application/dns-message";
+    for (flag, status) in [("--http1.1", "http/1.1 200"), ("--http2", "http/2 200"), ("--http3-only", "http/3 200")] {
+        let posted = curl(&[flag, "-H", media, "--data-binary", &body, &post]);
+        for answer in [curl(&[flag, &get]), posted] {
+            assert!(answer.starts_with(status), "{answer}");
+            assert!(
+                answer.contains("content-type: application/dns-message") && answer.contains("max-age=3"),
+                "{answer}"
+            );
+            assert_eq!(answer.contains("alt-svc: h3=\":"), flag != "--http3-only", "{answer}");
+        }
+        let wrong_type = curl(&[flag, "-H", "content-type: text/plain", "--data-binary", &body, &post]);
+        assert!(wrong_type.contains(" 415"), "{wrong_type}");
+        assert!(curl(&[flag, "-X", "PUT", &post]).contains(" 405"));
+        assert!(curl(&[flag, &format!("{post}?dns=!!!")]).contains(" 400"));
+        assert!(curl(&[flag, &format!("{post}?dns={}", "A".repeat(9_000))]).contains(" 414"));
+        let call = r#"{"jsonrpc":"2.0","id":1,"method":"name.get","params":{"name":"alice.ghost"}}"#;
+        let called = curl(&[flag, "-H", "content-type: application/json", "-d", call, &format!("{url}/rpc")]);
+        assert!(called.contains("did:key:z6mk") && called.contains("\"id\":1"), "{called}");
+    }
+}
+
+/// BIND's key pairs come in and go out, and BIND's tools agree on what they are.
+#[test]
+fn bind_reads_and_makes_our_keys() {
+    if !have(&["dnssec-keygen", "dnssec-dsfromkey"]) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let at = |file: &str| dir.path().join(file).to_str().unwrap().to_owned();
+    let run = |program: &str, args: &[&str]| {
+        text(&Command::new(program).current_dir(dir.path()).args(args).output().unwrap())
+    };
+    let pair = run("dnssec-keygen", &["-q", "-a", "ED25519", "-f", "KSK", "alice.ghost"]);
+    let pair = pair.trim();
+    run(PROGRAM, &["sigil", "import", &at(&format!("{pair}.private")), "--out", &at("alice.pem")]);
+    let (ours, fresh) = (at("ours"), at("fresh"));
+    run(PROGRAM, &["sigil", "export", &at("alice.pem"), "--name", "alice.ghost", "--out", &ours]);
+    let again = std::fs::read_to_string(Path::new(&ours).join(format!("{pair}.private")));
+    let again = again.expect("the same key tag as BIND's");
+    let secret = |text: &str| text.lines().find(|line| line.starts_with("PrivateKey:")).map(str::to_owned);
+    assert_eq!(secret(&again), secret(&std::fs::read_to_string(at(&format!("{pair}.private"))).unwrap()));
+    let ds = |folder: &str, pair: &str| run("dnssec-dsfromkey", &["-2", &format!("{folder}/{pair}.key")]);
+    assert_eq!(ds(&ours, pair), ds(&at(""), pair));
+    run(PROGRAM, &["sigil", "new", &at("new.pem")]);
+    run(PROGRAM, &["sigil", "export", &at("new.pem"), "--name", "bob.ghost", "--out", &fresh]);
+    let exported = std::fs::read_dir(&fresh).unwrap().map(|entry| entry.unwrap().path());
+    let public = exported.filter(|path| path.extension().is_some_and(|ending| ending == "key")).next().unwrap();
+    assert!(ds(&fresh, public.file_stem().unwrap().to_str().unwrap()).starts_with("bob.ghost. IN DS "));
+    use std::os::unix::fs::PermissionsExt as _;
+    for secret in ["alice.pem".to_owned(), "new.pem".to_owned(), format!("{pair}.private")] {
+        let mode = std::fs::metadata(at(&secret)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{secret}");
+    }
+}
