@@ -7,7 +7,8 @@
 #   build.sh --toolchain  prints the compilers it would use; fails if one is missing
 #
 # WASM_CARGO, WASM_RUSTC and ZIG name the compilers; the first two must have the wasm32-unknown-unknown target.
-# (Not CARGO: under `cargo test` that is the gateway's.) README.md says how to get them.
+# (Not CARGO: under `cargo test` that is the gateway's.) WASM_LD names a linker where Rust brings none.
+# README.md says how to get them.
 set -eu
 cd "$(dirname "$0")"
 
@@ -35,7 +36,8 @@ toolchain() {
 core() {
     remap="\"--remap-path-prefix=$PWD=contracts\", \"--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo\""
     # RUSTFLAGS of the caller would win over those of .cargo/config.toml.
-    env -u RUSTFLAGS -u CARGO_ENCODED_RUSTFLAGS $WASM_CARGO --config "target.$TARGET.rustflags=[$remap]" \
+    [ -z "${WASM_LD:-}" ] || export CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER="$WASM_LD"
+    env -u RUSTFLAGS -u CARGO_ENCODED_RUSTFLAGS -u RUSTC_WRAPPER RUSTC="$WASM_RUSTC" $WASM_CARGO --config "target.$TARGET.rustflags=[$remap]" \
         build --quiet --release --locked --target $TARGET --target-dir "$TARGET_DIR"
     for name in $RUST; do
         cp "$TARGET_DIR/$TARGET/release/$name.wasm" "$1/$name.wasm"
@@ -60,5 +62,5 @@ case ${1:-} in
     mv built/TOOLCHAIN.new built/TOOLCHAIN
     ls -l built/*.wasm
     ;;
-*) sed -n '2,11p' "$0"; exit 2 ;;
+*) sed -n '2,12p' "$0"; exit 2 ;;
 esac

@@ -64,8 +64,8 @@ pub const CONTRACT_FUEL: u64 = 2_000_000;
 /// Wall clock of one execution, counted in epochs.
 pub const CONTRACT_DEADLINE_EPOCHS: u64 = 5;
 pub const EPOCH: Duration = Duration::from_millis(10);
-/// Linear memory of one instance.
-pub const CONTRACT_MEMORY: usize = 1 << 20;
+/// Linear memory of one instance: room for the stack of 1 MiB that linkers give by default, and as much again.
+pub const CONTRACT_MEMORY: usize = 2 << 20;
 /// Table elements of one instance.
 pub const CONTRACT_TABLE: usize = 1_024;
 /// Native stack of a wasm call.

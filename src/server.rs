@@ -436,7 +436,7 @@ mod tests {
     fn ports_follow_their_base() {
         assert_eq!(Ports::from_base(7_000), Some(Ports { dns: 7_000, tls: 7_001, https: 7_002, metrics: 7_003 }));
         assert_eq!(Ports::from_base(65_533), None);
-        assert_eq!(Ports::from_base(0), None);
+        assert_eq!(Ports::from_base(0), Some(Ports::ANY));
     }
 
     #[test]

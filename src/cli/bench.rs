@@ -193,15 +193,17 @@ async fn worker(load: Arc<Load>, connection: Arc<Connection>) -> Seen {
         if number >= load.most || Instant::now() >= load.until {
             return seen;
         }
+        let mut asked = Instant::now();
         if let Some(rate) = load.rate {
             let due = load.begun + Duration::from_secs_f64(number as f64 / f64::from(rate));
             if due >= load.until {
                 return seen;
             }
             sleep_until(TokioInstant::from_std(due)).await;
+            // A query that is sent late has waited: its latency counts from when it was due.
+            asked = due;
         }
         let message = &load.messages[number as usize % load.messages.len()];
-        let asked = Instant::now();
         match timeout(load.target.timeout, connection.exchange(message)).await {
             Ok(Ok(reply)) => {
                 // A time out of bounds is recorded as the bound.

@@ -127,6 +127,12 @@ impl Registrar {
     }
 }
 
+/// The command line as clap knows it: for tests of the documents.
+pub fn command() -> clap::Command {
+    use clap::CommandFactory as _;
+    Cli::command()
+}
+
 /// Runs the command line; exit code 0 ok, 1 failed, 2 usage.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -153,10 +159,8 @@ pub fn main() -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     #[test]
     fn the_command_line_is_sound() {
-        super::Cli::command().debug_assert();
+        super::command().debug_assert();
     }
 }

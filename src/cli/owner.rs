@@ -197,9 +197,9 @@ pub enum ManaCommand {
         /// 0 to 5
         #[arg(long)]
         level: u8,
-        /// Mana to add, up to the level's capacity
+        /// Mana to add, up to the level's capacity [default: as much as it holds]
         #[arg(long)]
-        amount: u64,
+        amount: Option<u64>,
         #[command(flatten)]
         registrar: Registrar,
     },
@@ -438,6 +438,7 @@ pub fn mana(command: ManaCommand) -> anyhow::Result<()> {
             // The operator's key, unless another one is named.
             let operator = registrar.network.data.join("operator.pem");
             registrar.sigil = Some(registrar.sigil.unwrap_or(operator));
+            let amount = amount.unwrap_or(u64::MAX);
             registrar.write(Op::GrantMana { to: did.parse()?, level, amount })
         }
     }

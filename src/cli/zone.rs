@@ -19,7 +19,7 @@ pub enum ZoneCommand {
         paths: Vec<PathBuf>,
     },
     /// Imports a master file, or JSON lines of names, owners and records
-    Import(ImportArgs),
+    Import(Box<ImportArgs>),
 }
 
 /// Runs the command; `Ok(false)` if something was found wrong.

@@ -146,9 +146,10 @@ impl Families {
 
     fn totals(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
         let metrics = &self.0;
-        let totals: [(&str, &str, &Counter); 9] = [
+        let totals: [(&str, &str, &Counter); 10] = [
             ("cache_hits", "Queries answered from the cache", &metrics.cache_hits),
             ("cache_misses", "Queries not in the cache", &metrics.cache_misses),
+            ("misses_shed", "Queries turned away because too many were waiting", &metrics.misses_shed),
             ("contract_executions", "Contract executions", &metrics.contract_executions),
             ("contract_fuel", "Fuel used by contracts", &metrics.contract_fuel),
             ("commits", "Registry commits", &metrics.commits),

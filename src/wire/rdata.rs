@@ -255,14 +255,29 @@ impl Field {
                 Ok(name) => write!(text, "{name}"),
                 Err(_) => Ok(()),
             },
-            Text => Ok(quote(&octets[1..], text)),
-            Texts => Ok(print_texts(octets, text)),
-            Quoted => Ok(quote(octets, text)),
+            Text => {
+                quote(&octets[1..], text);
+                Ok(())
+            }
+            Texts => {
+                print_texts(octets, text);
+                Ok(())
+            }
+            Quoted => {
+                quote(octets, text);
+                Ok(())
+            }
             Tag => write!(text, "{}", String::from_utf8_lossy(&octets[1..])),
             Hex => write!(text, "{}", HEXLOWER.encode(octets).to_uppercase()),
             Base64 => write!(text, "{}", BASE64.encode(octets)),
-            Bitmap => Ok(print_bitmap(octets, text)),
-            SvcParams => Ok(svcb::print(octets, text)),
+            Bitmap => {
+                print_bitmap(octets, text);
+                Ok(())
+            }
+            SvcParams => {
+                svcb::print(octets, text);
+                Ok(())
+            }
         };
     }
 

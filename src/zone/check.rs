@@ -56,7 +56,8 @@ impl ZoneData {
     /// Records to RRsets: duplicates and TTLs that differ are warned of (RFC 2181 §5).
     fn group(apex: &Name, records: Vec<Record>) -> (Self, Vec<Finding>) {
         let mut findings = Vec::new();
-        let mut grouped: BTreeMap<(Name, Rtype), (u32, Vec<Vec<u8>>)> = BTreeMap::new();
+        // TTL and RDATA by owner and type.
+        let mut grouped = BTreeMap::<(Name, Rtype), (u32, Vec<Vec<u8>>)>::new();
         for record in records {
             if !record.owner.is_at_or_below(apex) {
                 findings.push(error(record.line, format!("{} is outside {apex}", record.owner)));

@@ -16,13 +16,13 @@ fn have(tools: &[&str]) -> bool {
 }
 
 fn have_python() -> bool {
-    let probe = "import dns.quic, dns.dnssec, httpx, aioquic, cryptography";
+    let probe = "import dns.query, dns.quic, cryptography; assert dns.query.have_doh and dns.quic.have_quic";
     let found = Command::new("python3").args(["-c", probe]).stderr(Stdio::null()).status();
     found.is_ok_and(|status| status.success()) || skip("dnspython[doh,doq,dnssec]")
 }
 
 /// False.
-fn skip(tool: &str) -> bool {
+pub fn skip(tool: &str) -> bool {
     assert!(std::env::var_os("GHOSTPLANE_NO_SKIP").is_none(), "no {tool}; run .ci/tools and source target/ci/env");
     println!("skipped: no {tool}");
     false
@@ -288,8 +288,8 @@ fn bind_reads_and_makes_our_keys() {
     assert_eq!(ds(&ours, pair), ds(&at(""), pair));
     run(PROGRAM, &["sigil", "new", &at("new.pem")]);
     run(PROGRAM, &["sigil", "export", &at("new.pem"), "--name", "bob.ghost", "--out", &fresh]);
-    let exported = std::fs::read_dir(&fresh).unwrap().map(|entry| entry.unwrap().path());
-    let public = exported.filter(|path| path.extension().is_some_and(|ending| ending == "key")).next().unwrap();
+    let mut exported = std::fs::read_dir(&fresh).unwrap().map(|entry| entry.unwrap().path());
+    let public = exported.find(|path| path.extension().is_some_and(|ending| ending == "key")).unwrap();
     assert!(ds(&fresh, public.file_stem().unwrap().to_str().unwrap()).starts_with("bob.ghost. IN DS "));
     use std::os::unix::fs::PermissionsExt as _;
     for secret in ["alice.pem".to_owned(), "new.pem".to_owned(), format!("{pair}.private")] {

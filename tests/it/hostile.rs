@@ -145,7 +145,7 @@ fn memory_and_tables_end_at_their_bounds() {
     let grow = "(loop $l (drop (table.grow $t (ref.null func) (i32.const 100))) (br $l)) unreachable";
     assert_eq!(failure(&guest_with(&table, grow)), Failure::Memory);
     // What asks for too much from the start is not even deployed.
-    let large = module(REALLOC, "unreachable").replace("\"memory\") 2)", "\"memory\") 17)");
+    let large = module(REALLOC, "unreachable").replace("\"memory\") 2)", "\"memory\") 33)");
     assert!(matches!(HOST.check(&component(&large)), Err(ContractError::Memory(_))));
     let table = format!("{REALLOC} (table 2000 funcref)");
     assert!(matches!(HOST.check(&guest_with(&table, "unreachable")), Err(ContractError::Table(2_000))));

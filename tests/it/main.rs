@@ -1,10 +1,13 @@
 //! One binary: scenarios, layers, real clients.
 
 mod clients;
+mod contracts;
 mod crash;
+mod docs;
 mod edge;
 mod hostile;
-#[path = "../ops.rs"]
+mod layers;
+#[path = "../shared/ops.rs"]
 mod ops;
 mod process;
 mod resolve;

@@ -1,7 +1,7 @@
 //! Any octets as a sequence of ops: the state machine keeps its invariants.
 #![no_main]
 
-#[path = "../../ops.rs"]
+#[path = "../../shared/ops.rs"]
 mod ops;
 
 use libfuzzer_sys::fuzz_target;

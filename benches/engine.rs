@@ -1,0 +1,157 @@
+//! What one answer and one write cost, without sockets: `cargo bench --bench engine`. Whole-server loads are
+//! `ghostplane bench`; docs/performance.md has figures of both.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use ed25519_dalek::SigningKey;
+use ghostplane::dnssec;
+use ghostplane::gateway::{Client, Transport};
+use ghostplane::node::{Node, built_in_tlds};
+use ghostplane::op::{self, Op, OpBody, SigilId, VerifiedOp};
+use ghostplane::registry::{FORMAT, Genesis, Registry};
+use ghostplane::wire::{Name, Query, Rrset, Rtype};
+
+const NOW: u64 = 1_800_000_000;
+const CLIENT: Client = Client { transport: Transport::Quic, addr: IpAddr::V4(Ipv4Addr::LOCALHOST) };
+
+/// The operator, who funds himself, and his place in the order of ops.
+struct Author {
+    node: Node,
+    key: SigningKey,
+    nonce: u64,
+}
+
+impl Author {
+    fn new(registry: impl FnOnce(Genesis) -> Registry) -> Self {
+        let key = SigningKey::from_bytes(&[1; 32]);
+        let operator = SigilId::from(&key.verifying_key());
+        let registry = registry(Genesis { format: FORMAT, operator, created: NOW, salt: vec![] });
+        let node = Node::start(registry, built_in_tlds().unwrap(), Arc::new(|| NOW), Arc::default()).unwrap();
+        let mut author = Self { node, key, nonce: 0 };
+        let grant = author.verified(Op::GrantMana { to: operator, level: 5, amount: u64::MAX });
+        author.submit_all(vec![grant]);
+        author
+    }
+
+    fn in_memory() -> Self {
+        Self::new(|genesis| Registry::in_memory(genesis).unwrap())
+    }
+
+    fn signed(&mut self, op: Op) -> Vec<u8> {
+        let body = OpBody { registry: self.node.service.registry.id(), nonce: self.nonce, expires: NOW + 600, op };
+        self.nonce += 1;
+        op::sign(&self.key, &body)
+    }
+
+    fn verified(&mut self, op: Op) -> VerifiedOp {
+        op::verify(&self.signed(op), self.node.service.registry.id(), NOW).unwrap()
+    }
+
+    fn put(&self, name: &Name, owner: &Name, last: u8) -> Op {
+        let mut rrset = Rrset::new(owner.clone(), Rtype::A, 3_600, [vec![192, 0, 2, last]]);
+        rrset.rrsigs = vec![dnssec::sign(&self.key, name, &rrset, NOW - 60, NOW + 86_400).into()];
+        Op::PutRecords { name: name.clone(), rrsets: vec![rrset] }
+    }
+
+    /// Queues all and waits for the last reply: they come in order.
+    fn submit_all(&self, ops: Vec<VerifiedOp>) {
+        let (sender, receiver) = mpsc::channel();
+        let count = ops.len();
+        for op in ops {
+            let sender = sender.clone();
+            self.node.service.writer.submit(op, Box::new(move |outcome| sender.send(outcome).unwrap()));
+        }
+        for _ in 0..count {
+            receiver.recv().unwrap().unwrap();
+        }
+    }
+}
+
+fn name(text: &str) -> Name {
+    Name::from_user(text).unwrap()
+}
+
+fn query(owner: &Name) -> Vec<u8> {
+    let mut message = vec![0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 1];
+    message.extend_from_slice(owner.as_wire());
+    message.extend([0, 1, 0, 1, 0, 0, 41, 4, 208, 0, 0, 0x80, 0, 0, 0]);
+    message
+}
+
+fn answers(c: &mut Criterion) {
+    let mut author = Author::in_memory();
+    let alice = name("alice.ghost");
+    let register = author.verified(Op::Register { name: alice.clone(), years: 1 });
+    let put = author.put(&alice, &alice, 1);
+    let put = author.verified(put);
+    let wild = author.put(&alice, &name("*.w.alice.ghost"), 2);
+    let wild = author.verified(wild);
+    author.submit_all(vec![register, put, wild]);
+    let gateway = author.node.gateway.clone();
+    let message = query(&alice);
+
+    let mut group = c.benchmark_group("answer");
+    group.bench_function("parse", |b| b.iter(|| Query::parse(&message).unwrap()));
+    group.bench_function("hit", |b| b.iter(|| gateway.answer(&message, CLIENT).unwrap()));
+    // Each of these names has never been asked for: one execution with one look-up, and a cache entry.
+    let next = AtomicU64::new(0);
+    let fresh = |below: &str| query(&name(&format!("x{}.{below}", next.fetch_add(1, Ordering::Relaxed))));
+    let mut miss = |id: &str, below: &str| {
+        group.bench_function(id, |b| {
+            b.iter_batched(|| fresh(below), |message| gateway.answer(&message, CLIENT).unwrap(), BatchSize::SmallInput)
+        });
+    };
+    miss("miss, wildcard", "w.alice.ghost");
+    miss("miss, NXDOMAIN", "alice.ghost");
+    group.finish();
+}
+
+fn ops(c: &mut Criterion) {
+    let mut author = Author::in_memory();
+    let alice = name("alice.ghost");
+    let put = author.put(&alice, &alice, 1);
+    let signed = author.signed(put);
+    let registry = author.node.service.registry.id();
+    let mut group = c.benchmark_group("op");
+    group.bench_function("sign an RRset", |b| b.iter(|| author.put(&alice, &alice, 1)));
+    group.bench_function("verify a put of one RRset", |b| b.iter(|| op::verify(&signed, registry, NOW).unwrap()));
+    group.finish();
+}
+
+/// Durable commits on the file system that holds the temporary folder.
+fn commits(c: &mut Criterion) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut author = Author::new(|genesis| Registry::open(&dir.path().join("registry.redb"), || genesis).unwrap());
+    let alice = name("alice.ghost");
+    let register = author.verified(Op::Register { name: alice.clone(), years: 1 });
+    author.submit_all(vec![register]);
+    let mut group = c.benchmark_group("commit");
+    for size in [1_u64, 32, 512] {
+        group.throughput(Throughput::Elements(size));
+        group.bench_function(format!("{size} ops"), |b| {
+            b.iter_custom(|times| {
+                let mut elapsed = Duration::ZERO;
+                for _ in 0..times {
+                    let puts: Vec<Op> = (0..size).map(|n| author.put(&alice, &alice, n as u8)).collect();
+                    let ops = puts.into_iter().map(|put| author.verified(put)).collect();
+                    let begun = Instant::now();
+                    author.submit_all(ops);
+                    elapsed += begun.elapsed();
+                }
+                elapsed
+            })
+        });
+    }
+    group.finish();
+}
+
+criterion_group! {
+    name = engine;
+    config = Criterion::default().sample_size(30).measurement_time(Duration::from_secs(4));
+    targets = answers, ops, commits
+}
+criterion_main!(engine);
