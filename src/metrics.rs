@@ -99,24 +99,14 @@ impl ContractFailure {
     ];
 }
 
-/// Every transport and its label value.
-pub const TRANSPORTS: [(Transport, &str); 6] = [
-    (Transport::Udp, "udp"),
-    (Transport::Tcp, "tcp"),
-    (Transport::Tls, "tls"),
-    (Transport::Quic, "quic"),
-    (Transport::Https, "https"),
-    (Transport::H3, "h3"),
-];
-
 /// All counters. Fields without a method are counted by whoever does the thing.
 #[derive(Debug, Default)]
 pub struct Metrics {
-    queries: [[Counter; Outcome::ALL.len()]; TRANSPORTS.len()],
+    queries: [[Counter; Outcome::ALL.len()]; Transport::ALL.len()],
     /// Open now. Connections of `Tcp` and `Tls` live inside hickory-server and are not seen.
-    connections: [AtomicI64; TRANSPORTS.len()],
+    connections: [AtomicI64; Transport::ALL.len()],
     /// Connections turned away by a cap.
-    refused_connections: [Counter; TRANSPORTS.len()],
+    refused_connections: [Counter; Transport::ALL.len()],
     contract_failures: [Counter; ContractFailure::ALL.len()],
     pub cache_hits: Counter,
     pub cache_misses: Counter,
@@ -175,7 +165,7 @@ mod tests {
 
     #[test]
     fn tables_are_indexed_by_discriminant() {
-        for (index, (transport, _)) in TRANSPORTS.iter().enumerate() {
+        for (index, transport) in Transport::ALL.iter().enumerate() {
             assert_eq!(*transport as usize, index);
         }
         for (index, (outcome, _)) in Outcome::ALL.iter().enumerate() {

@@ -12,16 +12,16 @@ use indicatif::ProgressBar;
 use serde_json::json;
 use tokio::time::{Instant as TokioInstant, sleep_until, timeout};
 
-use super::client::{Connection, Target, Via};
+use super::client::{Connection, Target, dev_port};
 use super::query::message;
 use super::{Network, output};
-use crate::wire::{Name, Rcode, Rtype};
+use crate::wire::{Name, Rcode, Rtype, Transport};
 
 #[derive(Debug, clap::Args)]
 pub struct BenchArgs {
-    /// Transport
-    #[arg(long, value_enum, default_value = "quic")]
-    via: Via,
+    /// Transport: udp (and TCP for what is truncated), tcp, tls, quic, https (HTTP/2) or h3
+    #[arg(long, default_value = "quic")]
+    via: Transport,
     #[command(flatten)]
     network: Network,
     /// Connections
@@ -69,7 +69,7 @@ const MAX_NAMES: usize = 10_000_000;
 struct Load {
     messages: Vec<Vec<u8>>,
     target: Target,
-    via: Via,
+    via: Transport,
     next: AtomicU64,
     most: u64,
     rate: Option<u32>,
@@ -102,7 +102,7 @@ impl Seen {
 }
 
 pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
-    let target = args.network.target(args.via.dev_port(), args.via.is_encrypted())?;
+    let target = args.network.target(dev_port(args.via), args.via.is_encrypted())?;
     let local = target.addr.ip().is_loopback();
     anyhow::ensure!(
         local || args.allow_remote,

@@ -20,62 +20,25 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::limits::MAX_MESSAGE;
+use crate::wire::Transport;
 
-/// How to reach a server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Via {
-    /// UDP, and TCP for what is truncated
-    Udp,
-    Tcp,
-    /// DNS over TLS
-    Tls,
-    /// DNS over QUIC
-    Quic,
-    /// DNS over HTTPS (HTTP/2)
-    Https,
-    /// DNS over HTTPS (HTTP/3)
-    H3,
+/// The port that `serve --dev` listens on.
+pub fn dev_port(via: Transport) -> u16 {
+    let ports = crate::server::Ports::default();
+    match via {
+        Transport::Udp | Transport::Tcp => ports.dns,
+        Transport::Tls | Transport::Quic => ports.tls,
+        Transport::Https | Transport::H3 => ports.https,
+    }
 }
 
-impl Via {
-    /// Every transport.
-    pub const ALL: [Self; 6] = [Self::Udp, Self::Tcp, Self::Tls, Self::Quic, Self::Https, Self::H3];
-
-    /// The port that `serve --dev` listens on.
-    pub fn dev_port(self) -> u16 {
-        let ports = crate::server::Ports::default();
-        match self {
-            Self::Udp | Self::Tcp => ports.dns,
-            Self::Tls | Self::Quic => ports.tls,
-            Self::Https | Self::H3 => ports.https,
-        }
-    }
-
-    /// The name on the command line.
-    pub fn text(self) -> &'static str {
-        match self {
-            Self::Udp => "udp",
-            Self::Tcp => "tcp",
-            Self::Tls => "tls",
-            Self::Quic => "quic",
-            Self::Https => "https",
-            Self::H3 => "h3",
-        }
-    }
-
-    fn alpn(self) -> Vec<Vec<u8>> {
-        match self {
-            Self::Udp | Self::Tcp => vec![],
-            Self::Tls => vec![b"dot".to_vec()],
-            Self::Quic => vec![b"doq".to_vec()],
-            Self::Https => vec![b"h2".to_vec()],
-            Self::H3 => vec![b"h3".to_vec()],
-        }
-    }
-
-    /// True where queries are padded (RFC 8467 §4.1).
-    pub fn is_encrypted(self) -> bool {
-        !matches!(self, Self::Udp | Self::Tcp)
+fn alpn(via: Transport) -> Vec<Vec<u8>> {
+    match via {
+        Transport::Udp | Transport::Tcp => vec![],
+        Transport::Tls => vec![b"dot".to_vec()],
+        Transport::Quic => vec![b"doq".to_vec()],
+        Transport::Https => vec![b"h2".to_vec()],
+        Transport::H3 => vec![b"h3".to_vec()],
     }
 }
 
@@ -160,18 +123,18 @@ impl Connection {
     ///
     /// # Errors
     /// [`ClientError`]
-    pub async fn open(via: Via, target: &Target) -> Result<Self, ClientError> {
+    pub async fn open(via: Transport, target: &Target) -> Result<Self, ClientError> {
         let opened = async {
             match via {
-                Via::Udp => open_udp(target).await,
-                Via::Tcp => Ok(multiplex(Box::new(open_tcp(target).await?))),
-                Via::Tls => Ok(multiplex(Box::new(open_tls(via, target).await?))),
-                Via::Quic => {
+                Transport::Udp => open_udp(target).await,
+                Transport::Tcp => Ok(multiplex(Box::new(open_tcp(target).await?))),
+                Transport::Tls => Ok(multiplex(Box::new(open_tls(via, target).await?))),
+                Transport::Quic => {
                     let (endpoint, connection) = open_quic(via, target).await?;
                     Ok(Self::Quic { connection, _endpoint: endpoint })
                 }
-                Via::Https => open_https(target).await,
-                Via::H3 => open_h3(target).await,
+                Transport::Https => open_https(target).await,
+                Transport::H3 => open_h3(target).await,
             }
         };
         timeout(target.timeout, opened).await.map_err(|_| ClientError::Timeout(target.addr))?
@@ -224,7 +187,7 @@ async fn open_tcp(target: &Target) -> Result<TcpStream, ClientError> {
     Ok(stream)
 }
 
-async fn open_tls(via: Via, target: &Target) -> Result<tokio_rustls::client::TlsStream<TcpStream>, ClientError> {
+async fn open_tls(via: Transport, target: &Target) -> Result<tokio_rustls::client::TlsStream<TcpStream>, ClientError> {
     let name = ServerName::try_from(target.host.clone()).map_err(|_| ClientError::Host(target.host.clone()))?;
     let connector = tokio_rustls::TlsConnector::from(Arc::new(tls_config(via, target)?));
     let stream = open_tcp(target).await?;
@@ -232,18 +195,18 @@ async fn open_tls(via: Via, target: &Target) -> Result<tokio_rustls::client::Tls
     connector.connect(name, stream).await.map_err(failed)
 }
 
-fn tls_config(via: Via, target: &Target) -> Result<rustls::ClientConfig, ClientError> {
+fn tls_config(via: Transport, target: &Target) -> Result<rustls::ClientConfig, ClientError> {
     let roots = target.roots.clone().ok_or(ClientError::NoRoots)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     // Fails only for a provider without the suites of TLS 1.2 and 1.3; ring has them.
     let builder = builder.map_err(|error| ClientError::Broken(error.to_string()))?;
     let mut config = builder.with_root_certificates(roots).with_no_client_auth();
-    config.alpn_protocols = via.alpn();
+    config.alpn_protocols = alpn(via);
     Ok(config)
 }
 
-async fn open_quic(via: Via, target: &Target) -> Result<(quinn::Endpoint, quinn::Connection), ClientError> {
+async fn open_quic(via: Transport, target: &Target) -> Result<(quinn::Endpoint, quinn::Connection), ClientError> {
     let failed = |reason: String| ClientError::Connect { addr: target.addr, reason };
     let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls_config(via, target)?);
     let crypto = crypto.map_err(|error| failed(error.to_string()))?;
@@ -264,7 +227,7 @@ async fn open_https(target: &Target) -> Result<Connection, ClientError> {
 }
 
 async fn open_http2(target: &Target) -> Result<http2::SendRequest<Full<Bytes>>, ClientError> {
-    let stream = open_tls(Via::Https, target).await?;
+    let stream = open_tls(Transport::Https, target).await?;
     let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
     let (sender, connection) = handshake.map_err(|error| ClientError::Broken(error.to_string()))?;
     // Its errors come out of the requests.
@@ -273,7 +236,7 @@ async fn open_http2(target: &Target) -> Result<http2::SendRequest<Full<Bytes>>, 
 }
 
 async fn open_h3(target: &Target) -> Result<Connection, ClientError> {
-    let (endpoint, connection) = open_quic(Via::H3, target).await?;
+    let (endpoint, connection) = open_quic(Transport::H3, target).await?;
     let opened = h3::client::new(h3_quinn::Connection::new(connection)).await;
     let (mut driver, sender) = opened.map_err(|error| ClientError::Broken(error.to_string()))?;
     // Its end comes out of the requests.

@@ -7,11 +7,12 @@ use anyhow::Context as _;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::client::{ClientError, Connection, Target, Via};
+use super::client::{ClientError, Connection, Target, dev_port};
 use super::{Network, output};
 use crate::limits::{QUERY_PAD_BLOCK, UDP_PAYLOAD};
 use crate::wire::{
-    CLASS_IN, EdeCode, Message, MessageRecord, Name, Rcode, Rtype, push_opt_record, push_option, push_padding, rdata,
+    CLASS_IN, EdeCode, Message, MessageRecord, Name, Rcode, Rtype, Transport, push_opt_record, push_option,
+    push_padding, rdata,
 };
 
 /// Asks one question and prints the answer
@@ -22,9 +23,9 @@ pub struct QueryArgs {
     /// Record type
     #[arg(default_value = "A")]
     rtype: Rtype,
-    /// Transport
-    #[arg(long, value_enum, default_value = "quic")]
-    via: Via,
+    /// Transport: udp (and TCP for what is truncated), tcp, tls, quic, https (HTTP/2) or h3
+    #[arg(long, default_value = "quic")]
+    via: Transport,
     #[command(flatten)]
     network: Network,
     /// Ask for DNSSEC signatures (DO)
@@ -44,7 +45,7 @@ pub struct QueryArgs {
 /// No answer came, or it is not one to this question.
 pub fn run(args: &QueryArgs) -> anyhow::Result<bool> {
     let name = Name::from_user(&args.name).with_context(|| format!("{:?} is not a name", args.name))?;
-    let target = args.network.target(args.via.dev_port(), args.via.is_encrypted())?;
+    let target = args.network.target(dev_port(args.via), args.via.is_encrypted())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let begun = Instant::now();
     let message = message(&name, args.rtype, args.dnssec, args.via.is_encrypted());
@@ -85,13 +86,13 @@ pub fn message(name: &Name, rtype: Rtype, dnssec_ok: bool, padded: bool) -> Vec<
     message
 }
 
-async fn ask(via: Via, target: &Target, message: &[u8]) -> Result<(Vec<u8>, Via), ClientError> {
+async fn ask(via: Transport, target: &Target, message: &[u8]) -> Result<(Vec<u8>, Transport), ClientError> {
     let connection = Connection::open(via, target).await?;
     let asked = timeout(target.timeout, connection.exchange(message)).await;
     let reply = asked.map_err(|_| ClientError::Timeout(target.addr))??;
     let truncated = reply.get(2).is_some_and(|flags| flags & 0x02 != 0);
-    if via == Via::Udp && truncated {
-        return Box::pin(ask(Via::Tcp, target, message)).await;
+    if via == Transport::Udp && truncated {
+        return Box::pin(ask(Transport::Tcp, target, message)).await;
     }
     Ok((reply, via))
 }

@@ -24,8 +24,9 @@ use tokio::sync::Semaphore;
 
 use super::Edge;
 use super::https::pause_after;
+use crate::gateway::Transport;
 use crate::limits::REQUEST_TIMEOUT;
-use crate::metrics::{ContractFailure, Counter, Metrics, Outcome, TRANSPORTS};
+use crate::metrics::{ContractFailure, Counter, Metrics, Outcome};
 
 /// Scrapers at once.
 const MAX_SCRAPERS: usize = 64;
@@ -111,10 +112,10 @@ impl Families {
     fn queries(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
         let help = "DNS queries by transport and outcome";
         let mut family = encoder.encode_descriptor("queries", help, None, MetricType::Counter)?;
-        for (transport, name) in TRANSPORTS {
+        for transport in Transport::ALL {
             for (outcome, label) in Outcome::ALL {
                 let count = ConstCounter::new(self.0.queries(transport, outcome));
-                count.encode(family.encode_family(&[("transport", name), ("outcome", label)])?)?;
+                count.encode(family.encode_family(&[("transport", transport.text()), ("outcome", label)])?)?;
             }
         }
         Ok(())
@@ -122,14 +123,15 @@ impl Families {
 
     fn connections(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
         let mut family = encoder.encode_descriptor("connections", "Open connections", None, MetricType::Gauge)?;
-        for (transport, name) in TRANSPORTS {
-            ConstGauge::new(self.0.connections(transport)).encode(family.encode_family(&[("transport", name)])?)?;
+        for transport in Transport::ALL {
+            ConstGauge::new(self.0.connections(transport))
+                .encode(family.encode_family(&[("transport", transport.text())])?)?;
         }
         let help = "Connections turned away by a cap";
         let mut family = encoder.encode_descriptor("connections_refused", help, None, MetricType::Counter)?;
-        for (transport, name) in TRANSPORTS {
+        for transport in Transport::ALL {
             let count = ConstCounter::new(self.0.refused_connections(transport));
-            count.encode(family.encode_family(&[("transport", name)])?)?;
+            count.encode(family.encode_family(&[("transport", transport.text())])?)?;
         }
         Ok(())
     }
@@ -169,7 +171,6 @@ impl Families {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gateway::Transport;
 
     #[test]
     fn the_exposition_has_labels_and_values() {

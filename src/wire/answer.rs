@@ -43,6 +43,26 @@ pub enum Transport {
 }
 
 impl Transport {
+    /// Every transport, in the order of declaration.
+    pub const ALL: [Self; 6] = [Self::Udp, Self::Tcp, Self::Tls, Self::Quic, Self::Https, Self::H3];
+
+    /// The name on the command line and in metrics.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+            Self::Quic => "quic",
+            Self::Https => "https",
+            Self::H3 => "h3",
+        }
+    }
+
+    /// True where messages are padded (RFC 8467).
+    pub fn is_encrypted(self) -> bool {
+        !matches!(self, Self::Udp | Self::Tcp)
+    }
+
     /// How answers over this transport are dressed.
     pub fn shape(self) -> Shape {
         match self {
@@ -50,6 +70,19 @@ impl Transport {
             Self::Tcp => Shape::Stream,
             _ => Shape::Padded(RESPONSE_PAD_BLOCK),
         }
+    }
+}
+
+/// Not the name of a transport.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not a transport; take udp, tcp, tls, quic, https or h3")]
+pub struct UnknownTransport;
+
+impl std::str::FromStr for Transport {
+    type Err = UnknownTransport;
+
+    fn from_str(text: &str) -> Result<Self, UnknownTransport> {
+        Self::ALL.into_iter().find(|transport| transport.text() == text).ok_or(UnknownTransport)
     }
 }
 

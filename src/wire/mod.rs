@@ -10,7 +10,9 @@ mod rrset;
 mod rtype;
 mod svcb;
 
-pub use answer::{Answer, Builder, Reply, Section, Shape, Transport, push_opt_record, push_option, push_padding};
+pub use answer::{
+    Answer, Builder, Reply, Section, Shape, Transport, UnknownTransport, push_opt_record, push_option, push_padding,
+};
 pub use message::{Message, MessageError, MessageRecord, Opt};
 pub use name::{Name, NameError};
 pub use query::{Edns, HEADER, OPT_EDE, OPT_PADDING, OPT_TCP_KEEPALIVE, Query, QueryError, Refused};

@@ -17,7 +17,8 @@ fn contracts() -> PathBuf {
 #[test]
 fn what_is_built_in_is_what_is_committed_with_its_hash() {
     let sums = fs::read_to_string(contracts().join("built/SHA256SUMS")).unwrap();
-    let listed: Vec<String> = SHIPPED.iter().map(|(name, wasm)| format!("{}  {name}.wasm", CodeHash::of(wasm))).collect();
+    let listed: Vec<String> =
+        SHIPPED.iter().map(|(name, wasm)| format!("{}  {name}.wasm", CodeHash::of(wasm))).collect();
     assert_eq!(sums.lines().count(), listed.len());
     for line in listed {
         assert!(sums.contains(&line), "{line} is not in SHA256SUMS");

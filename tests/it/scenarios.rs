@@ -25,14 +25,14 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use ghostplane::api::Rpc;
-use ghostplane::cli::client::{Connection, Target, Via, load_roots};
+use ghostplane::cli::client::{Connection, Target, load_roots};
 use ghostplane::node::SHIPPED;
 use ghostplane::op::{Op, Rejection, RrsetKey};
 use ghostplane::server::{self, Addrs, Ports, ServerConfig, Service};
 use ghostplane::transport::Shutdown;
 use ghostplane::transport::admission::Limits;
 use ghostplane::transport::tls::Identity;
-use ghostplane::wire::Reply;
+use ghostplane::wire::{Reply, Transport};
 
 use crate::support::{Person, Told, World, name, query};
 
@@ -41,19 +41,19 @@ struct Served {
     world: World,
     people: HashMap<String, Person>,
     runtime: tokio::runtime::Runtime,
-    connections: Vec<(Via, Connection)>,
+    connections: Vec<(Transport, Connection)>,
     shutdown: Shutdown,
     thread: Option<JoinHandle<()>>,
 }
 
-fn service(via: Via) -> Service {
+fn service(via: Transport) -> Service {
     match via {
-        Via::Udp => Service::Udp,
-        Via::Tcp => Service::Tcp,
-        Via::Tls => Service::Tls,
-        Via::Quic => Service::Quic,
-        Via::Https => Service::Https,
-        Via::H3 => Service::H3,
+        Transport::Udp => Service::Udp,
+        Transport::Tcp => Service::Tcp,
+        Transport::Tls => Service::Tls,
+        Transport::Quic => Service::Quic,
+        Transport::Https => Service::Https,
+        Transport::H3 => Service::H3,
     }
 }
 
@@ -75,7 +75,7 @@ impl Served {
         });
         let addrs = ready.recv().unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let connections = Via::ALL.map(|via| {
+        let connections = Transport::ALL.map(|via| {
             let addr = addrs.of(service(via)).unwrap();
             let (roots, timeout) = (Some(roots.clone()), Duration::from_secs(20));
             let target = Target { addr, host: "localhost".into(), roots, timeout };
@@ -86,9 +86,9 @@ impl Served {
     }
 
     /// What every transport answers.
-    fn ask(&self, owner: &str, rtype: &str) -> Vec<(Via, Told)> {
+    fn ask(&self, owner: &str, rtype: &str) -> Vec<(Transport, Told)> {
         let message = query(owner, rtype, true);
-        let told = |(via, connection): &(Via, Connection)| {
+        let told = |(via, connection): &(Transport, Connection)| {
             let wire = self.runtime.block_on(async {
                 tokio::time::timeout(Duration::from_secs(20), connection.exchange(&message)).await.unwrap().unwrap()
             });
