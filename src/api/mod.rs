@@ -15,7 +15,7 @@ use crate::gateway::Tlds;
 use crate::limits::SUBMIT_OPS;
 use crate::op::{self, CodeHash, Op, Rejection, SigilId, VerifiedOp};
 use crate::registry::{Fault, Registry};
-use crate::state::View as _;
+use crate::state::{Rules as _, View as _};
 use crate::wire::Name;
 use crate::writer::{Clock, Outcome, Writer};
 
@@ -73,9 +73,18 @@ impl Service {
     fn verify(&self, bytes: &[u8], now: u64) -> Result<VerifiedOp, Rejection> {
         let verified = op::verify(bytes, self.registry.id(), now)?;
         if let Op::DeployContract { wasm } = verified.op() {
+            self.check_funds(&verified, now)?;
             self.host.check(wasm).map_err(|error| Rejection::ContractInvalid(error.to_string()))?;
         }
         Ok(verified)
+    }
+
+    /// Compiling a contract costs far more than looking into an account: who cannot pay is told so first.
+    /// What counts is still decided by `apply`.
+    fn check_funds(&self, op: &VerifiedOp, now: u64) -> Result<(), Rejection> {
+        let account = self.registry.snapshot().and_then(|snapshot| snapshot.account(&op.author()));
+        let account = account.map_err(|fault| Rejection::Fault(fault.0))?;
+        account.pay(now, self.tlds.price(None, op.op().kind(), op.bytes().len())).map(drop)
     }
 
     fn queue(&self, op: Result<VerifiedOp, Rejection>) -> oneshot::Receiver<Outcome> {

@@ -421,3 +421,22 @@ fn while_contracts_burn_their_fuel_others_are_answered() {
         assert_eq!((told.rcode, told.ede), (2, Some((0, "contract used up its fuel".to_owned()))));
     }
 }
+
+/// Who cannot pay for a deployment does not make us compile.
+#[test]
+fn funds_are_asked_for_before_the_compiler() {
+    let mut world = World::new();
+    let mut poor = crate::support::Person::new(9);
+    let mut rich = world.person(1);
+    let deploy = |world: &World, person: &mut crate::support::Person| {
+        let registry = world.node.service.registry.id();
+        let op = Op::DeployContract { wasm: b"no contract".to_vec() };
+        let body = ghostplane::op::OpBody { registry, nonce: person.nonce, expires: world.now() + 60, op };
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let signed = ghostplane::op::sign(&person.key, &body);
+        let outcomes = runtime.block_on(world.node.service.submit(vec![signed])).unwrap();
+        outcomes[0].as_ref().unwrap_err().code()
+    };
+    assert_eq!(deploy(&world, &mut poor), 201);
+    assert_eq!(deploy(&world, &mut rich), 502);
+}
