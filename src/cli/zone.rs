@@ -1,15 +1,18 @@
 //! `ghostplane zone`: checks and bulk imports.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Subcommand;
+use serde_json::{Value, json};
 
 use super::import::{self, ImportArgs};
 use crate::node;
 use crate::wire::Name;
 use crate::zone::policy::Policy;
-use crate::zone::{Severity, ZoneData};
+use crate::zone::{Finding, Severity, ZoneData};
 
 #[derive(Debug, Subcommand)]
 pub enum ZoneCommand {
@@ -17,6 +20,9 @@ pub enum ZoneCommand {
     Check {
         #[arg(required = true)]
         paths: Vec<PathBuf>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
     },
     /// Imports a master file, or JSON lines of names, owners and records
     Import(Box<ImportArgs>),
@@ -25,20 +31,24 @@ pub enum ZoneCommand {
 /// Runs the command; `Ok(false)` if something was found wrong.
 pub fn run(command: ZoneCommand) -> anyhow::Result<bool> {
     match command {
-        ZoneCommand::Check { paths } => {
-            let mut files = Vec::new();
-            for path in &paths {
-                collect(path, &mut files)?;
-            }
-            let mut sound = !files.is_empty();
-            for file in &files {
-                sound &= check(file)?;
-            }
-            anyhow::ensure!(!files.is_empty(), "no .zone or .toml file there");
-            Ok(sound)
-        }
+        ZoneCommand::Check { paths, json } => check_all(&paths, json),
         ZoneCommand::Import(args) => import::run(&args),
     }
+}
+
+fn check_all(paths: &[PathBuf], json: bool) -> anyhow::Result<bool> {
+    let mut files = Vec::new();
+    for path in paths {
+        collect(path, &mut files)?;
+    }
+    anyhow::ensure!(!files.is_empty(), "no .zone or .toml file there");
+    let checked = files.iter().map(|file| check(file)).collect::<anyhow::Result<Vec<_>>>()?;
+    if json {
+        println!("{:#}", checked.iter().map(Checked::json).collect::<Value>());
+    } else {
+        checked.iter().for_each(|checked| print!("{checked}"));
+    }
+    Ok(checked.iter().all(Checked::is_sound))
 }
 
 fn collect(path: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
@@ -58,25 +68,53 @@ fn collect(path: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn check(file: &Path) -> anyhow::Result<bool> {
-    let shown = file.display();
-    let text = node::read_bounded(file).with_context(|| shown.to_string())?;
-    if file.extension().is_some_and(|ending| ending == "toml") {
-        let policy = Policy::from_toml(std::str::from_utf8(&text).with_context(|| shown.to_string())?);
-        match &policy {
-            Ok(policy) => println!("{shown}: ok, policy of .{}", policy.tld),
-            Err(error) => println!("{shown}: error: {error}"),
-        }
-        return Ok(policy.is_ok());
+/// What there is to say of one file.
+struct Checked {
+    file: String,
+    /// What it is, if it can be used.
+    what: String,
+    findings: Vec<Finding>,
+}
+
+impl Checked {
+    fn is_sound(&self) -> bool {
+        self.findings.iter().all(|finding| finding.severity < Severity::Error)
     }
-    let stem = file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-    let apex = Name::from_user(&stem).with_context(|| format!("{shown}: name the file after its zone: NAME.zone"))?;
+
+    fn json(&self) -> Value {
+        let finding = |finding: &Finding| {
+            let error = finding.severity == Severity::Error;
+            json!({ "line": finding.line, "error": error, "text": finding.text })
+        };
+        let findings: Value = self.findings.iter().map(finding).collect();
+        json!({ "file": self.file, "ok": self.is_sound(), "what": self.what, "findings": findings })
+    }
+}
+
+impl fmt::Display for Checked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.findings.iter().try_for_each(|finding| writeln!(f, "{}: {finding}", self.file))?;
+        if self.is_sound() { writeln!(f, "{}: ok, {}", self.file, self.what) } else { Ok(()) }
+    }
+}
+
+fn check(path: &Path) -> anyhow::Result<Checked> {
+    let file = path.display().to_string();
+    let text = node::read_bounded(path).with_context(|| file.clone())?;
+    if path.extension().is_some_and(|ending| ending == "toml") {
+        let policy = Policy::from_toml(std::str::from_utf8(&text).with_context(|| file.clone())?);
+        let (what, findings) = match policy {
+            Ok(policy) => (format!("policy of .{}", policy.tld), Vec::new()),
+            Err(error) => {
+                let finding = Finding { severity: Severity::Error, line: 0, text: error.to_string() };
+                (String::new(), vec![finding])
+            }
+        };
+        return Ok(Checked { file, what, findings });
+    }
+    let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    let apex = Name::from_user(&stem).with_context(|| format!("{file}: name the file after its zone: NAME.zone"))?;
     let (zone, findings) = ZoneData::read(&apex, &text);
-    findings.iter().for_each(|finding| println!("{shown}: {finding}"));
-    let sound = findings.iter().all(|finding| finding.severity < Severity::Error);
-    if sound {
-        let rrsets: usize = zone.rrsets.values().map(std::collections::BTreeMap::len).sum();
-        println!("{shown}: ok, {rrsets} RRsets of {apex}");
-    }
-    Ok(sound)
+    let rrsets: usize = zone.rrsets.values().map(BTreeMap::len).sum();
+    Ok(Checked { file, what: format!("{rrsets} RRsets of {apex}"), findings })
 }

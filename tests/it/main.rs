@@ -1,6 +1,7 @@
 //! One binary: scenarios, layers, real clients.
 
 mod clients;
+mod commands;
 mod contracts;
 mod crash;
 mod docs;

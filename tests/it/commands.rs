@@ -1,0 +1,107 @@
+//! The command line: exit codes, what errors say, JSON that parses.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use crate::process::{PROGRAM, Server};
+
+fn run(folder: &Path, args: &[&str]) -> Output {
+    Command::new(PROGRAM).current_dir(folder).args(args).env_remove("GHOSTPLANE_DATA").output().unwrap()
+}
+
+/// Runs a command that must fail with `code` and all of `words` in its error.
+fn fails(folder: &Path, code: i32, args: &[&str], words: &[&str]) {
+    let output = run(folder, args);
+    let said = [&output.stdout[..], &output.stderr].concat();
+    let said = String::from_utf8(said).unwrap();
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {said}");
+    assert!(words.iter().all(|word| said.contains(word)), "{args:?}: {said}");
+    assert!(!said.contains("panicked"), "{said}");
+}
+
+#[test]
+fn bad_input_is_told_what_where_and_what_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, octets: &[u8]| fs::write(dir.path().join(name), octets).unwrap();
+    write("ghost.zone", b"$TTL 3600\n@ SOA ns hostmaster 1 2 3 4 5\n@ NS ns\nns A 300.1.2.3\n");
+    write("noise.zone", &[0xff, 0, b'(', b'"', 0x80].repeat(500));
+    write("ghost.toml", b"tld = \"ghost\"\ncontract = \"ghost\"\nnonsense = 1\n");
+    write("bad.wasm", b"\0asm\x01\0\0\0");
+    write("noise.wasm", b"noise");
+    write("open.pem", b"-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----\n");
+    write("gateway.toml", b"[limits]\nquery_burst = 0\n");
+    let cases: [(i32, &[&str], &[&str]); 14] = [
+        (1, &["zone", "check", "ghost.zone"], &["ghost.zone: line 4: error", "A"]),
+        (1, &["zone", "check", "noise.zone"], &["noise.zone: line 1: error"]),
+        (1, &["zone", "check", "ghost.toml"], &["nonsense"]),
+        (1, &["zone", "check", "absent.zone"], &["absent.zone", "No such file"]),
+        (1, &["contract", "check", "bad.wasm"], &["core module", "contract build"]),
+        (1, &["contract", "check", "noise.wasm"], &["error:"]),
+        (1, &["contract", "build", "bad.wasm", "--out", "x.wasm"], &["resolver"]),
+        (1, &["sigil", "show", "open.pem"], &["chmod 600"]),
+        (1, &["serve", "--config", "gateway.toml", "--check-config"], &["gateway.toml", "limits.query_burst"]),
+        (1, &["query", "alice.ghost", "--server", "127.0.0.1:1", "--via", "tcp"], &["cannot connect to 127.0.0.1:1"]),
+        (1, &["query", "alice..ghost", "--via", "udp"], &["alice..ghost", "not a name"]),
+        (1, &["name", "register", "alice.ghost"], &["ca.pem", "--data DIR"]),
+        (2, &["query", "alice.ghost", "--via", "pigeon"], &["pigeon", "quic"]),
+        (2, &["query", "alice.ghost", "NOTATYPE"], &["NOTATYPE"]),
+    ];
+    for (code, args, words) in cases {
+        fails(dir.path(), code, args, words);
+    }
+}
+
+#[test]
+fn every_reading_command_has_json() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    server.ok("https", &["name", "register", "alice.ghost", "--json"]);
+    server.ok("https", &["record", "set", "alice.ghost", "A", "192.0.2.1", "--json"]);
+    let json = |service: &str, args: &[&str]| -> Value {
+        let text = server.ok(service, &[args, &["--json"]].concat());
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{args:?}: {error}: {text}"))
+    };
+    assert_eq!(json("https", &["name", "show", "alice.ghost"])["name"], "alice.ghost.");
+    assert_eq!(json("https", &["name", "list"])[0]["rrsets"], 1);
+    assert_eq!(json("https", &["record", "list", "alice.ghost"])[0]["rdata"][0], "192.0.2.1");
+    assert_eq!(json("https", &["mana", "show"])["level"], 5);
+    assert!(json("https", &["contract", "show", "ghost"])["bytes"].as_u64() > Some(1_000));
+    let answer = json("quic", &["query", "alice.ghost", "A"]);
+    assert_eq!((&answer["RCODE"], &answer["answerRRs"][0]["rdata"]), (&Value::from(0), &Value::from("192.0.2.1")));
+    let loaded = json("quic", &["bench", "--name", "alice.ghost", "--queries", "50"]);
+    assert_eq!((&loaded["rcodes"]["NOERROR"], &loaded["errors"]), (&Value::from(50), &serde_json::json!({})));
+    for args in [["sigil", "show", "dev.pem", "--json"].as_slice(), &["zone", "check", "../zones", "--json"]] {
+        let folder =
+            if args[0] == "zone" { Path::new(env!("CARGO_MANIFEST_DIR")).join("src") } else { dir.path().to_owned() };
+        let output = run(&folder, args);
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice::<Value>(&output.stdout).unwrap();
+    }
+    // Nothing of the kind as exit code 1.
+    assert_eq!(server.run("quic", &["query", "example.org", "A"]).status.code(), Some(1));
+    assert_eq!(server.run("quic", &["query", "nobody.ghost", "A"]).status.code(), Some(0));
+}
+
+#[test]
+fn a_master_file_is_imported() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let file = dir.path().join("names.zone");
+    fs::write(
+        &file,
+        "$ORIGIN ghost.\n$TTL 600\nalice A 192.0.2.1\n      TXT \"two words\"\nwww.alice 60 CNAME alice\nns A 192.0.2.9\nbob A 999.0.0.1\n",
+    )
+    .unwrap();
+    let output = server.run("https", &["zone", "import", file.to_str().unwrap(), "--json"]);
+    let refused: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let lines: Vec<u64> = refused.as_array().unwrap().iter().map(|refused| refused["line"].as_u64().unwrap()).collect();
+    assert_eq!(lines, [6, 7], "{refused:#}");
+    assert_eq!(
+        server.ok("h3", &["query", "www.alice.ghost", "A", "--via", "h3", "--short"]),
+        "alice.ghost.\n192.0.2.1\n"
+    );
+    assert_eq!(server.ok("tls", &["query", "alice.ghost", "TXT", "--via", "tls", "--short"]), "\"two words\"\n");
+}
