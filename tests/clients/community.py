@@ -100,7 +100,7 @@ async def ask_all(questions, ca, tls_port, https_port):
 
 def ask_kdig(questions, ca, tls_port, kdig):
     options = ["@127.0.0.1", "-p", str(tls_port), "+quic", "+tls-ca=" + ca, "+tls-hostname=localhost", "+dnssec"]
-    options += ["+norec", "+noall", "+answer", "+authority", "+nocrypto"]
+    options += ["+norec", "+noall", "+answer", "+authority"]
     for start in range(0, len(questions), 20):
         batch = questions[start : start + 20]
         # kdig asks all its questions over one connection with +keepopen.
