@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use ed25519_dalek::SigningKey;
-use ghostplane::dnssec;
-use ghostplane::gateway::{Client, Transport};
+use ghostplane::dnssec::{self, FLAGS_ONLINE, FLAGS_OWNER, ZoneKey};
+use ghostplane::gateway::{Client, Signer, Transport};
 use ghostplane::node::{Node, built_in_tlds};
 use ghostplane::op::{self, Op, OpBody, SigilId, VerifiedOp};
 use ghostplane::registry::{FORMAT, Genesis, Registry};
@@ -30,7 +30,11 @@ impl Author {
         let key = SigningKey::from_bytes(&[1; 32]);
         let operator = SigilId::from(&key.verifying_key());
         let registry = registry(Genesis { format: FORMAT, operator, created: NOW, salt: vec![] });
-        let node = Node::start(registry, built_in_tlds().unwrap(), Arc::new(|| NOW), Arc::default()).unwrap();
+        let zone_key = |seed, flags| ZoneKey::new(SigningKey::from_bytes(&[seed; 32]), flags);
+        let tlds = built_in_tlds().unwrap();
+        let keys: Vec<_> = tlds.iter().map(|tld| (tld.apex.clone(), zone_key(2, FLAGS_OWNER))).collect();
+        let signer = Signer::new(keys, zone_key(3, FLAGS_ONLINE));
+        let node = Node::start(registry, tlds, signer, Arc::new(|| NOW), Arc::default()).unwrap();
         let mut author = Self { node, key, nonce: 0 };
         let grant = author.verified(Op::GrantMana { to: operator, level: 5, amount: u64::MAX });
         author.submit_all(vec![grant]);
@@ -53,6 +57,14 @@ impl Author {
 
     fn put(&self, name: &Name, owner: &Name, last: u8) -> Op {
         let mut rrset = Rrset::new(owner.clone(), Rtype::A, 3_600, [vec![192, 0, 2, last]]);
+        rrset.rrsigs = vec![dnssec::sign(&self.key, name, &rrset, NOW - 60, NOW + 86_400).into()];
+        Op::PutRecords { name: name.clone(), rrsets: vec![rrset] }
+    }
+
+    fn keys(&self, name: &Name) -> Op {
+        let online = self.node.service.signer.online().to_vec();
+        let keys = [dnssec::dnskey(FLAGS_OWNER, &self.key.verifying_key()), online];
+        let mut rrset = Rrset::new(name.clone(), Rtype::DNSKEY, 3_600, keys);
         rrset.rrsigs = vec![dnssec::sign(&self.key, name, &rrset, NOW - 60, NOW + 86_400).into()];
         Op::PutRecords { name: name.clone(), rrsets: vec![rrset] }
     }
@@ -90,7 +102,14 @@ fn answers(c: &mut Criterion) {
     let put = author.verified(put);
     let wild = author.put(&alice, &name("*.w.alice.ghost"), 2);
     let wild = author.verified(wild);
-    author.submit_all(vec![register, put, wild]);
+    // The same data in a name that is a signed zone.
+    let bob = name("bob.ghost");
+    let register_bob = author.verified(Op::Register { name: bob.clone(), years: 1 });
+    let keys = author.keys(&bob);
+    let keys = author.verified(keys);
+    let wild_bob = author.put(&bob, &name("*.w.bob.ghost"), 2);
+    let wild_bob = author.verified(wild_bob);
+    author.submit_all(vec![register, put, wild, register_bob, keys, wild_bob]);
     let gateway = author.node.gateway.clone();
     let message = query(&alice);
 
@@ -107,6 +126,10 @@ fn answers(c: &mut Criterion) {
     };
     miss("miss, wildcard", "w.alice.ghost");
     miss("miss, NXDOMAIN", "alice.ghost");
+    // One signature over the NSEC; the owner's is stored.
+    miss("miss, wildcard, signed zone", "w.bob.ghost");
+    // Two: SOA and NSEC.
+    miss("miss, NXDOMAIN, signed zone", "bob.ghost");
     group.finish();
 }
 

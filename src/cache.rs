@@ -44,7 +44,7 @@ impl Weighter<Box<[u8]>, Arc<Entry>> for ByBytes {
     }
 }
 
-/// QNAME, QTYPE, QCLASS, DO: what tells answers apart.
+/// QNAME, QTYPE, QCLASS, DO and CO: what tells answers apart.
 pub struct Key {
     octets: [u8; MAX_NAME + 5],
     len: usize,
@@ -59,7 +59,7 @@ impl Key {
         octets[name.len()..name.len() + 2].copy_from_slice(&query.rtype.0.to_be_bytes());
         let class = &query.question[query.question.len() - 2..];
         octets[name.len() + 2..name.len() + 4].copy_from_slice(class);
-        octets[name.len() + 4] = u8::from(query.dnssec_ok());
+        octets[name.len() + 4] = u8::from(query.dnssec_ok()) | u8::from(query.compact_ok()) << 1;
         Self { octets, len: name.len() + 5 }
     }
 

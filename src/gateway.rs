@@ -9,8 +9,10 @@
 
 mod pool;
 mod reads;
+mod signer;
 mod tlds;
 
+pub use signer::Signer;
 pub use tlds::{Tld, Tlds};
 
 use std::net::IpAddr;
@@ -18,14 +20,16 @@ use std::sync::Arc;
 
 use crate::cache::{AnswerCache, Key};
 use crate::contract::{CodeRef, ContractHost, Failure, Question};
+use crate::dnssec::{Rrsig, ZoneKey, denial};
 use crate::limits::MAX_ALIAS_LINKS;
 use crate::metrics::Metrics;
-use crate::registry::{Fault, Registry, Snapshot, Stamp};
+use crate::registry::{Fault, Registry, Snapshot};
 pub use crate::wire::Transport;
 use crate::wire::{Answer, Builder, EdeCode, Name, Query, QueryError, Rcode, Reply, Resolution, Rrset, Rtype, Section};
 use crate::writer::Clock;
+use crate::zone::ZoneView as _;
 use pool::Pool;
-use reads::{SnapshotReads, Zone};
+use reads::{Noted, SnapshotReads, Sources, Stored, Zone};
 
 /// Who asks, and over what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +68,7 @@ pub struct Engine {
     pub registry: Arc<Registry>,
     pub host: Arc<ContractHost>,
     pub tlds: Arc<Tlds>,
+    pub signer: Arc<Signer>,
     pub cache: AnswerCache,
     pub metrics: Arc<Metrics>,
     pub clock: Clock,
@@ -142,6 +147,8 @@ impl Engine {
         }
         match query.rtype {
             Rtype::ANY => None,
+            // RFC 9824 §3.5.
+            Rtype::NXNAME => Some((Rcode::FormErr, Some((EdeCode::InvalidQueryType, String::new())))),
             Rtype::AXFR | Rtype::IXFR => Some((Rcode::Refused, None)),
             meta => meta.is_meta().then_some((Rcode::NotImp, None)),
         }
@@ -161,16 +168,24 @@ impl Engine {
 
     fn resolve(&self, query: &Query, snapshot: &Arc<Snapshot>) -> Result<Answer, Fault> {
         let now = (self.clock)();
-        let mut work =
-            Work { engine: self, snapshot, now, reads: Vec::new(), builder: Builder::new(query), expires: u64::MAX };
-        let (rcode, authoritative, ede) = work.follow(query)?;
-        let Work { reads, builder, expires, .. } = work;
+        let (tlds, signer, snapshot) = (self.tlds.clone(), self.signer.clone(), snapshot.clone());
+        let sources = Sources { tlds, signer, snapshot, now };
+        let mut work = Work {
+            engine: self,
+            query,
+            sources: &sources,
+            noted: Noted::default(),
+            builder: Builder::new(query),
+            proofs: Vec::new(),
+        };
+        let (rcode, authoritative, ede) = work.follow()?;
+        let Work { noted, builder, .. } = work;
         let failed = rcode == Rcode::ServFail;
         // The links of an alias that ended in a failure are no answer.
         let answer = if failed { error(query, rcode, ede) } else { builder.finish(rcode, authoritative, ede) };
-        let lease = u32::try_from(expires.saturating_sub(now)).unwrap_or(u32::MAX);
+        let lease = u32::try_from(noted.expires.saturating_sub(now)).unwrap_or(u32::MAX);
         let seconds = if failed { FAILURE_SECONDS } else { answer.ttl.min(lease) };
-        self.cache.put(&Key::of(query), answer.clone(), seconds, now, snapshot.seq(), &reads);
+        self.cache.put(&Key::of(query), answer.clone(), seconds, now, sources.snapshot.seq(), &noted.stamps);
         Ok(answer)
     }
 }
@@ -178,75 +193,88 @@ impl Engine {
 /// Response code, AA, EDE.
 type Verdict = (Rcode, bool, Option<(EdeCode, String)>);
 
+/// Types that a contract of an owner's may synthesise at any name: which of them it would is known only by
+/// asking it for each. A bitmap that names one too many makes a resolver ask; one too few would make it lie.
+const MAYBE: [Rtype; 16] = [
+    Rtype::A,
+    Rtype::MX,
+    Rtype::TXT,
+    Rtype::AAAA,
+    Rtype::LOC,
+    Rtype::SRV,
+    Rtype::NAPTR,
+    Rtype::CERT,
+    Rtype::SSHFP,
+    Rtype::TLSA,
+    Rtype::OPENPGPKEY,
+    Rtype::SVCB,
+    Rtype::HTTPS,
+    Rtype::URI,
+    Rtype::CAA,
+    Rtype::WALLET,
+];
+
 /// One question on its way to an answer.
 struct Work<'a> {
     engine: &'a Engine,
-    snapshot: &'a Arc<Snapshot>,
-    now: u64,
-    reads: Vec<Stamp>,
+    query: &'a Query,
+    sources: &'a Sources,
+    /// The names that were read, and when the first lease or signature that the answer rests on runs out.
+    noted: Noted,
     builder: Builder,
-    /// When the first lease or signature that the answer rests on runs out, seconds since 1970.
-    expires: u64,
+    /// NSECs that say why a wildcard was used, for the authority section.
+    proofs: Vec<Rrset>,
 }
 
 impl Work<'_> {
     /// Executes the contract of the asked name, and of every alias target inside our TLDs.
-    fn follow(&mut self, query: &Query) -> Result<Verdict, Fault> {
-        let mut name = query.name.clone();
+    fn follow(&mut self) -> Result<Verdict, Fault> {
+        let mut name = self.query.name.clone();
+        let rtype = self.query.rtype;
         for link in 0..=MAX_ALIAS_LINKS {
-            let zone = self.zone_of(&name, query.rtype)?;
-            let resolution = match self.execute(&zone, &name, query.rtype) {
+            let zone = Arc::new(Zone::of(&name, rtype, self.sources, &mut self.noted)?);
+            let resolution = match self.execute(&zone, &name, rtype) {
                 Ok(resolution) => resolution,
                 Err(failure) => return Ok((Rcode::ServFail, false, Some(failure.ede()))),
             };
             match resolution {
                 Resolution::Records(rrsets) => {
-                    self.push(Section::Answer, &rrsets);
-                    return Ok((Rcode::NoError, true, None));
+                    self.answer(&zone, &rrsets);
+                    return Ok(self.positive(Rcode::NoError));
                 }
                 Resolution::Alias(rrsets) => {
-                    self.push(Section::Answer, &rrsets);
+                    self.answer(&zone, &rrsets);
                     match alias_target(&rrsets) {
                         Some(target) if self.engine.tlds.find(&target).is_some() => name = target,
-                        Some(_) => return Ok((Rcode::NoError, true, None)),
+                        Some(_) => return Ok(self.positive(Rcode::NoError)),
                         // A DNAME whose substitution does not fit in 255 octets (RFC 6672 §2.2).
-                        None => return Ok((Rcode::YxDomain, true, None)),
+                        None => return Ok(self.positive(Rcode::YxDomain)),
                     }
                 }
-                Resolution::Delegation(rrsets) => return self.refer(&rrsets, link == 0),
-                Resolution::NoData => return Ok(self.negative(&zone, Rcode::NoError)),
-                Resolution::NxDomain => return Ok(self.negative(&zone, Rcode::NxDomain)),
+                Resolution::Delegation(rrsets) => return self.refer(&zone, &rrsets, link == 0),
+                Resolution::NoData => {
+                    let types = self.types_at(&zone, &name)?;
+                    return Ok(self.negative(&zone, &name, Some(types)));
+                }
+                Resolution::NxDomain => return Ok(self.negative(&zone, &name, None)),
             }
         }
-        Ok((
-            Rcode::ServFail,
-            false,
-            Some((EdeCode::Other, format!("alias chain of more than {MAX_ALIAS_LINKS} links"))),
-        ))
-    }
-
-    /// The zone that answers for a name, noted as read and its lease as a bound.
-    fn zone_of(&mut self, name: &Name, rtype: Rtype) -> Result<Arc<Zone>, Fault> {
-        let zone = Zone::of(name, rtype, &self.engine.tlds, self.snapshot, self.now, &mut self.reads)?;
-        if let Some(entry) = &zone.entry {
-            self.expires = self.expires.min(entry.expires);
-        }
-        Ok(Arc::new(zone))
+        let text = format!("alias chain of more than {MAX_ALIAS_LINKS} links");
+        Ok((Rcode::ServFail, false, Some((EdeCode::Other, text))))
     }
 
     fn execute(&mut self, zone: &Arc<Zone>, name: &Name, rtype: Rtype) -> Result<Resolution, Failure> {
-        let tlds = &self.engine.tlds;
+        let Sources { tlds, snapshot, .. } = self.sources;
         let bound = zone.entry.as_ref().and_then(|entry| entry.contract);
         let hash = bound.unwrap_or(zone.tld.contract);
         let load = || match tlds.shipped(&hash) {
             Some(code) => Ok(Some(code.to_vec())),
-            None => self.snapshot.contract(&hash).map_err(reads::read_fault),
+            None => snapshot.contract(&hash).map_err(reads::read_fault),
         };
         let question = Question { name: name.clone(), rtype, zone: zone.apex.clone() };
-        let reads = SnapshotReads::new(zone.clone(), tlds.clone(), self.snapshot.clone(), self.now);
+        let reads = SnapshotReads::new(zone.clone(), self.sources.clone());
         let (execution, reads) = self.engine.host.execute(CodeRef { hash: hash.0, load: &load }, &question, reads);
-        reads.noted().iter().for_each(|stamp| reads::note(&mut self.reads, *stamp));
-        self.expires = self.expires.min(reads.expires());
+        self.noted.merge(reads.noted());
         self.engine.metrics.contract_executions.add(1);
         self.engine.metrics.contract_fuel.add(execution.fuel);
         if let Err(failure) = &execution.outcome {
@@ -255,41 +283,156 @@ impl Work<'_> {
         execution.outcome
     }
 
-    fn push(&mut self, section: Section, rrsets: &[Arc<Rrset>]) {
-        for rrset in rrsets {
-            let (rrset, seconds) = current(rrset, self.now);
-            let lease = u32::try_from(self.expires.saturating_sub(self.now)).unwrap_or(u32::MAX);
-            self.builder.push(section, &rrset, rrset.ttl.min(seconds).min(lease));
+    /// RRsets of the answer section, each with its owner's RRSIG or the zone's; a CNAME that a DNAME made has
+    /// none (RFC 6672 §5.3.1).
+    fn answer(&mut self, zone: &Zone, rrsets: &[Arc<Rrset>]) {
+        for (at, rrset) in rrsets.iter().enumerate() {
+            let (rrset, seconds) = current(rrset, self.sources.now);
+            if at > 0 && rrset.rtype == Rtype::CNAME {
+                self.push(Section::Answer, &rrset, seconds);
+            } else {
+                let rrset = self.with_wildcard_proof(zone, &rrset);
+                self.push_signed(Section::Answer, zone, &rrset, seconds);
+            }
         }
     }
 
-    /// SOA in the authority section; its TTL is the smaller of its own and MINIMUM (RFC 2308 §3).
-    fn negative(&mut self, zone: &Zone, rcode: Rcode) -> Verdict {
-        let soa = zone.soa();
-        let ttl = reads::negative_ttl(&soa);
-        self.builder.push(Section::Authority, &Rrset { ttl, ..soa }, ttl);
+    /// Notes the proof that an expanded wildcard needs: nothing closer exists (RFC 4035 §3.1.3.3). Where none
+    /// can be written, the RRset leaves without the owner's RRSIG and is signed as what it is.
+    fn with_wildcard_proof(&mut self, zone: &Zone, rrset: &Arc<Rrset>) -> Arc<Rrset> {
+        if self.key_of(zone).is_none() || !rrset.rrsigs.iter().any(|rrsig| is_expanded(rrset, rrsig)) {
+            return rrset.clone();
+        }
+        match denial::around(&rrset.owner, reads::negative_ttl(&zone.soa())) {
+            Some(nsec) => {
+                let nsec = self.signed(zone, &nsec);
+                self.proofs.push(nsec);
+                rrset.clone()
+            }
+            None => Arc::new(Rrset { rrsigs: Vec::new(), ..(**rrset).clone() }),
+        }
+    }
+
+    /// The key that signs in the zone, if the client wants signatures and the zone has them.
+    fn key_of(&self, zone: &Zone) -> Option<&ZoneKey> {
+        if self.query.dnssec_ok() { self.sources.signer.of(zone) } else { None }
+    }
+
+    fn signed(&self, zone: &Zone, rrset: &Rrset) -> Rrset {
+        let rrsig = self.key_of(zone).map(|key| key.sign(&zone.apex, rrset, self.sources.now).into());
+        Rrset { rrsigs: rrsig.into_iter().collect(), ..rrset.clone() }
+    }
+
+    fn push_signed(&mut self, section: Section, zone: &Zone, rrset: &Rrset, seconds: u32) {
+        if rrset.rrsigs.is_empty() && self.key_of(zone).is_some() {
+            let rrset = self.signed(zone, rrset);
+            return self.push(section, &rrset, seconds);
+        }
+        self.push(section, rrset, seconds);
+    }
+
+    /// No TTL reaches beyond `seconds`, nor beyond what the answer rests on.
+    fn push(&mut self, section: Section, rrset: &Rrset, seconds: u32) {
+        let lease = u32::try_from(self.noted.expires.saturating_sub(self.sources.now)).unwrap_or(u32::MAX);
+        self.builder.push(section, rrset, rrset.ttl.min(seconds).min(lease));
+    }
+
+    fn push_proofs(&mut self) {
+        for nsec in std::mem::take(&mut self.proofs) {
+            self.push(Section::Authority, &nsec, u32::MAX);
+        }
+    }
+
+    fn positive(&mut self, rcode: Rcode) -> Verdict {
+        self.push_proofs();
         (rcode, true, None)
     }
 
-    /// A referral (RFC 1034 §4.3.2 step 3b), with the addresses that we have of name servers below the cut.
-    fn refer(&mut self, rrsets: &[Arc<Rrset>], first: bool) -> Result<Verdict, Fault> {
-        self.push(Section::Authority, rrsets);
-        for rrset in rrsets.iter().filter(|rrset| rrset.rtype == Rtype::NS) {
-            let targets = rrset.rdata.iter().filter_map(|rdata| Name::from_wire(rdata).ok());
-            for target in targets.filter(|target| target.is_at_or_below(&rrset.owner)) {
-                let glue = reads::glue(self.snapshot, &target)?;
-                self.push(Section::Additional, &glue);
+    /// SOA, its TTL the smaller of its own and MINIMUM (RFC 2308 §3), and the compact denial (RFC 9824) of the
+    /// type at a name with these `types`, or of the name: then the response code says so only to those who
+    /// take it together with such a proof (§5.1), or who want none.
+    fn negative(&mut self, zone: &Zone, name: &Name, types: Option<Vec<Rtype>>) -> Verdict {
+        let soa = zone.soa();
+        let ttl = reads::negative_ttl(&soa);
+        self.push_signed(Section::Authority, zone, &soa, ttl);
+        self.push_proofs();
+        let missing = types.is_none();
+        let proven = self.key_of(zone).is_some();
+        if proven {
+            let types = types.unwrap_or_else(|| vec![Rtype::NXNAME]);
+            let nsec = denial::at_name(name, types, ttl);
+            self.push_signed(Section::Authority, zone, &nsec, ttl);
+        }
+        let told = missing && (!proven || self.query.compact_ok());
+        (if told { Rcode::NxDomain } else { Rcode::NoError }, true, None)
+    }
+
+    /// What there is at a name beside the type that was asked for.
+    fn types_at(&mut self, zone: &Arc<Zone>, name: &Name) -> Result<Vec<Rtype>, Fault> {
+        if self.key_of(zone).is_none() {
+            return Ok(Vec::new());
+        }
+        let mut types = Stored { zone, sources: self.sources }.types_for(name)?;
+        if zone.entry.as_ref().is_some_and(|entry| entry.contract.is_some()) {
+            types.extend(MAYBE);
+        } else if !types.contains(&Rtype::TXT) && self.query.rtype != Rtype::TXT {
+            // All that the TLDs' own contracts make is TXT.
+            let made = self.execute(zone, name, Rtype::TXT);
+            types.extend(matches!(made, Ok(Resolution::Records(_))).then_some(Rtype::TXT));
+        }
+        types.retain(|rtype| *rtype != self.query.rtype);
+        Ok(types)
+    }
+
+    /// A referral (RFC 1034 §4.3.2 step 3b) with the DS, or the proof that there is none (RFC 4035 §3.1.4), and
+    /// the addresses that we have of name servers below the cut.
+    fn refer(&mut self, zone: &Zone, rrsets: &[Arc<Rrset>], first: bool) -> Result<Verdict, Fault> {
+        for ns in rrsets {
+            self.push(Section::Authority, ns, u32::MAX);
+        }
+        self.push_proofs();
+        for ns in rrsets.iter().filter(|rrset| rrset.rtype == Rtype::NS) {
+            let parent = if ns.owner == zone.apex { &zone.parent() } else { zone };
+            if self.key_of(parent).is_some() {
+                self.secure_cut(parent, &ns.owner)?;
+            }
+            let targets = ns.rdata.iter().filter_map(|rdata| Name::from_wire(rdata).ok());
+            for target in targets.filter(|target| target.is_at_or_below(&ns.owner)) {
+                for glue in reads::glue(&self.sources.snapshot, &target)? {
+                    self.push(Section::Additional, &glue, u32::MAX);
+                }
             }
         }
         // Behind an alias the answer itself is ours, the referral is where to go on.
         Ok((Rcode::NoError, !first, None))
     }
+
+    fn secure_cut(&mut self, parent: &Zone, cut: &Name) -> Result<(), Fault> {
+        let stored = Stored { zone: parent, sources: self.sources };
+        match stored.rrset(cut, Rtype::DS)? {
+            Some(ds) => {
+                let (ds, seconds) = current(&ds, self.sources.now);
+                self.push_signed(Section::Authority, parent, &ds, seconds);
+            }
+            None => {
+                let nsec = denial::at_name(cut, [Rtype::NS], reads::negative_ttl(&parent.soa()));
+                self.push_signed(Section::Authority, parent, &nsec, u32::MAX);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// True if the RRSIG was made over a wildcard from which the RRset was expanded (RFC 4035 §5.3.4).
+fn is_expanded(rrset: &Rrset, rrsig: &[u8]) -> bool {
+    let labels = rrset.owner.label_count() - usize::from(rrset.owner.is_wildcard());
+    Rrsig::parse(rrsig).is_ok_and(|rrsig| usize::from(rrsig.labels) < labels)
 }
 
 /// The RRset without the RRSIGs that have run out, and the seconds for which the rest is good: an expired
 /// signature is never served.
 fn current(rrset: &Arc<Rrset>, now: u64) -> (Arc<Rrset>, u32) {
-    let left = |rrsig: &[u8]| crate::dnssec::Rrsig::parse(rrsig).map_or(0, |rrsig| rrsig.seconds_left(now));
+    let left = |rrsig: &[u8]| Rrsig::parse(rrsig).map_or(0, |rrsig| rrsig.seconds_left(now));
     let lifetimes: Vec<i32> = rrset.rrsigs.iter().map(|rrsig| left(rrsig)).collect();
     let seconds = lifetimes.iter().filter(|left| **left > 0).min().map_or(u32::MAX, |left| *left as u32);
     if lifetimes.iter().all(|left| *left > 0) {

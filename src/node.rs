@@ -3,10 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ed25519_dalek::SigningKey;
+
 use crate::api::Service;
 use crate::cache::AnswerCache;
 use crate::contract::{ContractHost, HostConfig, HostError};
-use crate::gateway::{Engine, Gateway, Tld, Tlds};
+use crate::dnssec::{FLAGS_ONLINE, FLAGS_OWNER, ZoneKey};
+use crate::gateway::{Engine, Gateway, Signer, Tld, Tlds};
 use crate::limits::{CACHE_BYTES, MAX_ZONE_FILE};
 use crate::metrics::Metrics;
 use crate::op::{CodeHash, SigilId};
@@ -69,10 +72,17 @@ impl Node {
     ///
     /// # Errors
     /// [`StartError`]
-    pub fn start(registry: Registry, tlds: Vec<Tld>, clock: Clock, metrics: Arc<Metrics>) -> Result<Self, StartError> {
+    pub fn start(
+        registry: Registry,
+        tlds: Vec<Tld>,
+        signer: Signer,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, StartError> {
         let registry = Arc::new(registry);
         let shipped = SHIPPED.iter().map(|(_, wasm)| wasm.to_vec());
         let tlds = Arc::new(Tlds::new(tlds, shipped, registry.genesis().operator));
+        let signer = Arc::new(signer);
         let host = Arc::new(ContractHost::new(HostConfig::default())?);
         let rules = tlds.clone();
         let writer =
@@ -81,23 +91,28 @@ impl Node {
             registry: registry.clone(),
             host: host.clone(),
             tlds: tlds.clone(),
+            signer: signer.clone(),
             cache: AnswerCache::new(CACHE_BYTES),
             metrics: metrics.clone(),
             clock: clock.clone(),
         };
         let gateway = Arc::new(Gateway::start(engine).map_err(StartError::Threads)?);
-        let service = Arc::new(Service { registry, writer, host, tlds, clock });
+        let service = Arc::new(Service { registry, writer, host, tlds, signer, clock });
         Ok(Self { gateway, service, metrics })
     }
 
-    /// A gateway in memory with the built-in zones, for tests and benches.
+    /// A gateway in memory with the built-in zones and keys that everybody knows, for tests and benches.
     ///
     /// # Errors
     /// [`StartError`]
     pub fn in_memory(operator: SigilId, clock: Clock) -> Result<Self, StartError> {
         let genesis =
             crate::registry::Genesis { format: crate::registry::FORMAT, operator, created: clock(), salt: vec![0; 16] };
-        Self::start(Registry::in_memory(genesis)?, built_in_tlds()?, clock, Arc::default())
+        let tlds = built_in_tlds()?;
+        let key = |seed: u8, flags: u16| ZoneKey::new(SigningKey::from_bytes(&[seed; 32]), flags);
+        let keys = tlds.iter().zip(220..).map(|(tld, seed)| (tld.apex.clone(), key(seed, FLAGS_OWNER)));
+        let signer = Signer::new(keys, key(210, FLAGS_ONLINE));
+        Self::start(Registry::in_memory(genesis)?, tlds, signer, clock, Arc::default())
     }
 }
 

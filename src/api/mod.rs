@@ -11,7 +11,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::contract::ContractHost;
-use crate::gateway::Tlds;
+use crate::gateway::{Signer, Tlds};
 use crate::limits::SUBMIT_OPS;
 use crate::op::{self, CodeHash, Op, Rejection, SigilId, VerifiedOp};
 use crate::registry::{Fault, Registry};
@@ -28,6 +28,7 @@ pub struct Service {
     pub writer: Writer,
     pub host: Arc<ContractHost>,
     pub tlds: Arc<Tlds>,
+    pub signer: Arc<Signer>,
     pub clock: Clock,
 }
 
@@ -101,7 +102,14 @@ impl Service {
     /// What a client must know before it signs anything.
     pub fn info(&self) -> Result<InfoView, ServiceError> {
         let snapshot = self.registry.snapshot()?;
-        Ok(InfoView::new(&self.registry, &self.tlds, snapshot.last_seq()?, snapshot.counts()?, (self.clock)()))
+        Ok(InfoView::new(
+            &self.registry,
+            &self.tlds,
+            &self.signer,
+            snapshot.last_seq()?,
+            snapshot.counts()?,
+            (self.clock)(),
+        ))
     }
 
     /// An identity's account; the default one if it has never been seen.

@@ -3,7 +3,7 @@
 use data_encoding::{BASE64, HEXLOWER};
 use serde::{Deserialize, Serialize};
 
-use crate::gateway::Tlds;
+use crate::gateway::{Signer, Tlds};
 use crate::op::{CodeHash, SigilId};
 use crate::registry::{LogEntry, Registry};
 use crate::state::{Account, LEVELS, NameEntry};
@@ -26,6 +26,8 @@ pub struct InfoView {
     pub contracts: u64,
     pub accounts: u64,
     pub tlds: Vec<TldView>,
+    /// Public key of the gateway's online key, hex: owners sign it into their DNSKEY RRsets, with flags 256.
+    pub online_key: String,
     /// Mana capacity by level.
     pub levels: Vec<u64>,
 }
@@ -36,12 +38,21 @@ pub struct TldView {
     pub name: String,
     /// SHA-256 of the default contract, hex.
     pub contract: String,
+    /// DNSKEY RDATA in presentation form: the trust anchor. Absent if the TLD is not signed.
+    pub dnskey: Option<String>,
 }
 
 impl InfoView {
-    pub(super) fn new(registry: &Registry, tlds: &Tlds, seq: u64, counts: [u64; 5], time: u64) -> Self {
+    pub(super) fn new(
+        registry: &Registry,
+        tlds: &Tlds,
+        signer: &Signer,
+        seq: u64,
+        counts: [u64; 5],
+        time: u64,
+    ) -> Self {
         let [names, rrsets, contracts, accounts, _] = counts;
-        let mut listed: Vec<TldView> = tlds.iter().map(|tld| TldView::new(&tld.apex, &tld.contract)).collect();
+        let mut listed: Vec<TldView> = tlds.iter().map(|tld| TldView::new(&tld.apex, &tld.contract, signer)).collect();
         listed.sort_by(|a, b| a.name.cmp(&b.name));
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -55,14 +66,17 @@ impl InfoView {
             contracts,
             accounts,
             tlds: listed,
+            // Behind flags, protocol and algorithm.
+            online_key: HEXLOWER.encode(&signer.online()[4..]),
             levels: LEVELS.to_vec(),
         }
     }
 }
 
 impl TldView {
-    fn new(apex: &Name, contract: &CodeHash) -> Self {
-        Self { name: apex.to_string(), contract: contract.to_string() }
+    fn new(apex: &Name, contract: &CodeHash, signer: &Signer) -> Self {
+        let dnskey = signer.tld(apex).map(|key| rdata::to_text(Rtype::DNSKEY, key));
+        Self { name: apex.to_string(), contract: contract.to_string(), dnskey }
     }
 }
 
@@ -154,6 +168,16 @@ impl From<&Rrset> for RrsetView {
             rdata: texts(rrset.rtype, &rrset.rdata),
             rrsigs: texts(Rtype::RRSIG, &rrset.rrsigs),
         }
+    }
+}
+
+impl RrsetView {
+    /// The RRset without its RRSIGs; `None` if the view is not one of an RRset.
+    pub fn rrset(&self) -> Option<Rrset> {
+        let rtype: Rtype = self.rtype.parse().ok()?;
+        let data = self.rdata.iter().map(|text| rdata::from_text(rtype, text, None));
+        let data: Vec<Vec<u8>> = data.collect::<Result<_, _>>().ok()?;
+        Some(Rrset::new(Name::from_user(&self.owner).ok()?, rtype, self.ttl, data))
     }
 }
 

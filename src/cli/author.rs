@@ -3,19 +3,22 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
-use data_encoding::BASE64;
-use ed25519_dalek::SigningKey;
+use data_encoding::{BASE64, HEXLOWER};
+use ed25519_dalek::{SigningKey, VerifyingKey};
 use serde_json::{Value, json};
 
 use crate::api::{AccountView, InfoView};
-use crate::dnssec;
+use crate::dnssec::{self, FLAGS_ONLINE, FLAGS_OWNER, dnskey};
 use crate::op::{self, Op, OpBody, RegistryId, SigilId};
-use crate::wire::{Name, Rrset};
+use crate::wire::{Name, Rrset, Rtype};
 
 /// Seconds until an op that has been signed expires: time to reach the server, no more.
 const OP_LIFETIME: u64 = 600;
 /// Seconds by which RRSIG inception lies in the past, for validators whose clocks are behind.
 const CLOCK_SKEW: u64 = 3_600;
+
+/// TTL of a name's DNSKEY RRset.
+const KEY_TTL: u32 = 3_600;
 
 /// A JSON-RPC connection.
 pub trait Call {
@@ -36,6 +39,8 @@ pub struct Target {
     pub registry: RegistryId,
     /// The server's time, seconds since 1970: ops and signatures follow it, not the local clock.
     pub time: u64,
+    /// The key that a delegated name lets sign what cannot be signed ahead.
+    pub online: VerifyingKey,
 }
 
 impl Target {
@@ -45,9 +50,11 @@ impl Target {
     /// It does not answer, or the answer makes no sense.
     pub fn fetch(rpc: &mut dyn Call) -> anyhow::Result<Self> {
         let info: InfoView = serde_json::from_value(rpc.call("registry.info", Value::Null)?)?;
-        let id = data_encoding::HEXLOWER.decode(info.registry.as_bytes()).ok().and_then(|id| id.try_into().ok());
-        let registry = RegistryId(id.context("the server's registry id is not 64 hex digits")?);
-        Ok(Self { registry, time: info.time })
+        let octets = |hex: &str| -> Option<[u8; 32]> { HEXLOWER.decode(hex.as_bytes()).ok()?.try_into().ok() };
+        let registry = octets(&info.registry).context("the server's registry id is not 64 hex digits")?;
+        let online = octets(&info.online_key).and_then(|key| VerifyingKey::from_bytes(&key).ok());
+        let online = online.context("the server's online key is not an Ed25519 public key")?;
+        Ok(Self { registry: RegistryId(registry), time: info.time, online })
     }
 }
 
@@ -104,6 +111,13 @@ pub fn with_rrsig(rrset: Rrset, apex: &Name, key: &SigningKey, now: u64, days: u
     }
     let rrsig = dnssec::sign(key, apex, &rrset, now - CLOCK_SKEW.min(now), now + u64::from(days) * 86_400);
     Rrset { rrsigs: vec![rrsig.into()], ..rrset }
+}
+
+/// The DNSKEY RRset that makes a name a signed zone: the owner's key, and the gateway's online key beside it.
+/// Signed by the owner for `days`.
+pub fn zone_keys(name: &Name, key: &SigningKey, target: &Target, days: u32) -> Rrset {
+    let keys = [dnskey(FLAGS_OWNER, &key.verifying_key()), dnskey(FLAGS_ONLINE, &target.online)];
+    with_rrsig(Rrset::new(name.clone(), Rtype::DNSKEY, KEY_TTL, keys), name, key, target.time, days)
 }
 
 /// Seconds since 1970.

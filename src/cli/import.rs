@@ -15,7 +15,7 @@ use crate::api::{AccountView, NameView, RrsetView};
 use crate::limits::SUBMIT_OPS;
 use crate::op::{Op, SigilId};
 use crate::state::{LEVELS, MAX_LEVEL};
-use crate::wire::{Name, Rrset};
+use crate::wire::{Name, Rrset, Rtype};
 use crate::zone::community::{Plan, PlannedName, Refused, batches, plan_json, plan_master};
 
 /// Ops in one request: enough to fill a commit, few enough to show progress.
@@ -155,13 +155,13 @@ impl<'a> Import<'a> {
         let names = plan.names.clone();
         let mut tasks = Vec::new();
         for planned in &names {
-            let mut rrsets = planned.rrsets.clone();
+            let mut rrsets = self.with_keys(planned);
             match known.get(&planned.name.to_string()) {
                 Some(found) if found.owner != self.id(planned.owner).to_string() => {
                     refuse(plan, &planned.name, format!("registered already by {}", found.owner));
                     continue;
                 }
-                Some(found) if found.rrsets > 0 => rrsets = self.missing(planned)?,
+                Some(found) if found.rrsets > 0 => rrsets = self.missing(&planned.name, rrsets)?,
                 Some(_) => {}
                 None => {
                     let op = Op::Register { name: planned.name.clone(), years: 1 };
@@ -174,14 +174,22 @@ impl<'a> Import<'a> {
     }
 
     /// The planned RRsets that the server does not have as they are planned.
-    fn missing(&mut self, planned: &PlannedName) -> anyhow::Result<Vec<Rrset>> {
-        let listed = self.rpc.call("record.list", json!({ "name": planned.name.to_string() }))?;
+    fn missing(&mut self, name: &Name, planned: Vec<Rrset>) -> anyhow::Result<Vec<Rrset>> {
+        let listed = self.rpc.call("record.list", json!({ "name": name.to_string() }))?;
         let there: Vec<RrsetView> = serde_json::from_value(listed)?;
         let same = |rrset: &Rrset| {
             let wanted = RrsetView::from(rrset);
             there.iter().any(|found| RrsetView { rrsigs: Vec::new(), ..found.clone() } == wanted)
         };
-        Ok(planned.rrsets.iter().filter(|rrset| !same(rrset)).cloned().collect())
+        Ok(planned.into_iter().filter(|rrset| !same(rrset)).collect())
+    }
+
+    /// Its own keys make the name a signed zone, unless it is delegated elsewhere.
+    fn with_keys(&self, planned: &PlannedName) -> Vec<Rrset> {
+        let delegated = planned.rrsets.iter().any(|rrset| rrset.rtype == Rtype::NS && rrset.owner == planned.name);
+        let keys = || author::zone_keys(&planned.name, &self.keys[&planned.owner], &self.target, self.args.valid_days);
+        let keys = (!delegated).then(keys).map(|keys| Rrset { rrsigs: Vec::new(), ..keys });
+        planned.rrsets.iter().cloned().chain(keys).collect()
     }
 
     fn put_tasks(&self, planned: &PlannedName, rrsets: &[Rrset]) -> Vec<Task> {

@@ -1,5 +1,6 @@
 //! The command line: a client of the API, and the operator's tool.
 
+mod anchor;
 pub mod author;
 mod bench;
 pub mod client;

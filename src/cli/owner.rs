@@ -18,6 +18,7 @@ use crate::limits::{MAX_CONTRACT, MAX_PARAMETERS};
 use crate::node::SHIPPED;
 use crate::op::{CodeHash, Op, RrsetKey, SigilId};
 use crate::wire::{Name, Rrset, Rtype, rdata};
+use crate::zone::community::batches;
 
 #[derive(Debug, Subcommand)]
 pub enum SigilCommand {
@@ -61,6 +62,22 @@ pub enum NameCommand {
         /// Years of the lease
         #[arg(long, default_value_t = 1)]
         years: u32,
+        /// Days for which the RRSIG over the name's keys is valid
+        #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=3650))]
+        valid_days: u32,
+        /// Leave the zone unsigned for now; `name sign` signs it later
+        #[arg(long)]
+        unsigned: bool,
+        #[command(flatten)]
+        registrar: Registrar,
+    },
+    /// Makes a name a signed zone, or renews the signature over its keys: the owner's, and the gateway's online
+    /// key, which signs what cannot be signed ahead
+    Sign {
+        name: String,
+        /// Days for which the RRSIG is valid
+        #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=3650))]
+        valid_days: u32,
         #[command(flatten)]
         registrar: Registrar,
     },
@@ -118,6 +135,15 @@ pub enum RecordCommand {
         #[arg(long, default_value_t = 3600)]
         ttl: u32,
         /// Days for which the RRSIG is valid
+        #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=3650))]
+        valid_days: u32,
+        #[command(flatten)]
+        registrar: Registrar,
+    },
+    /// Renews the RRSIGs of everything at and below a name, its keys included
+    Resign {
+        name: String,
+        /// Days for which the RRSIGs are valid
         #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=3650))]
         valid_days: u32,
         #[command(flatten)]
@@ -239,8 +265,17 @@ fn show_sigil(key: &SigningKey, json: bool) {
 
 pub fn name(command: NameCommand) -> anyhow::Result<()> {
     match command {
-        NameCommand::Register { name, years, registrar } => {
-            registrar.write(Op::Register { name: parse_name(&name)?, years })
+        NameCommand::Register { name, years, valid_days, unsigned, registrar } => {
+            let name = parse_name(&name)?;
+            registrar.write_all(|key, target| {
+                let register = Op::Register { name: name.clone(), years };
+                let sign = put_keys(&name, key, target, valid_days);
+                std::iter::once(register).chain((!unsigned).then_some(sign)).collect()
+            })
+        }
+        NameCommand::Sign { name, valid_days, registrar } => {
+            let name = parse_name(&name)?;
+            registrar.write_all(|key, target| vec![put_keys(&name, key, target, valid_days)])
         }
         NameCommand::Renew { name, years, registrar } => registrar.write(Op::Renew { name: parse_name(&name)?, years }),
         NameCommand::Transfer { name, to, registrar } => {
@@ -253,6 +288,10 @@ pub fn name(command: NameCommand) -> anyhow::Result<()> {
         }
         NameCommand::List { owner, registrar } => list_names(owner.as_deref(), &registrar),
     }
+}
+
+fn put_keys(name: &Name, key: &SigningKey, target: &Target, days: u32) -> Op {
+    Op::PutRecords { name: name.clone(), rrsets: vec![author::zone_keys(name, key, target, days)] }
 }
 
 fn print_name(name: &NameView) -> anyhow::Result<()> {
@@ -306,21 +345,36 @@ pub fn record(command: RecordCommand) -> anyhow::Result<()> {
         RecordCommand::Set { owner, rtype, rdata, ttl, valid_days, registrar } => {
             let owner = parse_name(&owner)?;
             let rrset = parse_rrset(&owner, rtype, &rdata, ttl)?;
-            let (mut rpc, key) = (registrar.rpc()?, registrar.key()?);
-            let target = Target::fetch(&mut rpc)?;
             let name = owner.suffix(2);
-            let signed = author::with_rrsig(rrset, &name, &key, target.time, valid_days);
-            registrar.submit(&mut rpc, &target, key, Op::PutRecords { name, rrsets: vec![signed] })
+            registrar.write_all(|key, target| {
+                let signed = author::with_rrsig(rrset, &name, key, target.time, valid_days);
+                vec![Op::PutRecords { name, rrsets: vec![signed] }]
+            })
         }
         RecordCommand::Delete { owner, rtype, registrar } => {
             let owner = parse_name(&owner)?;
             registrar.write(Op::DeleteRecords { name: owner.suffix(2), keys: vec![RrsetKey { owner, rtype }] })
         }
+        RecordCommand::Resign { name, valid_days, registrar } => resign(&parse_name(&name)?, valid_days, &registrar),
         RecordCommand::List { name, registrar } => {
             let listed = registrar.rpc()?.call("record.list", json!({ "name": name }))?;
             if registrar.json { print_json(&listed) } else { print_records(&serde_json::from_value(listed)?) }
         }
     }
+}
+
+fn resign(name: &Name, days: u32, registrar: &Registrar) -> anyhow::Result<()> {
+    let listed = registrar.rpc()?.call("record.list", json!({ "name": name.to_string() }))?;
+    let listed: Vec<RrsetView> = serde_json::from_value(listed)?;
+    let rrsets = listed.iter().map(RrsetView::rrset).collect::<Option<Vec<_>>>();
+    let rrsets = rrsets.context("the server's answer holds an RRset that is none")?;
+    anyhow::ensure!(!rrsets.is_empty(), "{name} has no records");
+    registrar.write_all(|key, target| {
+        let sign = |rrset: &Rrset| author::with_rrsig(rrset.clone(), name, key, target.time, days);
+        batches(&rrsets)
+            .map(|batch| Op::PutRecords { name: name.clone(), rrsets: batch.iter().map(sign).collect() })
+            .collect()
+    })
 }
 
 fn parse_rrset(owner: &Name, rtype: Rtype, texts: &[String], ttl: u32) -> anyhow::Result<Rrset> {
@@ -447,23 +501,29 @@ pub fn mana(command: ManaCommand) -> anyhow::Result<()> {
 impl Registrar {
     /// Signs one op and submits it.
     fn write(&self, op: Op) -> anyhow::Result<()> {
-        let (mut rpc, key) = (self.rpc()?, self.key()?);
-        let target = Target::fetch(&mut rpc)?;
-        self.submit(&mut rpc, &target, key, op)
+        self.write_all(|_, _| vec![op])
     }
 
-    fn submit(&self, rpc: &mut RpcClient, target: &Target, key: SigningKey, op: Op) -> anyhow::Result<()> {
-        let mut author = Author::fetch(key, rpc)?;
-        let op = author.sign(target, op);
-        match author::submit(rpc, &[op])?.pop() {
-            Some(OpResult::Accepted { seq, time }) if self.json => print_json(&json!({ "seq": seq, "time": time })),
-            Some(OpResult::Accepted { seq, time }) => {
-                println!("accepted: op {seq} at {}", output::time(time));
-                Ok(())
+    /// Signs the ops that `make` gives for the key and the server, and submits them in their order.
+    fn write_all(&self, make: impl FnOnce(&SigningKey, &Target) -> Vec<Op>) -> anyhow::Result<()> {
+        let (mut rpc, key) = (self.rpc()?, self.key()?);
+        let target = Target::fetch(&mut rpc)?;
+        let ops = make(&key, &target);
+        let mut author = Author::fetch(key, &mut rpc)?;
+        let signed: Vec<Vec<u8>> = ops.into_iter().map(|op| author.sign(&target, op)).collect();
+        let mut last = None;
+        for outcome in author::submit(&mut rpc, &signed)? {
+            match outcome {
+                OpResult::Accepted { seq, time } => last = Some((seq, time)),
+                OpResult::Rejected { code, message } => bail!("rejected ({code}): {message}"),
             }
-            Some(OpResult::Rejected { code, message }) => bail!("rejected ({code}): {message}"),
-            None => bail!("the server gave no outcome"),
         }
+        let (seq, time) = last.context("the server gave no outcome")?;
+        if self.json {
+            return print_json(&json!({ "seq": seq, "time": time }));
+        }
+        println!("accepted: op {seq} at {}", output::time(time));
+        Ok(())
     }
 }
 

@@ -14,6 +14,8 @@ use tracing_subscriber::EnvFilter;
 use super::{author, keys};
 use crate::api::Rpc;
 use crate::config::Config;
+use crate::dnssec::{FLAGS_ONLINE, FLAGS_OWNER, ZoneKey};
+use crate::gateway::{Signer, Tld};
 use crate::node::{self, Node, SHIPPED};
 use crate::op::{self, Op, OpBody, Rejection, SigilId};
 use crate::registry::{FORMAT, Genesis, Registry};
@@ -97,7 +99,8 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
         None if args.dev => Identity::development(&settings.data, std::time::SystemTime::now())?,
         None => anyhow::bail!("give a certificate with --cert and --key, or run with --dev"),
     };
-    let node = Node::start(registry, tlds, clock, Arc::default())?;
+    let signer = load_signer(&settings.data.join("keys"), &tlds)?;
+    let node = Node::start(registry, tlds, signer, clock, Arc::default())?;
     if args.dev {
         set_up_dev(&node, &settings.data, operator)?;
     }
@@ -166,6 +169,16 @@ fn open_registry(data: &Path, operator: &SigningKey, clock: &Clock) -> anyhow::R
     let operator = SigilId::from(&operator.verifying_key());
     let genesis = || Genesis { format: FORMAT, operator, created: clock(), salt };
     Ok(Registry::open(&data.join("registry.redb"), genesis)?)
+}
+
+/// The gateway's own keys, made on the first start: one for each TLD, and the online key.
+fn load_signer(folder: &Path, tlds: &[Tld]) -> anyhow::Result<Signer> {
+    let key = |name: &str, flags| -> anyhow::Result<ZoneKey> {
+        Ok(ZoneKey::new(keys::load_or_create(&folder.join(format!("{name}.pem")))?, flags))
+    };
+    let tld = |tld: &Tld| Ok((tld.apex.clone(), key(&format!("tld-{}", tld.policy.tld), FLAGS_OWNER)?));
+    let tlds = tlds.iter().map(tld).collect::<anyhow::Result<Vec<_>>>()?;
+    Ok(Signer::new(tlds, key("online", FLAGS_ONLINE)?))
 }
 
 /// Funds the operator and the development sigil, and deploys the contracts that come with the program.

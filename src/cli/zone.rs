@@ -8,6 +8,8 @@ use anyhow::Context as _;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
+use super::Registrar;
+use super::anchor::{self, AnchorFormat};
 use super::import::{self, ImportArgs};
 use crate::node;
 use crate::wire::Name;
@@ -24,6 +26,16 @@ pub enum ZoneCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Prints the trust anchors of the TLDs, as a validator wants them in its configuration
+    Anchor {
+        /// Only this TLD
+        tld: Option<String>,
+        /// Whose configuration
+        #[arg(long, value_enum, default_value = "ds")]
+        format: AnchorFormat,
+        #[command(flatten)]
+        registrar: Registrar,
+    },
     /// Imports a master file, or JSON lines of names, owners and records
     Import(Box<ImportArgs>),
 }
@@ -32,6 +44,9 @@ pub enum ZoneCommand {
 pub fn run(command: ZoneCommand) -> anyhow::Result<bool> {
     match command {
         ZoneCommand::Check { paths, json } => check_all(&paths, json),
+        ZoneCommand::Anchor { tld, format, registrar } => {
+            anchor::run(tld.as_deref(), format, &registrar).map(|()| true)
+        }
         ZoneCommand::Import(args) => import::run(&args),
     }
 }

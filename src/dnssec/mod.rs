@@ -1,7 +1,10 @@
 //! DNSSEC with Ed25519 (algorithm 15, RFC 8080): keys, RRSIGs over canonical RRsets. Pure.
 
+pub mod denial;
+mod key;
 mod rrsig;
 
+pub use key::{ZoneKey, ds};
 pub use rrsig::{Rrsig, RrsigError, sign, verify};
 
 use ed25519_dalek::VerifyingKey;
@@ -10,6 +13,9 @@ use ed25519_dalek::VerifyingKey;
 pub const ALGORITHM_ED25519: u8 = 15;
 /// DNSKEY flags of an owner's key: Zone Key and Secure Entry Point (RFC 4034 §2.1.1).
 pub const FLAGS_OWNER: u16 = 257;
+
+/// DNSKEY flags of the gateway's online key in an owner's zone: Zone Key.
+pub const FLAGS_ONLINE: u16 = 256;
 
 /// The DNSKEY RDATA of an Ed25519 key (RFC 4034 §2.1, RFC 8080 §3): flags, protocol 3, algorithm 15, key.
 pub fn dnskey(flags: u16, key: &VerifyingKey) -> Vec<u8> {

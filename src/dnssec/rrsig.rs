@@ -90,9 +90,21 @@ impl Rrsig {
     }
 }
 
-/// Signs `rrset` with the key of the zone `apex`; gives the RRSIG RDATA. `inception` and `expiration` are
+/// Signs `rrset` with the owner's key of the zone `apex`; gives the RRSIG RDATA. `inception` and `expiration` are
 /// seconds since 1970. The TTL and RDATA signed are those of `rrset`, whose RDATA is canonical.
 pub fn sign(key: &SigningKey, apex: &Name, rrset: &Rrset, inception: u64, expiration: u64) -> Vec<u8> {
+    sign_with(key, owner_key_tag(&key.verifying_key()), apex, rrset, inception, expiration)
+}
+
+/// [`sign`] by a key of any flags, whose tag is given.
+pub(super) fn sign_with(
+    key: &SigningKey,
+    key_tag: u16,
+    apex: &Name,
+    rrset: &Rrset,
+    inception: u64,
+    expiration: u64,
+) -> Vec<u8> {
     let rrsig = Rrsig {
         covered: rrset.rtype,
         algorithm: ALGORITHM_ED25519,
@@ -100,7 +112,7 @@ pub fn sign(key: &SigningKey, apex: &Name, rrset: &Rrset, inception: u64, expira
         original_ttl: rrset.ttl,
         expiration: expiration as u32,
         inception: inception as u32,
-        key_tag: owner_key_tag(&key.verifying_key()),
+        key_tag,
         signer: apex.clone(),
         signature: Vec::new(),
     };

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::signer::{self, Signer};
 use super::tlds::{Tld, Tlds};
 use crate::contract::{ReadFault, Reads};
 use crate::dnssec::{FLAGS_OWNER, dnskey};
@@ -16,26 +17,70 @@ pub(super) struct Zone {
     pub apex: Name,
     /// `None` for a TLD.
     pub entry: Option<NameEntry>,
+    /// The owner lets the online key sign.
+    pub trusts_online: bool,
+}
+
+/// What zones are made from.
+#[derive(Clone)]
+pub(super) struct Sources {
+    pub tlds: Arc<Tlds>,
+    pub signer: Arc<Signer>,
+    pub snapshot: Arc<Snapshot>,
+    pub now: u64,
+}
+
+/// The names that were read, and when the first lease or signature among them ends.
+pub(super) struct Noted {
+    pub stamps: Vec<Stamp>,
+    pub expires: u64,
+}
+
+impl Default for Noted {
+    fn default() -> Self {
+        Self { stamps: Vec::new(), expires: u64::MAX }
+    }
+}
+
+impl Noted {
+    fn name(&mut self, stamp: Stamp) {
+        if !self.stamps.contains(&stamp) {
+            self.stamps.push(stamp);
+        }
+    }
+
+    pub(super) fn until(&mut self, time: u64) {
+        self.expires = self.expires.min(time);
+    }
+
+    pub(super) fn merge(&mut self, other: &Self) {
+        other.stamps.iter().for_each(|stamp| self.name(*stamp));
+        self.until(other.expires);
+    }
 }
 
 impl Zone {
     /// The zone that answers for `name` and `rtype`: the registered name it is in, if that is live, else the
     /// TLD. DS of a registered name is its parent's (RFC 4035 §3.1.4.1). `name` must be in one of our TLDs.
-    pub(super) fn of(
-        name: &Name,
-        rtype: Rtype,
-        tlds: &Tlds,
-        snapshot: &Snapshot,
-        now: u64,
-        reads: &mut Vec<Stamp>,
-    ) -> Result<Self, Fault> {
+    pub(super) fn of(name: &Name, rtype: Rtype, sources: &Sources, noted: &mut Noted) -> Result<Self, Fault> {
+        let Sources { tlds, signer, snapshot, now } = sources;
         let tld = tlds.find(name).ok_or_else(|| Fault("name outside our TLDs".into()))?.clone();
         let registered = name.suffix(2);
-        note(reads, Stamp::of(&registered));
+        noted.name(Stamp::of(&registered));
         let entry = if registered == tld.apex { None } else { snapshot.name(&registered)? };
-        let entry = entry.filter(|entry| entry.is_live(now) && !(rtype == Rtype::DS && *name == registered));
-        let apex = if entry.is_some() { registered } else { tld.apex.clone() };
-        Ok(Self { tld, apex, entry })
+        let entry = entry.filter(|entry| entry.is_live(*now) && !(rtype == Rtype::DS && *name == registered));
+        let Some(entry) = entry else {
+            return Ok(Self { apex: tld.apex.clone(), tld, entry: None, trusts_online: false });
+        };
+        noted.until(entry.expires);
+        let trusted = signer.trusted_until(&registered, snapshot, *now)?;
+        noted.until(trusted.unwrap_or(u64::MAX));
+        Ok(Self { tld, apex: registered, entry: Some(entry), trusts_online: trusted.is_some() })
+    }
+
+    /// The zone that holds the DS of this one: its TLD.
+    pub(super) fn parent(&self) -> Self {
+        Self { tld: self.tld.clone(), apex: self.tld.apex.clone(), entry: None, trusts_online: false }
     }
 
     /// The SOA: the TLD's own, or one made from it whose serial is the sequence of the name's last change.
@@ -84,23 +129,74 @@ pub(super) fn read_fault(fault: Fault) -> ReadFault {
     ReadFault(fault.0.into())
 }
 
-/// Adds a stamp once.
-pub(super) fn note(reads: &mut Vec<Stamp>, stamp: Stamp) {
-    if !reads.contains(&stamp) {
-        reads.push(stamp);
-    }
-}
-
 /// A zone's data as the look-up algorithm wants it.
-struct Stored<'a> {
-    zone: &'a Zone,
-    snapshot: &'a Snapshot,
-    now: u64,
+pub(super) struct Stored<'a> {
+    pub zone: &'a Zone,
+    pub sources: &'a Sources,
 }
 
 impl Stored<'_> {
-    fn in_master_file(&self, owner: &Name, rtype: Rtype) -> Option<Arc<Rrset>> {
-        self.zone.tld.rrsets.get(owner)?.get(&rtype).cloned()
+    fn in_tld(&self, owner: &Name, rtype: Rtype) -> Result<Option<Arc<Rrset>>, Fault> {
+        let Zone { tld, apex, .. } = self.zone;
+        if *owner != *apex && rtype == Rtype::DS {
+            return self.ds(owner);
+        }
+        if *owner == *apex && rtype == Rtype::DNSKEY {
+            let key = self.sources.signer.tld(apex);
+            return Ok(key.map(|key| Arc::new(Rrset::new(apex.clone(), rtype, tld.soa.ttl, [key.to_vec()]))));
+        }
+        Ok(tld.rrsets.get(owner).and_then(|types| types.get(&rtype)).cloned())
+    }
+
+    /// The one thing that a TLD holds of a registered name: made for a zone that is signed here, stored by the
+    /// owner for one that is delegated elsewhere.
+    fn ds(&self, owner: &Name) -> Result<Option<Arc<Rrset>>, Fault> {
+        let Sources { signer, snapshot, now, .. } = self.sources;
+        let entry = snapshot.name(owner)?.filter(|entry| entry.is_live(*now));
+        let Some(key) = entry.as_ref().and_then(|entry| entry.owner.key()) else { return Ok(None) };
+        if let Some(until) = signer.trusted_until(owner, snapshot, *now)? {
+            let ttl = u32::try_from(until - now).unwrap_or(u32::MAX).min(self.zone.tld.soa.ttl);
+            return Ok(Some(Arc::new(signer::ds_rrset(owner, &dnskey(FLAGS_OWNER, &key), ttl))));
+        }
+        Ok(snapshot.rrset(owner, Rtype::DS)?.map(Arc::new))
+    }
+
+    /// Types at an owner name that exists, for the bitmap of a denial.
+    pub(super) fn types_at(&self, owner: &Name) -> Result<Vec<Rtype>, Fault> {
+        let Some(_) = &self.zone.entry else {
+            let listed = self.zone.tld.rrsets.get(owner).into_iter().flat_map(|types| types.keys().copied());
+            let mut types: Vec<Rtype> = listed.collect();
+            // A registered name is a cut to its TLD; its DS is denied by its absence here.
+            if *owner != self.zone.apex && self.sources.snapshot.name(owner)?.is_some() {
+                types.push(Rtype::NS);
+            }
+            if *owner == self.zone.apex {
+                types.push(Rtype::DNSKEY);
+            }
+            return Ok(types);
+        };
+        let mut types = self.sources.snapshot.types_at(owner)?;
+        if *owner == self.zone.apex {
+            types.extend([Rtype::SOA, Rtype::NS, Rtype::DNSKEY]);
+        }
+        Ok(types)
+    }
+}
+
+impl Stored<'_> {
+    /// Types at a name, those of the wildcard that stands for it included.
+    pub(super) fn types_for(&self, name: &Name) -> Result<Vec<Rtype>, Fault> {
+        if self.exists(name)? || self.has_descendants(name)? {
+            return self.types_at(name);
+        }
+        let mut encloser = name.parent();
+        while let Some(node) = encloser.filter(|node| node.is_at_or_below(&self.zone.apex)) {
+            if self.exists(&node)? || self.has_descendants(&node)? {
+                return node.child(b"*").map_or_else(|_| Ok(Vec::new()), |source| self.types_at(&source));
+            }
+            encloser = node.parent();
+        }
+        Ok(Vec::new())
     }
 }
 
@@ -108,14 +204,8 @@ impl ZoneView for Stored<'_> {
     type Error = Fault;
 
     fn rrset(&self, owner: &Name, rtype: Rtype) -> Result<Option<Arc<Rrset>>, Fault> {
-        let Some(entry) = &self.zone.entry else {
-            // The one thing that a TLD holds of a registered name is its DS.
-            if rtype == Rtype::DS && *owner != self.zone.apex {
-                return Ok(self.snapshot.rrset(owner, rtype)?.map(Arc::new));
-            }
-            return Ok(self.in_master_file(owner, rtype));
-        };
-        let stored = self.snapshot.rrset(owner, rtype)?;
+        let Some(entry) = &self.zone.entry else { return self.in_tld(owner, rtype) };
+        let stored = self.sources.snapshot.rrset(owner, rtype)?;
         let made = || (*owner == self.zone.apex).then(|| self.zone.made(entry, rtype)).flatten();
         Ok(stored.or_else(made).map(Arc::new))
     }
@@ -125,16 +215,16 @@ impl ZoneView for Stored<'_> {
             return Ok(true);
         }
         match &self.zone.entry {
-            Some(_) => self.snapshot.has_data(owner, false),
+            Some(_) => self.sources.snapshot.has_data(owner, false),
             // A registered name exists in its TLD, too: its DS is asked here.
             None if self.zone.tld.rrsets.contains_key(owner) => Ok(true),
-            None => Ok(self.snapshot.name(owner)?.is_some_and(|entry| entry.is_live(self.now))),
+            None => Ok(self.sources.snapshot.name(owner)?.is_some_and(|entry| entry.is_live(self.sources.now))),
         }
     }
 
     fn has_descendants(&self, owner: &Name) -> Result<bool, Fault> {
         match &self.zone.entry {
-            Some(_) => self.snapshot.has_data(owner, true),
+            Some(_) => self.sources.snapshot.has_data(owner, true),
             None => {
                 let mut after = self.zone.tld.rrsets.range(owner.clone()..);
                 Ok(after.any(|(found, _)| found.is_below(owner)))
@@ -146,39 +236,28 @@ impl ZoneView for Stored<'_> {
 /// What one execution sees. It owns what it reads from, so that the host can own it.
 pub(super) struct SnapshotReads {
     zone: Arc<Zone>,
-    tlds: Arc<Tlds>,
-    snapshot: Arc<Snapshot>,
-    now: u64,
-    reads: Vec<Stamp>,
-    expires: u64,
+    sources: Sources,
+    noted: Noted,
 }
 
 impl SnapshotReads {
-    pub(super) fn new(zone: Arc<Zone>, tlds: Arc<Tlds>, snapshot: Arc<Snapshot>, now: u64) -> Self {
-        Self { zone, tlds, snapshot, now, reads: Vec::new(), expires: u64::MAX }
+    pub(super) fn new(zone: Arc<Zone>, sources: Sources) -> Self {
+        Self { zone, sources, noted: Noted::default() }
     }
 
-    /// The names that were read.
-    pub(super) fn noted(&self) -> &[Stamp] {
-        &self.reads
-    }
-
-    /// When the first lease of a name that was read ends.
-    pub(super) fn expires(&self) -> u64 {
-        self.expires
+    /// What was read.
+    pub(super) fn noted(&self) -> &Noted {
+        &self.noted
     }
 
     fn look_up(&mut self, name: &Name, rtype: Rtype) -> Result<Resolution, Fault> {
-        if self.tlds.find(name).is_none() {
+        if self.sources.tlds.find(name).is_none() {
             return Ok(Resolution::NxDomain);
         }
-        let zone = Zone::of(name, rtype, &self.tlds, &self.snapshot, self.now, &mut self.reads)?;
-        let view = Stored { zone: &zone, snapshot: &self.snapshot, now: self.now };
-        if let Some(entry) = &zone.entry {
-            self.expires = self.expires.min(entry.expires);
-        }
+        let zone = Zone::of(name, rtype, &self.sources, &mut self.noted)?;
+        let view = Stored { zone: &zone, sources: &self.sources };
         // NS stored at a registered name's apex delegates the whole of it.
-        let apex_cut = zone.entry.is_some() && self.snapshot.rrset(&zone.apex, Rtype::NS)?.is_some();
+        let apex_cut = zone.entry.is_some() && self.sources.snapshot.rrset(&zone.apex, Rtype::NS)?.is_some();
         lookup(&view, &zone.apex, name, rtype, apex_cut)
     }
 }

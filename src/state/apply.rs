@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{At, Change, Effects, MAX_LEVEL, NameEntry, Rules, View};
+use crate::dnssec::{FLAGS_OWNER, dnskey};
 use crate::limits::{
     MAX_CONTRACT, MAX_PARAMETERS, MAX_PUT_RRSETS, MAX_RRSET_BYTES, MAX_RRSET_RECORDS, MAX_RRSETS_PER_NAME,
     MAX_TERM_YEARS, MAX_TTL, YEAR,
@@ -112,12 +113,18 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
         if to.key().is_none() {
             return Err(Rejection::BadNewOwner.into());
         }
-        // The old key's signatures prove nothing for the new owner; the data itself goes along.
+        // The old key's signatures prove nothing for the new owner; the data itself goes along, the old key not.
         let mut changes = Vec::new();
+        let mut rrsets = entry.rrsets;
         for rrset in self.read(self.view.rrsets_below(name))? {
-            changes.push(Change::PutRrset(Rrset { rrsigs: Vec::new(), ..rrset }));
+            if rrset.rtype == Rtype::DNSKEY {
+                changes.push(Change::DropRrset(RrsetKey { owner: rrset.owner, rtype: rrset.rtype }));
+                rrsets -= 1;
+            } else {
+                changes.push(Change::PutRrset(Rrset { rrsigs: Vec::new(), ..rrset }));
+            }
         }
-        Ok(self.rewritten(name, NameEntry { owner: to, ..entry }, changes))
+        Ok(self.rewritten(name, NameEntry { owner: to, rrsets, ..entry }, changes))
     }
 
     fn release(&self, name: &Name) -> Applied<Effects, V> {
@@ -133,6 +140,7 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
             return Err(Rejection::TooMany { what: "RRsets in one op (or none)", max: MAX_PUT_RRSETS }.into());
         }
         rrsets.iter().try_for_each(|rrset| check_form(name, rrset))?;
+        rrsets.iter().filter(|rrset| rrset.rtype == Rtype::DNSKEY).try_for_each(|keys| self.check_keys(name, keys))?;
         let fresh = self.check_company(name, rrsets)?;
         let count = entry.rrsets + fresh;
         if count > MAX_RRSETS_PER_NAME {
@@ -140,6 +148,19 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
         }
         let changes = rrsets.iter().cloned().map(Change::PutRrset).collect();
         Ok(self.rewritten(name, NameEntry { rrsets: count, ..entry }, changes))
+    }
+
+    /// A DNSKEY RRset stands at the name itself and holds its owner's key: the DS is made from that one.
+    fn check_keys(&self, name: &Name, keys: &Rrset) -> Result<(), Rejection> {
+        if keys.owner != *name {
+            return Err(bad_record(keys, "stands at the registered name only (RFC 4034 section 2)"));
+        }
+        // An author whose op was verified has a key.
+        let owner = self.author.key().map(|key| dnskey(FLAGS_OWNER, &key));
+        if keys.rdata.iter().any(|key| owner.as_ref().is_some_and(|owner| **key == **owner)) {
+            return Ok(());
+        }
+        Err(bad_record(keys, "must hold the owner's key with flags 257"))
     }
 
     /// Checks what will stand beside each other at every owner name the op writes to; gives the number of
@@ -263,13 +284,12 @@ fn touching(name: &Name, changes: Vec<Change>) -> Effects {
 }
 
 /// Types that the gateway or the signer makes, not the owner.
-const NOT_FOR_OWNERS: [Rtype; 10] = [
+const NOT_FOR_OWNERS: [Rtype; 9] = [
     Rtype::SOA,
     Rtype::RRSIG,
     Rtype::NSEC,
     Rtype::NSEC3,
     Rtype::NSEC3PARAM,
-    Rtype::DNSKEY,
     Rtype::CDS,
     Rtype::CDNSKEY,
     Rtype::SIG,
@@ -299,7 +319,9 @@ fn check_form(name: &Name, rrset: &Rrset) -> Result<(), Rejection> {
 
 /// What may stand together at one owner name (RFC 2181 §10.1, RFC 1034 §4.2.1, RFC 6672 §2.4).
 fn check_types(apex: &Name, owner: &Name, types: &BTreeSet<Rtype>) -> Result<(), Rejection> {
-    if types.contains(&Rtype::CNAME) && types.len() > 1 {
+    // The name's own keys stand beside an alias of the whole name, as its SOA and NS do.
+    let at_apex = |rtype: &Rtype| *rtype == Rtype::DNSKEY && owner == apex;
+    if types.contains(&Rtype::CNAME) && types.iter().any(|rtype| *rtype != Rtype::CNAME && !at_apex(rtype)) {
         return Err(Rejection::CnameAndOther { owner: owner.clone() });
     }
     if types.contains(&Rtype::NS) {

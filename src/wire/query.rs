@@ -34,6 +34,8 @@ pub struct Edns {
     pub udp_payload: u16,
     /// DNSSEC OK (RFC 3225).
     pub dnssec_ok: bool,
+    /// Compact Answers OK (RFC 9824 §5.1): a name that does not exist may be told by its response code.
+    pub compact_ok: bool,
     /// The client sent edns-tcp-keepalive (RFC 7828); fatal over QUIC (RFC 9250 §5.5.2).
     pub tcp_keepalive: bool,
     /// The client padded its query (RFC 7830).
@@ -86,6 +88,11 @@ impl Query {
     /// True if the client wants RRSIGs (RFC 4035 §3.1).
     pub fn dnssec_ok(&self) -> bool {
         self.edns.is_some_and(|edns| edns.dnssec_ok)
+    }
+
+    /// True if the client wants RRSIGs and understands compact answers.
+    pub fn compact_ok(&self) -> bool {
+        self.edns.is_some_and(|edns| edns.dnssec_ok && edns.compact_ok)
     }
 
     /// This query answered with `rcode` and no data.
@@ -146,7 +153,13 @@ impl Header {
             return Err(self.refuse(Rcode::BadVers, true));
         }
         let udp_payload = u16_at(fixed, 2).max(UDP_PAYLOAD_MIN);
-        let mut edns = Edns { udp_payload, dnssec_ok: fixed[6] & 0x80 != 0, tcp_keepalive: false, padded: false };
+        let mut edns = Edns {
+            udp_payload,
+            dnssec_ok: fixed[6] & 0x80 != 0,
+            compact_ok: fixed[6] & 0x40 != 0,
+            tcp_keepalive: false,
+            padded: false,
+        };
         let mut rest = data;
         for _ in 0..MAX_EDNS_OPTIONS {
             if rest.is_empty() {

@@ -123,6 +123,7 @@ pub enum EdeCode {
     NotSupported = 21,
     InvalidData = 24,
     TooEarly = 26,
+    InvalidQueryType = 30,
 }
 
 impl EdeCode {
@@ -144,6 +145,7 @@ impl EdeCode {
             23 => "Network Error",
             24 => "Invalid Data",
             26 => "Too Early",
+            30 => "Invalid Query Type",
             _ => "Unassigned",
         }
     }

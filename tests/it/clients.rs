@@ -229,7 +229,7 @@ fn curl_speaks_http_1_2_and_3() {
     }
     let gateway = Gateway::start();
     let query = gateway.dir.path().join("query.bin");
-    let message = crate::support::query("alice.ghost", "A", false);
+    let message = crate::support::query("alice.ghost", "A", 0);
     std::fs::write(&query, &message).unwrap();
     let url = format!("https://localhost:{}", gateway.port("https"));
     let curl = |args: &[&str]| {

@@ -65,7 +65,7 @@ fn every_reading_command_has_json() {
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{args:?}: {error}: {text}"))
     };
     assert_eq!(json("https", &["name", "show", "alice.ghost"])["name"], "alice.ghost.");
-    assert_eq!(json("https", &["name", "list"])[0]["rrsets"], 1);
+    assert_eq!(json("https", &["name", "list"])[0]["rrsets"], 2);
     assert_eq!(json("https", &["record", "list", "alice.ghost"])[0]["rdata"][0], "192.0.2.1");
     assert_eq!(json("https", &["mana", "show"])["level"], 5);
     assert!(json("https", &["contract", "show", "ghost"])["bytes"].as_u64() > Some(1_000));

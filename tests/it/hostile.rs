@@ -388,8 +388,7 @@ fn while_contracts_burn_their_fuel_others_are_answered() {
     let client = Client { transport: Transport::Tcp, addr: [127, 0, 0, 1].into() };
     for n in 0..60 {
         for text in ["burner.ghost", "burner2.ghost"] {
-            let Begun::Miss(miss) = world.node.gateway.begin(&query(&format!("q{n}.{text}"), "A", false), client)
-            else {
+            let Begun::Miss(miss) = world.node.gateway.begin(&query(&format!("q{n}.{text}"), "A", 0), client) else {
                 panic!("not a miss")
             };
             let (sender, burning) = (sender.clone(), burning.clone());
@@ -403,7 +402,7 @@ fn while_contracts_burn_their_fuel_others_are_answered() {
             );
         }
     }
-    let Begun::Miss(miss) = world.node.gateway.begin(&query("alice.ghost", "A", false), client) else {
+    let Begun::Miss(miss) = world.node.gateway.begin(&query("alice.ghost", "A", 0), client) else {
         panic!("not a miss")
     };
     let (done, innocent) = mpsc::channel();

@@ -10,7 +10,8 @@
 //! alice: give alice.ghost bob
 //! alice: fails 302 register bob.ghost    any of these, rejected with this code
 //! wait 3600                              seconds
-//! ask alice.ghost A                      with DO, over every transport
+//! alice: sign alice.ghost                puts the name's keys: from now on it is a signed zone
+//! ask alice.ghost A                      over every transport; `prove` asks with DO, `compact` with DO and CO
 //!   NOERROR aa                           response code and flags; lines as the answer has them, in any order
 //!   answer alice.ghost. 3600 A 192.0.2.1 within a section; `...` ends a line that may go on
 //!   ede 15 words of it
@@ -34,7 +35,7 @@ use ghostplane::transport::admission::Limits;
 use ghostplane::transport::tls::Identity;
 use ghostplane::wire::{Reply, Transport};
 
-use crate::support::{Person, Told, World, name, query};
+use crate::support::{CO, DO, Person, Told, World, name, query};
 
 /// A world behind sockets, with one connection for each transport.
 struct Served {
@@ -86,8 +87,8 @@ impl Served {
     }
 
     /// What every transport answers.
-    fn ask(&self, owner: &str, rtype: &str) -> Vec<(Transport, Told)> {
-        let message = query(owner, rtype, true);
+    fn ask(&self, owner: &str, rtype: &str, flags: u8) -> Vec<(Transport, Told)> {
+        let message = query(owner, rtype, flags);
         let told = |(via, connection): &(Transport, Connection)| {
             let wire = self.runtime.block_on(async {
                 tokio::time::timeout(Duration::from_secs(20), connection.exchange(&message)).await.unwrap().unwrap()
@@ -112,6 +113,7 @@ impl Served {
     fn submit(&mut self, author: &mut Person, words: &[&str]) -> Result<(), Rejection> {
         let op = match words {
             ["register", about] => Op::Register { name: name(about), years: 1 },
+            ["sign", about] => return self.world.sign(author, about).map(drop),
             ["release", about] => Op::Release { name: name(about) },
             ["give", about, to] => Op::Transfer { name: name(about), to: self.people[*to].id() },
             ["put", owner, rtype, data @ ..] => {
@@ -151,12 +153,14 @@ struct Expected<'a> {
     at: String,
     owner: &'a str,
     rtype: &'a str,
+    /// EDNS flags, the first octet.
+    flags: u8,
     lines: Vec<&'a str>,
 }
 
 impl Expected<'_> {
     fn check(&self, served: &Served) {
-        for (via, told) in served.ask(self.owner, self.rtype) {
+        for (via, told) in served.ask(self.owner, self.rtype, self.flags) {
             let lines = described(&told);
             let fits = lines.len() == self.lines.len()
                 && self.lines.iter().all(|wanted| lines.iter().any(|line| line_fits(line, wanted)));
@@ -196,7 +200,14 @@ fn run(file: &str) {
             [] => {}
             [first, ..] if first.starts_with('#') => {}
             ["wait", seconds] => served.world.advance(seconds.parse().unwrap()),
-            ["ask", owner, rtype] => asked = Some(Expected { at, owner, rtype, lines: vec![] }),
+            [how @ ("ask" | "prove" | "compact"), owner, rtype] => {
+                let flags = match how {
+                    "ask" => 0,
+                    "prove" => DO,
+                    _ => DO | CO,
+                };
+                asked = Some(Expected { at, owner, rtype, flags, lines: vec![] });
+            }
             [person, "fails", code, ref words @ ..] => {
                 let rejection = served.write(person.trim_end_matches(':'), words).expect_err(&at);
                 assert_eq!(rejection.code().to_string(), code, "{at}: {rejection}");
@@ -222,7 +233,7 @@ macro_rules! scenarios {
     )*};
 }
 
-scenarios! { zone aliases writes contracts tlds life }
+scenarios! { zone aliases writes contracts tlds life dnssec }
 
 #[test]
 fn every_file_is_run() {
@@ -230,5 +241,5 @@ fn every_file_is_run() {
     let mut files: Vec<String> =
         std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     files.sort();
-    assert_eq!(files, ["aliases.txt", "contracts.txt", "life.txt", "tlds.txt", "writes.txt", "zone.txt"]);
+    assert_eq!(files, ["aliases.txt", "contracts.txt", "dnssec.txt", "life.txt", "tlds.txt", "writes.txt", "zone.txt"]);
 }

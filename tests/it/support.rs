@@ -94,6 +94,15 @@ impl World {
         rrset
     }
 
+    /// Makes a name a signed zone.
+    pub fn sign(&self, person: &mut Person, text: &str) -> Outcome {
+        let (name, online) = (name(text), self.node.service.signer.online().to_vec());
+        let keys = [dnssec::dnskey(dnssec::FLAGS_OWNER, &person.key.verifying_key()), online];
+        let mut rrset = Rrset::new(name.clone(), Rtype::DNSKEY, 3600, keys);
+        rrset.rrsigs = vec![dnssec::sign(&person.key, &name, &rrset, self.now() - 60, self.now() + 30 * 86_400).into()];
+        self.submit(person, Op::PutRecords { name, rrsets: vec![rrset] })
+    }
+
     pub fn deploy(&self, person: &mut Person, wasm: &[u8]) -> CodeHash {
         match self.submit(person, Op::DeployContract { wasm: wasm.to_vec() }) {
             Ok(_) | Err(Rejection::ContractExists(_)) => CodeHash::of(wasm),
@@ -103,12 +112,12 @@ impl World {
 
     /// Asks with the DO bit, on the calling thread.
     pub fn ask(&self, owner: &str, rtype: &str) -> Told {
-        self.ask_with(&query(owner, rtype, true))
+        self.ask_with(&query(owner, rtype, DO))
     }
 
     /// Asks without the DO bit.
     pub fn ask_plain(&self, owner: &str, rtype: &str) -> Told {
-        self.ask_with(&query(owner, rtype, false))
+        self.ask_with(&query(owner, rtype, 0))
     }
 
     fn ask_with(&self, message: &[u8]) -> Told {
@@ -127,13 +136,17 @@ fn submit(node: &Node, now: u64, person: &mut Person, op: Op) -> Outcome {
     outcome
 }
 
-/// A query message with EDNS.
-pub fn query(owner: &str, rtype: &str, dnssec_ok: bool) -> Vec<u8> {
+/// EDNS flags: DNSSEC OK (RFC 3225), Compact Answers OK (RFC 9824).
+pub const DO: u8 = 0x80;
+pub const CO: u8 = 0x40;
+
+/// A query message with EDNS and these flags.
+pub fn query(owner: &str, rtype: &str, flags: u8) -> Vec<u8> {
     let rtype: Rtype = rtype.parse().unwrap();
     let mut message = vec![0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 1];
     message.extend_from_slice(name(owner).as_wire());
     message.extend(rtype.0.to_be_bytes());
-    message.extend([0, 1, 0, 0, 41, 4, 208, 0, 0, if dnssec_ok { 0x80 } else { 0 }, 0, 0, 0]);
+    message.extend([0, 1, 0, 0, 41, 4, 208, 0, 0, flags, 0, 0, 0]);
     message
 }
 

@@ -1,0 +1,91 @@
+//! Keys that sign online, the validity of what they sign, and DS.
+
+use ed25519_dalek::SigningKey;
+use sha2::{Digest as _, Sha256};
+
+use super::rrsig::sign_with;
+use super::{ALGORITHM_ED25519, dnskey, key_tag};
+use crate::wire::{Name, Rrset};
+
+/// Seconds for which online signatures over the same RRset come out the same: what is signed again within is
+/// the same octets.
+const QUANTUM: u64 = 3_600;
+/// Seconds by which inception lies before the quantum: for clocks that are behind, ours stepped back included.
+const SKEW: u64 = 3_600;
+/// Seconds of validity after the quantum's begin; jitter of up to a quantum comes on top.
+const LIFETIME: u64 = 3 * 86_400;
+
+/// A key that signs the RRsets of one or many zones online.
+pub struct ZoneKey {
+    key: SigningKey,
+    dnskey: Box<[u8]>,
+    tag: u16,
+}
+
+impl ZoneKey {
+    /// The key with its DNSKEY flags: 257 for a TLD's, 256 for the gateway's under an owner's.
+    pub fn new(key: SigningKey, flags: u16) -> Self {
+        let dnskey = dnskey(flags, &key.verifying_key());
+        Self { tag: key_tag(&dnskey), dnskey: dnskey.into(), key }
+    }
+
+    /// DNSKEY RDATA.
+    pub fn dnskey(&self) -> &[u8] {
+        &self.dnskey
+    }
+
+    /// RRSIG RDATA over `rrset` in the zone `apex`, valid around `now` (seconds since 1970).
+    pub fn sign(&self, apex: &Name, rrset: &Rrset, now: u64) -> Vec<u8> {
+        let (inception, expiration) = validity(&rrset.owner, now);
+        sign_with(&self.key, self.tag, apex, rrset, inception, expiration)
+    }
+}
+
+/// Inception and expiration of what is signed at `now`. Owners differ by some minutes, so that not everything
+/// that was signed in one hour runs out in one second.
+fn validity(owner: &Name, now: u64) -> (u64, u64) {
+    let begin = now - now % QUANTUM;
+    let jitter = owner.as_wire().iter().fold(7_u64, |sum, octet| (sum * 31 + u64::from(*octet)) % QUANTUM);
+    (begin.saturating_sub(SKEW), begin + LIFETIME + jitter)
+}
+
+/// DS RDATA with a SHA-256 digest (RFC 4509) of the DNSKEY RDATA of the zone `apex`.
+pub fn ds(apex: &Name, dnskey: &[u8]) -> Vec<u8> {
+    let mut rdata = key_tag(dnskey).to_be_bytes().to_vec();
+    rdata.extend_from_slice(&[ALGORITHM_ED25519, 2]);
+    rdata.extend_from_slice(&Sha256::new().chain_update(apex.as_wire()).chain_update(dnskey).finalize());
+    rdata
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dnssec::{FLAGS_OWNER, Rrsig};
+    use crate::wire::Rtype;
+
+    #[test]
+    fn signatures_of_one_hour_are_one() {
+        let key = ZoneKey::new(SigningKey::from_bytes(&[5; 32]), FLAGS_OWNER);
+        let name = Name::from_user("alice.ghost").unwrap();
+        let rrset = Rrset::new(name.clone(), Rtype::A, 60, [vec![192, 0, 2, 1]]);
+        let hour = 500_000 * 3_600;
+        let first = key.sign(&name, &rrset, hour);
+        assert_eq!(key.sign(&name, &rrset, hour + 3_599), first);
+        assert_ne!(key.sign(&name, &rrset, hour + 3_600), first);
+        let rrsig = Rrsig::parse(&first).unwrap();
+        // Valid before and long after, whatever the second.
+        assert!(rrsig.is_current(hour - 3_600) && rrsig.is_current(hour + 3_599 + 2 * 86_400));
+        assert_eq!(rrsig.key_tag, key_tag(key.dnskey()));
+    }
+
+    #[test]
+    fn ds_is_what_bind_makes_of_the_key_of_rfc_8080() {
+        let key = data_encoding::BASE64.decode(b"l02Woi0iS8Aa25FQkUd9RMzZHJpBoRQwAQEX1SxZJA4=").unwrap();
+        let dnskey = [&[1, 1, 3, 15][..], &key].concat();
+        let rdata = ds(&Name::from_text("example.com.", None).unwrap(), &dnskey);
+        assert_eq!(
+            data_encoding::HEXLOWER.encode(&rdata),
+            "0e1d0f023aa5ab37efce57f737fc1627013fee07bdf241bd10f3b1964ab55c78e79a304b"
+        );
+    }
+}
