@@ -300,10 +300,9 @@ impl Work<'_> {
     /// Notes the proof that an expanded wildcard needs: nothing closer exists (RFC 4035 §3.1.3.3). Where none
     /// can be written, the RRset leaves without the owner's RRSIG and is signed as what it is.
     fn with_wildcard_proof(&mut self, zone: &Zone, rrset: &Arc<Rrset>) -> Arc<Rrset> {
-        if self.key_of(zone).is_none() || !rrset.rrsigs.iter().any(|rrsig| is_expanded(rrset, rrsig)) {
-            return rrset.clone();
-        }
-        match denial::around(&rrset.owner, reads::negative_ttl(&zone.soa())) {
+        let next_closer = rrset.rrsigs.iter().find_map(|rrsig| next_closer(&rrset.owner, rrsig));
+        let Some(next_closer) = next_closer.filter(|_| self.key_of(zone).is_some()) else { return rrset.clone() };
+        match denial::around(&next_closer, reads::negative_ttl(&zone.soa())) {
             Some(nsec) => {
                 let nsec = self.signed(zone, &nsec);
                 self.proofs.push(nsec);
@@ -423,10 +422,12 @@ impl Work<'_> {
     }
 }
 
-/// True if the RRSIG was made over a wildcard from which the RRset was expanded (RFC 4035 §5.3.4).
-fn is_expanded(rrset: &Rrset, rrsig: &[u8]) -> bool {
-    let labels = rrset.owner.label_count() - usize::from(rrset.owner.is_wildcard());
-    Rrsig::parse(rrsig).is_ok_and(|rrsig| usize::from(rrsig.labels) < labels)
+/// The name one label below the closest encloser, if the RRSIG was made over a wildcard from which `owner` was
+/// expanded (RFC 4035 §5.3.4, RFC 5155 §1.3).
+fn next_closer(owner: &Name, rrsig: &[u8]) -> Option<Name> {
+    let labels = usize::from(Rrsig::parse(rrsig).ok()?.labels);
+    let of_owner = owner.label_count() - usize::from(owner.is_wildcard());
+    (labels < of_owner).then(|| owner.suffix(labels + 1))
 }
 
 /// The RRset without the RRSIGs that have run out, and the seconds for which the rest is good: an expired

@@ -10,10 +10,11 @@ pub fn at_name(name: &Name, types: impl IntoIterator<Item = Rtype>, ttl: u32) ->
     nsec(name.clone(), &successor(name), types, ttl)
 }
 
-/// The NSEC between the names right before and right after `name`: nothing is there, so the wildcard applies.
-/// `None` if the name right before cannot be written.
+/// The NSEC between the siblings right before and right after `name`: neither it nor anything below it is there,
+/// so the wildcard applies. (With a name below it as the next one, `name` itself would be an empty
+/// non-terminal.) `None` if one of them cannot be written.
 pub fn around(name: &Name, ttl: u32) -> Option<Rrset> {
-    Some(nsec(predecessor(name)?, &successor(name), [], ttl))
+    Some(nsec(predecessor(name)?, &next_sibling(name)?, [], ttl))
 }
 
 fn nsec(owner: Name, next: &Name, types: impl IntoIterator<Item = Rtype>, ttl: u32) -> Rrset {
@@ -27,7 +28,19 @@ fn nsec(owner: Name, next: &Name, types: impl IntoIterator<Item = Rtype>, ttl: u
 /// The name right after in canonical order (RFC 4034 §6.1): the first one below it. Where that is too long,
 /// the one after its last label's last octet; else the root, which is after everything.
 fn successor(name: &Name) -> Name {
-    name.child(&[0]).or_else(|_| sibling(name, |last| last.checked_add(1))).unwrap_or_else(|_| Name::root())
+    name.child(&[0]).or_else(|_| sibling(name, above)).unwrap_or_else(|_| Name::root())
+}
+
+/// The first name in canonical order after everything below `name`.
+fn next_sibling(name: &Name) -> Option<Name> {
+    let (label, parent) = (name.first_label()?, name.parent()?);
+    let longer = parent.child(&[label, &[0]].concat());
+    longer.or_else(|_| sibling(name, above)).ok()
+}
+
+/// The next octet that sorts after this one: upper-case letters sort as lower-case.
+fn above(octet: u8) -> Option<u8> {
+    if octet == b'@' { Some(b'[') } else { octet.checked_add(1) }
 }
 
 /// A name right before in canonical order (RFC 4470 §4): the label with its last octet one lower, and as much
@@ -73,6 +86,7 @@ mod tests {
             let nsec = around(&name, 60).unwrap();
             let (next, _) = Name::from_wire_prefix(&nsec.rdata[0]).unwrap();
             assert!(nsec.owner < name && name < next, "{} < {name} < {next}", nsec.owner);
+            assert!(!next.is_at_or_below(&name) && !name.is_at_or_below(&nsec.owner));
         }
         assert!(around(&name("\\000.ghost."), 60).is_none());
     }

@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 use crate::process::{PROGRAM, Server};
 
 /// True if every tool can be run; says which one is missing.
-fn have(tools: &[&str]) -> bool {
+pub fn have(tools: &[&str]) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let missing = tools.iter().find(|tool| !std::env::split_paths(&path).any(|folder| folder.join(tool).is_file()));
     missing.is_none_or(|tool| skip(tool))

@@ -15,3 +15,4 @@ mod resolve;
 mod scenarios;
 mod state;
 mod support;
+mod validators;
