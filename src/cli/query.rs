@@ -1,15 +1,21 @@
 //! `ghostplane query`: a dig that speaks every transport.
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
+use super::author::unix_time;
 use super::client::{ClientError, Connection, Target, dev_port};
 use super::{Network, output};
+use crate::dnssec::validate::{Anchors, Ask, Report, Verdict, validate};
+use crate::dnssec::{FLAGS_OWNER, dnskey};
 use crate::limits::{QUERY_PAD_BLOCK, UDP_PAYLOAD};
+use crate::op::SigilId;
+use crate::wire::master::Reader;
 use crate::wire::{
     CLASS_IN, EdeCode, Message, MessageRecord, Name, Rcode, Rtype, Transport, push_opt_record, push_option,
     push_padding, rdata,
@@ -31,6 +37,18 @@ pub struct QueryArgs {
     /// Ask for DNSSEC signatures (DO)
     #[arg(long)]
     dnssec: bool,
+    /// Check the answer from the trust anchor down, and tell each step
+    #[arg(long)]
+    validate: bool,
+    /// Accept only what the owner's key signed: no answer that the gateway could have made up; checks as --validate
+    #[arg(long)]
+    require_owner: bool,
+    /// Accept only what this sigil (did:key) signed, whoever the TLD says the owner is; implies --require-owner
+    #[arg(long)]
+    owner: Option<SigilId>,
+    /// Trust anchors, DS or DNSKEY records in master file form [default: DATA/anchors.ds]
+    #[arg(long)]
+    anchor: Option<PathBuf>,
     /// Print the data of the answer section only
     #[arg(long, conflicts_with = "json")]
     short: bool,
@@ -39,34 +57,103 @@ pub struct QueryArgs {
     json: bool,
 }
 
-/// Runs the command; `Ok(false)` if an answer came but with an error code.
+/// Runs the command; `Ok(false)` if an answer came but with an error code, or one that is not to be trusted.
 ///
 /// # Errors
 /// No answer came, or it is not one to this question.
 pub fn run(args: &QueryArgs) -> anyhow::Result<bool> {
     let name = Name::from_user(&args.name).with_context(|| format!("{:?} is not a name", args.name))?;
     let target = args.network.target(dev_port(args.via), args.via.is_encrypted())?;
+    let anchors =
+        (args.validate || args.require_owner || args.owner.is_some()).then(|| read_anchors(args)).transpose()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut asker = Asker { runtime, via: args.via, target };
     let begun = Instant::now();
-    let message = message(&name, args.rtype, args.dnssec, args.via.is_encrypted());
-    let (reply, via) = runtime.block_on(ask(args.via, &target, &message))?;
+    let (reply, via) = asker.exchange(&name, args.rtype, args.dnssec || anchors.is_some())?;
     let elapsed = begun.elapsed();
-    let reply = Message::parse(&reply).context("the server's answer is malformed")?;
-    check(&reply, &name, args.rtype)?;
+    let report = anchors.map(|anchors| validate(&reply, &anchors, unix_time(), &mut asker)).transpose()?;
     if args.json {
-        println!("{:#}", as_json(&reply));
+        let mut value = as_json(&reply);
+        if let Some(Report { verdict, steps, .. }) = &report {
+            value["validation"] = json!({ "verdict": verdict.text(), "steps": steps });
+        }
+        println!("{value:#}");
     } else if args.short {
-        reply.sections[0]
-            .iter()
-            .filter(|r| r.rtype != Rtype::RRSIG || args.dnssec)
-            .for_each(|record| println!("{}", rdata::to_text(record.rtype, &record.rdata)));
+        let shown = reply.sections[0].iter().filter(|record| record.rtype != Rtype::RRSIG || args.dnssec);
+        shown.for_each(|record| println!("{}", rdata::to_text(record.rtype, &record.rdata)));
     } else {
+        let Target { addr, host, .. } = &asker.target;
         print!("{}", as_text(&reply));
+        if let Some(Report { verdict, steps, .. }) = &report {
+            println!("\n;; VALIDATION: {}", verdict.text());
+            steps.iter().for_each(|step| println!(";; - {step}"));
+        }
         println!("\n;; Query time: {:.1} ms", elapsed.as_secs_f64() * 1e3);
-        println!(";; Server: {}#{} ({}, {})", target.addr.ip(), target.addr.port(), target.host, via.text());
+        println!(";; Server: {}#{} ({host}, {})", addr.ip(), addr.port(), via.text());
         println!(";; Size: {} octets", reply.size);
     }
-    Ok([0, 3].contains(&reply.rcode()))
+    let trusted = report.is_none_or(|report| is_trusted(args, &name, &report));
+    Ok(trusted && [0, 3].contains(&reply.rcode()))
+}
+
+fn is_trusted(args: &QueryArgs, name: &Name, report: &Report) -> bool {
+    let by_owner = report.verdict == Verdict::SecureByOwner;
+    let held = |owner: &SigilId| {
+        let wanted = owner.key().map(|key| dnskey(FLAGS_OWNER, &key).into_boxed_slice());
+        report.keys.get(&name.suffix(2)).zip(wanted).is_some_and(|(keys, wanted)| keys.contains(&wanted))
+    };
+    match &args.owner {
+        _ if report.verdict == Verdict::Bogus => eprintln!("bogus: do not believe this answer"),
+        Some(owner) if by_owner && held(owner) => return true,
+        Some(owner) => eprintln!("not signed by {owner}"),
+        None if args.require_owner && !by_owner => {
+            eprintln!("{}: not signed by the owner, who alone is believed with --require-owner", report.verdict.text());
+        }
+        None => return true,
+    }
+    false
+}
+
+fn read_anchors(args: &QueryArgs) -> anyhow::Result<Anchors> {
+    let path = args.anchor.clone().unwrap_or_else(|| args.network.data.join("anchors.ds"));
+    let shown = path.display();
+    let text = crate::node::read_bounded(&path)
+        .with_context(|| format!("{shown}; give the trust anchors with --anchor FILE (`zone anchor` prints them)"))?;
+    // Anchors are written without a TTL as often as with one.
+    let text = [b"$TTL 0\n", &text[..]].concat();
+    let mut anchors = Anchors::default();
+    for record in Reader::new(&text, Name::root()) {
+        let record = record.map_err(|error| anyhow::anyhow!("{shown}: line {}: {}", error.line - 1, error.kind))?;
+        anchors.add(record.owner, record.rtype, record.rdata);
+    }
+    anyhow::ensure!(!anchors.is_empty(), "{shown} holds no DS or DNSKEY record");
+    Ok(anchors)
+}
+
+/// One server, asked over one transport.
+struct Asker {
+    runtime: tokio::runtime::Runtime,
+    via: Transport,
+    target: Target,
+}
+
+impl Asker {
+    /// The reply to this question, and the transport that it came over.
+    fn exchange(&self, name: &Name, rtype: Rtype, dnssec_ok: bool) -> anyhow::Result<(Message, Transport)> {
+        let message = message(name, rtype, dnssec_ok, self.via.is_encrypted());
+        let (reply, via) = self.runtime.block_on(ask(self.via, &self.target, &message))?;
+        let reply = Message::parse(&reply).context("the server's answer is malformed")?;
+        check(&reply, name, rtype)?;
+        Ok((reply, via))
+    }
+}
+
+impl Ask for Asker {
+    type Error = anyhow::Error;
+
+    fn ask(&mut self, name: &Name, rtype: Rtype) -> anyhow::Result<Message> {
+        Ok(self.exchange(name, rtype, true)?.0)
+    }
 }
 
 /// A query message with ID 0 and EDNS, padded on encrypted transports (RFC 8467 §4.1).

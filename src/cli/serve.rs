@@ -14,7 +14,7 @@ use tracing_subscriber::EnvFilter;
 use super::{author, keys};
 use crate::api::Rpc;
 use crate::config::Config;
-use crate::dnssec::{FLAGS_ONLINE, FLAGS_OWNER, ZoneKey};
+use crate::dnssec::{FLAGS_ONLINE, FLAGS_OWNER, ZoneKey, ds};
 use crate::gateway::{Signer, Tld};
 use crate::node::{self, Node, SHIPPED};
 use crate::op::{self, Op, OpBody, Rejection, SigilId};
@@ -24,6 +24,7 @@ use crate::state::{LEVELS, MAX_LEVEL, View as _};
 use crate::transport::Shutdown;
 use crate::transport::admission::Limits;
 use crate::transport::tls::Identity;
+use crate::wire::{Rtype, rdata};
 use crate::writer::Clock;
 
 #[derive(Debug, clap::Args)]
@@ -100,6 +101,7 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
         None => anyhow::bail!("give a certificate with --cert and --key, or run with --dev"),
     };
     let signer = load_signer(&settings.data.join("keys"), &tlds)?;
+    write_anchors(&settings.data.join("anchors.ds"), &tlds, &signer)?;
     let node = Node::start(registry, tlds, signer, clock, Arc::default())?;
     if args.dev {
         set_up_dev(&node, &settings.data, operator)?;
@@ -179,6 +181,16 @@ fn load_signer(folder: &Path, tlds: &[Tld]) -> anyhow::Result<Signer> {
     let tld = |tld: &Tld| Ok((tld.apex.clone(), key(&format!("tld-{}", tld.policy.tld), FLAGS_OWNER)?));
     let tlds = tlds.iter().map(tld).collect::<anyhow::Result<Vec<_>>>()?;
     Ok(Signer::new(tlds, key("online", FLAGS_ONLINE)?))
+}
+
+/// What to give to validators: the DS of every TLD.
+fn write_anchors(path: &Path, tlds: &[Tld], signer: &Signer) -> anyhow::Result<()> {
+    let line = |tld: &Tld| {
+        let digest = ds(&tld.apex, signer.tld(&tld.apex)?);
+        Some(format!("{} IN DS {}\n", tld.apex, rdata::to_text(Rtype::DS, &digest)))
+    };
+    let text: String = tlds.iter().filter_map(line).collect();
+    std::fs::write(path, text).with_context(|| path.display().to_string())
 }
 
 /// Funds the operator and the development sigil, and deploys the contracts that come with the program.

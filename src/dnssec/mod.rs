@@ -3,6 +3,7 @@
 pub mod denial;
 mod key;
 mod rrsig;
+pub mod validate;
 
 pub use key::{ZoneKey, ds};
 pub use rrsig::{Rrsig, RrsigError, sign, verify};

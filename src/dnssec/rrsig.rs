@@ -2,7 +2,7 @@
 
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 
-use super::{ALGORITHM_ED25519, owner_key_tag};
+use super::{ALGORITHM_ED25519, key_tag, owner_key_tag};
 use crate::wire::{Name, Rrset, Rtype, rdata, u16_at, u32_at};
 
 /// The fields of an RRSIG (RFC 4034 §3.1). Times are seconds since 1970 modulo 2^32.
@@ -138,6 +138,43 @@ pub fn verify(rdata: &[u8], rrset: &Rrset, apex: &Name, key: &VerifyingKey, now:
     let signature = Signature::from_slice(&rrsig.signature).map_err(|_| RrsigError::Malformed)?;
     // Strict: a small-order key or a malleable signature would let one record verify in two ways.
     key.verify_strict(&signed_data(&rrsig, rrset), &signature).map_err(|_| RrsigError::Signature)?;
+    Ok(rrsig)
+}
+
+/// Checks that `rdata` is an RRSIG over `rrset` as an answer has it (TTLs aged, wildcards expanded; RFC 4035
+/// §5.3), made by the zone key whose DNSKEY RDATA is `dnskey`, valid at `now`. That the signer may sign for the
+/// owner is for the caller to see to.
+///
+/// # Errors
+/// The first field that does not fit, the key tag first.
+pub(super) fn verify_answer(rdata: &[u8], rrset: &Rrset, dnskey: &[u8], now: u64) -> Result<Rrsig, RrsigError> {
+    let rrsig = Rrsig::parse(rdata)?;
+    if rrsig.key_tag != key_tag(dnskey) {
+        return Err(RrsigError::KeyTag);
+    }
+    let labels = usize::from(rrsig.labels);
+    let checks = [
+        (rrsig.covered == rrset.rtype, RrsigError::Covered),
+        (rrsig.algorithm == ALGORITHM_ED25519, RrsigError::Algorithm),
+        (labels <= usize::from(labels_of(&rrset.owner)) && labels >= rrsig.signer.label_count(), RrsigError::Labels),
+        (rrset.ttl <= rrsig.original_ttl, RrsigError::OriginalTtl),
+        (serial_diff(now as u32, rrsig.inception) >= 0, RrsigError::NotYet),
+        (rrsig.seconds_left(now) > 0, RrsigError::Expired),
+    ];
+    if let Some((_, error)) = checks.into_iter().find(|(holds, _)| !holds) {
+        return Err(error);
+    }
+    let key: Option<VerifyingKey> = dnskey.get(4..).and_then(|key| VerifyingKey::try_from(key).ok());
+    let key = key.ok_or(RrsigError::Signature)?;
+    let signature = Signature::from_slice(&rrsig.signature).map_err(|_| RrsigError::Malformed)?;
+    let expanded = labels < usize::from(labels_of(&rrset.owner));
+    let source = if expanded {
+        rrset.owner.suffix(labels).child(b"*").map_err(|_| RrsigError::Labels)?
+    } else {
+        rrset.owner.clone()
+    };
+    let signed = Rrset { owner: source, rrsigs: Vec::new(), ..rrset.clone() };
+    key.verify_strict(&signed_data(&rrsig, &signed), &signature).map_err(|_| RrsigError::Signature)?;
     Ok(rrsig)
 }
 

@@ -399,17 +399,23 @@ fn check_bitmap(mut rest: &[u8]) -> Result<(), RdataError> {
     if rest.is_empty() { Ok(()) } else { Err(RdataError::Bitmap) }
 }
 
-fn print_bitmap(mut rest: &[u8], text: &mut String) {
-    let mut types = Vec::new();
-    while let [window, len, tail @ ..] = rest {
-        let (bits, after) = tail.split_at(usize::from(*len).min(tail.len()));
-        for bit in (0..bits.len() * 8).filter(|bit| bits[bit / 8] & (0x80 >> (bit % 8)) != 0) {
-            // At most 256 types a window.
-            types.push(Rtype(u16::from(*window) << 8 | bit as u16).to_string());
-        }
-        rest = after;
-    }
+fn print_bitmap(bitmap: &[u8], text: &mut String) {
+    let types: Vec<String> = types_of(bitmap).iter().map(Rtype::to_string).collect();
     text.push_str(&types.join(" "));
+}
+
+/// The types in a type bitmap (RFC 4034 §4.1.2), in order; what is malformed at its end is left out.
+pub fn types_of(mut bitmap: &[u8]) -> Vec<Rtype> {
+    let mut types = Vec::new();
+    while let [window, len, tail @ ..] = bitmap {
+        let (bits, after) = tail.split_at(usize::from(*len).min(tail.len()));
+        for bit in (0..bits.len().min(32) * 8).filter(|bit| bits[bit / 8] & (0x80 >> (bit % 8)) != 0) {
+            // At most 256 types a window.
+            types.push(Rtype(u16::from(*window) << 8 | bit as u16));
+        }
+        bitmap = after;
+    }
+    types
 }
 
 fn read_bitmap<'t>(tokens: &'t [Token], out: &mut Vec<u8>) -> Result<&'t [Token], RdataError> {

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Asks a running gateway for random names of a JSON-lines file and compares the answers with the file.
 
-usage: community.py FILE REPORT CA TLS_PORT HTTPS_PORT COUNT SEED [KDIG_CA KDIG...]
+usage: community.py FILE REPORT CA ANCHORS TLS_PORT HTTPS_PORT COUNT SEED [KDIG_CA KDIG...]
 
-REPORT lists what the import refused. Every name is asked with dnspython over DoQ and over HTTP/3; with
-KDIG (a command, its words apart) over QUIC, too; KDIG_CA is the CA file as KDIG sees it. Exits 1 at the first difference.
+REPORT lists what the import refused, ANCHORS has the DS of the TLD. Every name is asked with dnspython over DoQ and
+over HTTP/3, and what came over DoQ is validated from the anchor down; with KDIG (a command, its words apart) over
+QUIC, too; KDIG_CA is the CA file as KDIG sees it. Exits 1 at the first difference.
 """
 import asyncio
 import json
@@ -13,6 +14,7 @@ import subprocess
 import sys
 
 import dns.asyncquery
+import dns.dnssec
 import dns.message
 import dns.name
 import dns.query
@@ -80,16 +82,50 @@ def compare(how, owner, rtype, wanted, response):
         raise AssertionError("%s: %s %s\n  file   %s\n  answer %s" % (how, owner, rtype, wanted, response))
 
 
-async def ask_all(questions, ca, tls_port, https_port):
+def signed(response, section, owner, rtype, keys):
+    """The RRset, validated with the keys of its zone."""
+    rrset = response.find_rrset(section, owner, "IN", rtype)
+    rrsig = response.find_rrset(section, owner, "IN", "RRSIG", rtype)
+    dns.dnssec.validate(rrset, rrsig, keys)
+    return rrset
+
+
+def vouched(zone, dnskeys, ds_set):
+    """DNSKEY RRset: the key that a DS names signs it."""
+    for key in dnskeys.find_rrset(dnskeys.answer, zone, "IN", "DNSKEY"):
+        for ds in ds_set:
+            if dns.dnssec.make_ds(zone, key, ds.digest_type) == ds:
+                return signed(dnskeys, dnskeys.answer, zone, "DNSKEY", {zone: [key]})
+    raise AssertionError("no DNSKEY of %s matches its DS" % zone)
+
+
+async def ask_all(questions, ca, anchors, tls_port, https_port):
     limit = asyncio.Semaphore(16)
+    tld = dns.name.from_text("ghost.")
+
+    async def over_doq(owner, rtype):
+        query = dns.message.make_query(owner, rtype, want_dnssec=True)
+        query.id = 0
+        return await dns.asyncquery.quic(query, "127.0.0.1", port=tls_port, verify=ca, server_hostname="localhost", timeout=20)
+
+    tld_keys = {tld: vouched(tld, await over_doq(tld, "DNSKEY"), anchors)}
+
+    async def validate(owner, rtype, response):
+        ds_set = await over_doq(owner, "DS")
+        ds_set = signed(ds_set, ds_set.answer, owner, "DS", tld_keys)
+        keys = {owner: vouched(owner, await over_doq(owner, "DNSKEY"), ds_set)}
+        signed(response, response.answer, owner, rtype, keys)
 
     async def one(owner, rtype, wanted):
         async with limit:
             query = dns.message.make_query(owner, rtype, want_dnssec=True)
             query.id = 0
             where = "127.0.0.1"
-            over_quic = await dns.asyncquery.quic(query, where, port=tls_port, verify=ca, server_hostname="localhost", timeout=20)
+            over_quic = await over_doq(owner, rtype)
             compare("dnspython DoQ", owner, rtype, wanted, over_quic)
+            # A name that is delegated elsewhere is signed there, or not.
+            if over_quic.answer and rtype != "DS":
+                await validate(owner, rtype, over_quic)
             url = "https://127.0.0.1:%d/dns-query" % https_port
             h3 = dns.query.HTTPVersion.HTTP_3
             over_h3 = await dns.asyncquery.https(query, url, verify=ca, http_version=h3, timeout=20)
@@ -119,8 +155,11 @@ def ask_kdig(questions, ca, tls_port, kdig):
 
 
 def main():
-    path, report, ca, tls_port, https_port, count, seed = sys.argv[1:8]
-    kdig_ca, kdig = (sys.argv[8:9] or [None])[0], sys.argv[9:]
+    path, report, ca, anchors, tls_port, https_port, count, seed = sys.argv[1:9]
+    kdig_ca, kdig = (sys.argv[9:10] or [None])[0], sys.argv[10:]
+    with open(anchors) as lines:
+        words = [line.split(None, 3) for line in lines]
+    anchors = [dns.rdata.from_text("IN", "DS", word[3]) for word in words if word[0] == "ghost."]
     with open(report) as lines:
         refused = {(r["name"], r["type"]) for r in map(json.loads, filter(str.strip, lines))}
     with open(path) as lines:
@@ -136,10 +175,10 @@ def main():
             asked += 1
             # What a delegation hides is not there to ask for; its DS is asked by its own name.
             questions += [(owner, rtype, data) for rtype, data in wanted.items()]
-    asyncio.run(ask_all(questions, ca, int(tls_port), int(https_port)))
+    asyncio.run(ask_all(questions, ca, anchors, int(tls_port), int(https_port)))
     if kdig:
         ask_kdig(questions, kdig_ca, int(tls_port), kdig)
-    print("%d names, %d RRsets equal the file over DoQ and HTTP/3%s" % (asked, len(questions), " and kdig over QUIC" if kdig else ""))
+    print("%d names, %d RRsets equal the file over DoQ (validated) and HTTP/3%s" % (asked, len(questions), " and kdig over QUIC" if kdig else ""))
 
 
 main()

@@ -189,13 +189,15 @@ fn imported_names_equal_their_file() {
     server.ok("https", &["zone", "import", file, "--report", report]);
     let ca = data.join("ca.pem");
     let ca = ca.to_str().unwrap();
+    let anchors = data.join("anchors.ds");
+    let anchors = anchors.to_str().unwrap();
     let (tls, https) = (server.port("tls").to_string(), server.port("https").to_string());
-    let mut args = vec![file, report, ca, &tls, &https, count, "7"];
+    let mut args = vec![file, report, ca, anchors, &tls, &https, count, "7"];
     if have(&["kdig"]) {
         args.extend([ca, "kdig"]);
     }
     let output = python("community.py", &args, "");
-    assert!(text(&output).contains("equal the file over DoQ and HTTP/3"), "{output:?}");
+    assert!(text(&output).contains("equal the file over DoQ (validated) and HTTP/3"), "{output:?}");
 }
 
 fn synthetic_names() -> String {

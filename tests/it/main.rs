@@ -15,4 +15,5 @@ mod resolve;
 mod scenarios;
 mod state;
 mod support;
+mod validate;
 mod validators;

@@ -1,0 +1,425 @@
+//! Validation of an answer from a trust anchor down (RFC 4035 §5), each step told.
+//!
+//! ```text
+//! anchor -> DNSKEY of the TLD -> DS of the name -> DNSKEY of the name -> RRSIG of every RRset, or the denial
+//!                                    '-- proven absent: insecure
+//! ```
+//!
+//! Algorithm 15 only, and denial by NSEC at the asked name (RFC 9824), as this gateway serves it.
+
+use std::collections::BTreeMap;
+
+use super::rrsig::verify_answer;
+use super::{ALGORITHM_ED25519, RrsigError, ds, key_tag};
+use crate::wire::{Message, MessageRecord, Name, Rrset, Rtype, rdata};
+
+/// What the validator trusts: DS or DNSKEY RDATA by zone.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Anchors(BTreeMap<Name, Vec<(Rtype, Vec<u8>)>>);
+
+impl Anchors {
+    /// Trusts DS or DNSKEY RDATA of `zone`; other types are passed over.
+    pub fn add(&mut self, zone: Name, rtype: Rtype, rdata: Vec<u8>) {
+        if rtype == Rtype::DS || rtype == Rtype::DNSKEY {
+            self.0.entry(zone).or_default().push((rtype, rdata));
+        }
+    }
+
+    /// True if there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Gives the messages that a walk needs. Implemented over a network connection, or over a stored chain.
+pub trait Ask {
+    /// Why there is no message.
+    type Error;
+
+    /// The reply to a question with DO.
+    ///
+    /// # Errors
+    /// No reply came.
+    fn ask(&mut self, name: &Name, rtype: Rtype) -> Result<Message, Self::Error>;
+}
+
+/// What came of a validation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    /// Everything is signed, and by the owner's key: the one that the DS names.
+    SecureByOwner,
+    /// Everything is signed, some of it by another key of the zone, or it is a denial.
+    Secure,
+    /// Proven not to be signed, from some zone on.
+    Insecure,
+    /// A signature or a proof is missing or wrong.
+    Bogus,
+}
+
+impl Verdict {
+    /// One word for it.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::SecureByOwner => "secure, signed by the owner",
+            Self::Secure => "secure",
+            Self::Insecure => "insecure",
+            Self::Bogus => "bogus",
+        }
+    }
+}
+
+/// The verdict, and what was looked at on the way to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    pub verdict: Verdict,
+    pub steps: Vec<String>,
+    /// DNSKEY RDATA of the keys that the DS or the anchor of each signed zone vouches for: its owner's.
+    pub keys: BTreeMap<Name, Vec<Box<[u8]>>>,
+}
+
+/// Validates the reply to a question of class IN at `now`, seconds since 1970.
+///
+/// # Errors
+/// Those of `ask`.
+pub fn validate<A: Ask>(reply: &Message, anchors: &Anchors, now: u64, ask: &mut A) -> Result<Report, A::Error> {
+    let mut walk = Walk { anchors, now, ask, zones: BTreeMap::new(), used: Vec::new(), steps: Vec::new() };
+    let verdict = match walk.reply(reply) {
+        Ok(verdict) => verdict,
+        Err(Stop::Bogus(why)) => {
+            walk.steps.push(why);
+            Verdict::Bogus
+        }
+        Err(Stop::Ask(error)) => return Err(error),
+    };
+    let keys = walk.zones.into_iter().filter_map(|(zone, keys)| Some((zone, keys?.vouched))).collect();
+    Ok(Report { verdict, steps: walk.steps, keys })
+}
+
+/// Names in one chain of aliases.
+const MAX_LINKS: usize = 16;
+
+/// A zone's keys: all of its DNSKEY RRset, and those that its DS or anchor vouches for.
+#[derive(Clone)]
+struct Keys {
+    all: Vec<Box<[u8]>>,
+    vouched: Vec<Box<[u8]>>,
+}
+
+/// `None`: proven not to be signed.
+type Zone = Option<Keys>;
+
+enum Stop<E> {
+    Bogus(String),
+    Ask(E),
+}
+
+struct Walk<'a, A> {
+    anchors: &'a Anchors,
+    now: u64,
+    ask: &'a mut A,
+    zones: BTreeMap<Name, Zone>,
+    /// RRsets of the answer section that belong to the answer.
+    used: Vec<(Name, Rtype)>,
+    steps: Vec<String>,
+}
+
+fn bogus<T, E>(why: impl Into<String>) -> Result<T, Stop<E>> {
+    Err(Stop::Bogus(why.into()))
+}
+
+impl<A: Ask> Walk<'_, A> {
+    fn reply(&mut self, reply: &Message) -> Result<Verdict, Stop<A::Error>> {
+        let Some((asked, rtype)) = &reply.question else { return bogus("the reply has no question") };
+        if ![0, 3].contains(&reply.rcode()) {
+            return bogus("the reply is an error");
+        }
+        let answer = rrsets(&reply.sections[0]);
+        let authority = rrsets(&reply.sections[1]);
+        let verdict = self.chain(asked, *rtype, reply.rcode(), &answer, &authority)?;
+        let stray = answer.iter().find(|rrset| !self.used.contains(&(rrset.owner.clone(), rrset.rtype)));
+        match stray {
+            Some(stray) => bogus(format!("{} {} has nothing to do with the question", stray.owner, stray.rtype)),
+            None => Ok(verdict),
+        }
+    }
+
+    fn chain(
+        &mut self,
+        asked: &Name,
+        rtype: Rtype,
+        rcode: u16,
+        answer: &[Rrset],
+        authority: &[Rrset],
+    ) -> Result<Verdict, Stop<A::Error>> {
+        let mut verdict = Verdict::SecureByOwner;
+        let mut name = asked.clone();
+        for _ in 0..MAX_LINKS {
+            let at = |wanted: Rtype| answer.iter().find(|rrset| rrset.owner == name && rrset.rtype == wanted);
+            if let Some(rrset) = at(rtype) {
+                return Ok(verdict.max(self.rrset(rrset, authority)?));
+            }
+            let Some(cname) = at(Rtype::CNAME) else {
+                return Ok(verdict.max(self.denial(&name, rtype, rcode, authority)?));
+            };
+            let dname = answer.iter().find(|rrset| rrset.rtype == Rtype::DNAME && name.is_below(&rrset.owner));
+            verdict = verdict.max(match dname {
+                Some(dname) if cname.rrsigs.is_empty() => self.redirection(dname, cname, authority)?,
+                _ => self.rrset(cname, authority)?,
+            });
+            let Some(target) = target(cname) else { return bogus(format!("CNAME of {name} is malformed")) };
+            name = target;
+            if answer.iter().all(|rrset| rrset.owner != name) && authority.is_empty() {
+                // The chain leaves what this server answers for.
+                self.steps.push(format!("{name} is for another server to answer"));
+                return Ok(verdict);
+            }
+        }
+        bogus("the chain of aliases does not end")
+    }
+
+    /// One RRset of the answer.
+    fn rrset(&mut self, rrset: &Rrset, authority: &[Rrset]) -> Result<Verdict, Stop<A::Error>> {
+        self.used.push((rrset.owner.clone(), rrset.rtype));
+        let Some(signer) = signer(rrset) else { return self.unsigned(rrset) };
+        if !rrset.owner.is_at_or_below(&signer) {
+            return bogus(format!("{} {} is signed by {signer}", rrset.owner, rrset.rtype));
+        }
+        let Some(keys) = self.zone(&signer)? else {
+            self.steps.push(format!("{} {}: not checked, {signer} is not signed", rrset.owner, rrset.rtype));
+            return Ok(Verdict::Insecure);
+        };
+        let vouched = self.signed(rrset, &keys.vouched);
+        let (signed, who) = match vouched {
+            Ok(labels) => (Ok(labels), "the owner's key"),
+            Err(_) => (self.signed(rrset, &keys.all), "the zone's online key"),
+        };
+        let labels = match signed {
+            Ok(labels) => labels,
+            Err(error) => return bogus(format!("{} {}: {error}", rrset.owner, rrset.rtype)),
+        };
+        let who = if signer.label_count() < 2 { "the TLD's key" } else { who };
+        self.steps.push(format!("{} {}: RRSIG by {who} of {signer}", rrset.owner, rrset.rtype));
+        let of_owner = rrset.owner.label_count() - usize::from(rrset.owner.is_wildcard());
+        if labels < of_owner {
+            self.wildcard(&rrset.owner.suffix(labels + 1), &signer, &keys, authority)?;
+        }
+        let by_owner = vouched.is_ok() && signer.label_count() > 1;
+        Ok(if by_owner { Verdict::SecureByOwner } else { Verdict::Secure })
+    }
+
+    /// The DNAME is signed, the CNAME is what it makes (RFC 6672 §5.3.1).
+    fn redirection(&mut self, dname: &Rrset, cname: &Rrset, authority: &[Rrset]) -> Result<Verdict, Stop<A::Error>> {
+        let made = target(dname).and_then(|to| cname.owner.rebase(&dname.owner, &to));
+        if made.and_then(Result::ok) != target(cname) {
+            return bogus(format!("the CNAME of {} is not what the DNAME of {} makes", cname.owner, dname.owner));
+        }
+        self.used.push((cname.owner.clone(), cname.rtype));
+        self.rrset(dname, authority)
+    }
+
+    /// The next closer name does not exist: an NSEC covers it.
+    fn wildcard(&mut self, closer: &Name, zone: &Name, keys: &Keys, authority: &[Rrset]) -> Result<(), Stop<A::Error>> {
+        let covers = |nsec: &&Rrset| nsec.rtype == Rtype::NSEC && covers(nsec, closer, zone);
+        let Some(nsec) = authority.iter().find(covers) else {
+            return bogus(format!("expanded from a wildcard, but nothing proves that {closer} does not exist"));
+        };
+        if let Err(error) = self.signed(nsec, &keys.all) {
+            return bogus(format!("NSEC {}: {error}", nsec.owner));
+        }
+        self.steps.push(format!("{closer} does not exist: the wildcard applies"));
+        Ok(())
+    }
+
+    /// No data, or no name: an NSEC at the name itself.
+    fn denial(
+        &mut self,
+        name: &Name,
+        rtype: Rtype,
+        rcode: u16,
+        authority: &[Rrset],
+    ) -> Result<Verdict, Stop<A::Error>> {
+        let nsec = authority.iter().find(|rrset| rrset.rtype == Rtype::NSEC && rrset.owner == *name);
+        let Some((nsec, signer)) = nsec.and_then(|nsec| Some((nsec, signer(nsec)?))) else {
+            return self.unproven(name);
+        };
+        // DS is denied by the parent, everything else by the zone that the name is in.
+        if !name.is_at_or_below(&signer) || (rtype == Rtype::DS && *name == signer) {
+            return bogus(format!("NSEC {name} is signed by {signer}"));
+        }
+        let Some(keys) = self.zone(&signer)? else { return Ok(Verdict::Insecure) };
+        // The SOA says how long the denial may be kept (RFC 2308 §5).
+        let soa = authority.iter().find(|rrset| rrset.rtype == Rtype::SOA);
+        for rrset in std::iter::once(nsec).chain(soa) {
+            if let Err(error) = self.signed(rrset, &keys.all) {
+                return bogus(format!("{} {}: {error}", rrset.rtype, rrset.owner));
+            }
+        }
+        let types = bitmap(nsec);
+        let has = |wanted: Rtype| types.contains(&wanted);
+        if has(Rtype::NXNAME) {
+            self.steps.push(format!("{name} does not exist: NSEC by {signer}"));
+            return Ok(Verdict::Secure);
+        }
+        let other_side = has(Rtype::NS) && !has(Rtype::SOA) && rtype != Rtype::DS;
+        if rcode == 3 || has(rtype) || has(Rtype::CNAME) || other_side {
+            return bogus(format!("NSEC {name} does not deny {rtype}"));
+        }
+        self.steps.push(format!("{name} has no {rtype}: NSEC by {signer}"));
+        Ok(Verdict::Secure)
+    }
+
+    fn unsigned(&mut self, rrset: &Rrset) -> Result<Verdict, Stop<A::Error>> {
+        if self.zone(&rrset.owner.suffix(2))?.is_none() {
+            self.steps.push(format!("{} {}: not signed, and need not be", rrset.owner, rrset.rtype));
+            return Ok(Verdict::Insecure);
+        }
+        bogus(format!("{} {} has no RRSIG, but its zone is signed", rrset.owner, rrset.rtype))
+    }
+
+    fn unproven(&mut self, name: &Name) -> Result<Verdict, Stop<A::Error>> {
+        if self.zone(&name.suffix(2))?.is_none() {
+            self.steps.push(format!("{name}: nothing is proven, and need not be"));
+            return Ok(Verdict::Insecure);
+        }
+        bogus(format!("nothing proves that {name} has no such data"))
+    }
+
+    /// The keys of a zone, from its anchor or from its DS.
+    fn zone(&mut self, zone: &Name) -> Result<Zone, Stop<A::Error>> {
+        if let Some(known) = self.zones.get(zone) {
+            return Ok(known.clone());
+        }
+        let found = match self.anchors.0.get(zone) {
+            Some(anchors) => {
+                let anchors = anchors.clone();
+                Some(self.keys(zone, &anchors, "anchor")?)
+            }
+            None => self.delegated(zone)?,
+        };
+        self.zones.insert(zone.clone(), found.clone());
+        Ok(found)
+    }
+
+    /// The zone's DS RRset, signed by a zone above, or the proof that there is none.
+    fn delegated(&mut self, zone: &Name) -> Result<Zone, Stop<A::Error>> {
+        let Some(parent) = zone.parent().filter(|parent| !parent.is_root()) else {
+            return bogus(format!("no trust anchor for {zone}"));
+        };
+        let reply = self.ask.ask(zone, Rtype::DS).map_err(Stop::Ask)?;
+        let answer = rrsets(&reply.sections[0]);
+        let Some(set) = answer.iter().find(|rrset| rrset.owner == *zone && rrset.rtype == Rtype::DS) else {
+            let authority = rrsets(&reply.sections[1]);
+            self.denial(zone, Rtype::DS, reply.rcode(), &authority)?;
+            let nsec = authority.iter().find(|rrset| rrset.rtype == Rtype::NSEC && rrset.owner == *zone);
+            // Without the NS bit there is no zone to be insecure (RFC 4035 §5.2).
+            if !nsec.is_some_and(|nsec| bitmap(nsec).contains(&Rtype::NS)) {
+                return bogus(format!("{zone} is proven to be no zone, but has data"));
+            }
+            self.steps.push(format!("{zone} is not signed: no DS"));
+            return Ok(None);
+        };
+        let signer = signer(set).filter(|signer| parent.is_at_or_below(signer));
+        let Some(signer) = signer else { return bogus(format!("DS {zone} is not signed by its parent")) };
+        let Some(keys) = self.zone(&signer)? else { return Ok(None) };
+        if let Err(error) = self.signed(set, &keys.all) {
+            return bogus(format!("DS {zone}: {error}"));
+        }
+        self.steps.push(format!("DS {zone} {}: RRSIG by {signer}", tags(set)));
+        let vouching: Vec<(Rtype, Vec<u8>)> = set.rdata.iter().map(|data| (Rtype::DS, data.to_vec())).collect();
+        self.keys(zone, &vouching, "DS").map(Some)
+    }
+
+    /// The zone's DNSKEY RRset, signed by a key that `vouching` names.
+    fn keys(&mut self, zone: &Name, vouching: &[(Rtype, Vec<u8>)], what: &str) -> Result<Keys, Stop<A::Error>> {
+        let reply = self.ask.ask(zone, Rtype::DNSKEY).map_err(Stop::Ask)?;
+        let answer = rrsets(&reply.sections[0]);
+        let Some(set) = answer.iter().find(|rrset| rrset.owner == *zone && rrset.rtype == Rtype::DNSKEY) else {
+            return bogus(format!("{zone} has no DNSKEY"));
+        };
+        // Zone Key bit, protocol 3 (RFC 4034 §2.1).
+        let usable =
+            |key: &&Box<[u8]>| key.len() == 36 && key[0] & 1 == 1 && key[2] == 3 && key[3] == ALGORITHM_ED25519;
+        let all: Vec<Box<[u8]>> = set.rdata.iter().filter(usable).cloned().collect();
+        let named = |key: &Box<[u8]>| {
+            vouching.iter().any(|(rtype, data)| match *rtype {
+                Rtype::DS => *data == ds(zone, key),
+                _ => **data == **key,
+            })
+        };
+        let vouched: Vec<Box<[u8]>> = all.iter().filter(|key| named(key)).cloned().collect();
+        if vouched.is_empty() {
+            return bogus(format!("no DNSKEY of {zone} matches its {what}"));
+        }
+        if let Err(error) = self.signed(set, &vouched) {
+            return bogus(format!("DNSKEY {zone}: {error}"));
+        }
+        let tag = key_tag(&vouched[0]);
+        self.steps.push(format!("DNSKEY {zone}: key {tag} matches the {what} and signs the set"));
+        Ok(Keys { all, vouched })
+    }
+
+    /// The Labels field of the first RRSIG that one of the keys made over the RRset.
+    fn signed(&self, rrset: &Rrset, keys: &[Box<[u8]>]) -> Result<usize, RrsigError> {
+        let mut first = None;
+        for rrsig in &rrset.rrsigs {
+            for key in keys {
+                match verify_answer(rrsig, rrset, key, self.now) {
+                    Ok(rrsig) => return Ok(usize::from(rrsig.labels)),
+                    // Another key's tag says less than what is wrong with the right key's signature.
+                    Err(RrsigError::KeyTag) => {}
+                    Err(error) => first = first.or(Some(error)),
+                }
+            }
+        }
+        Err(first.unwrap_or(RrsigError::KeyTag))
+    }
+}
+
+/// Records of a section, RRSIGs beside what they cover.
+fn rrsets(records: &[MessageRecord]) -> Vec<Rrset> {
+    let mut found: Vec<Rrset> = Vec::new();
+    for record in records.iter().filter(|record| record.rtype != Rtype::RRSIG) {
+        let data = rdata::canonical(record.rtype, &record.rdata).into_boxed_slice();
+        match found.iter_mut().find(|rrset| rrset.owner == record.owner && rrset.rtype == record.rtype) {
+            Some(rrset) if rrset.rdata.contains(&data) => {}
+            Some(rrset) => rrset.rdata.push(data),
+            None => found.push(Rrset::new(record.owner.clone(), record.rtype, record.ttl, [data.into_vec()])),
+        }
+    }
+    for rrset in &mut found {
+        rrset.rdata.sort_unstable();
+        let covering = records.iter().filter(|record| record.rtype == Rtype::RRSIG && record.owner == rrset.owner);
+        let covering = covering.filter(|record| record.rdata.starts_with(&rrset.rtype.0.to_be_bytes()));
+        rrset.rrsigs = covering.map(|record| record.rdata.clone().into()).collect();
+    }
+    found
+}
+
+fn signer(rrset: &Rrset) -> Option<Name> {
+    rrset.rrsigs.iter().find_map(|rrsig| super::Rrsig::parse(rrsig).ok()).map(|rrsig| rrsig.signer)
+}
+
+/// The one name that is all the RDATA of a CNAME or DNAME.
+fn target(rrset: &Rrset) -> Option<Name> {
+    let [data] = &rrset.rdata[..] else { return None };
+    Name::from_wire(data).ok()
+}
+
+/// True if `name` lies strictly between the owner and the next name of an NSEC of the zone; the last NSEC's next
+/// name is the apex.
+fn covers(nsec: &Rrset, name: &Name, zone: &Name) -> bool {
+    let Some(next) = nsec.rdata.first().and_then(|data| Name::from_wire_prefix(data).ok()) else { return false };
+    // Below the next name, the name itself would be an empty non-terminal.
+    nsec.owner < *name && (*name < next.0 || next.0 == *zone) && !next.0.is_at_or_below(name)
+}
+
+fn bitmap(nsec: &Rrset) -> Vec<Rtype> {
+    let Some(data) = nsec.rdata.first() else { return Vec::new() };
+    let Ok((_, used)) = Name::from_wire_prefix(data) else { return Vec::new() };
+    rdata::types_of(&data[used..])
+}
+
+fn tags(ds: &Rrset) -> String {
+    let tags = ds.rdata.iter().filter_map(|data| data.first_chunk()).map(|tag| u16::from_be_bytes(*tag).to_string());
+    tags.collect::<Vec<_>>().join(", ")
+}

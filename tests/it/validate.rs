@@ -1,0 +1,213 @@
+//! Our own validator against our own gateway: what it accepts, and that nothing forged gets through.
+
+use std::convert::Infallible;
+
+use ed25519_dalek::SigningKey;
+use ghostplane::dnssec::validate::{Anchors, Ask, Report, Verdict, validate};
+use ghostplane::dnssec::{FLAGS_ONLINE, ZoneKey, dnskey, ds};
+use ghostplane::gateway::{Client, Transport};
+use ghostplane::op::Op;
+use ghostplane::wire::{Message, MessageRecord, Name, Rtype};
+
+use crate::support::{CO, DO, World, name, query};
+
+struct Asker<'a>(&'a World);
+
+impl Asker<'_> {
+    fn wire(&self, name: &Name, rtype: Rtype, flags: u8) -> Vec<u8> {
+        let client = Client { transport: Transport::Tcp, addr: [127, 0, 0, 1].into() };
+        let message = query(&name.to_string(), &rtype.to_string(), flags);
+        self.0.node.gateway.answer(&message, client).unwrap().wire
+    }
+}
+
+impl Ask for Asker<'_> {
+    type Error = Infallible;
+
+    fn ask(&mut self, name: &Name, rtype: Rtype) -> Result<Message, Infallible> {
+        Ok(Message::parse(&self.wire(name, rtype, DO)).unwrap())
+    }
+}
+
+fn anchors(world: &World) -> Anchors {
+    let mut anchors = Anchors::default();
+    for tld in ["ghost", "sig", "gcc"] {
+        let apex = name(tld);
+        let key = world.node.service.signer.tld(&apex).unwrap();
+        anchors.add(apex.clone(), Rtype::DS, ds(&apex, key));
+    }
+    anchors
+}
+
+fn check(world: &World, reply: &Message) -> Report {
+    let Ok(report) = validate(reply, &anchors(world), world.now(), &mut Asker(world));
+    report
+}
+
+fn populated() -> World {
+    let mut world = World::new();
+    let mut alice = world.person(1);
+    let mut bob = world.person(2);
+    world.register(&mut alice, "alice.ghost");
+    world.sign(&mut alice, "alice.ghost").unwrap();
+    world.register(&mut bob, "bob.sig");
+    world.sign(&mut bob, "bob.sig").unwrap();
+    world.register(&mut bob, "plain.sig");
+    world.register(&mut bob, "bob.bc");
+    world.sign(&mut bob, "bob.bc").unwrap();
+    for (owner, rtype, data) in [
+        ("alice.ghost", "A", "192.0.2.1"),
+        ("www.alice.ghost", "CNAME", "bob.sig."),
+        ("plain.alice.ghost", "CNAME", "plain.sig."),
+        ("out.alice.ghost", "CNAME", "example.org."),
+        ("none.alice.ghost", "CNAME", "no.bob.sig."),
+        ("*.w.alice.ghost", "TXT", "wild"),
+        ("x.ent.alice.ghost", "TXT", "below"),
+        ("d.alice.ghost", "DNAME", "ent.alice.ghost."),
+    ] {
+        world.put(&mut alice, owner, rtype, &[data]).unwrap();
+    }
+    for owner in ["bob.sig", "plain.sig", "bob.bc"] {
+        world.put(&mut bob, owner, "A", &["192.0.2.2"]).unwrap();
+    }
+    world
+}
+
+#[test]
+fn every_kind_of_answer_has_its_verdict() {
+    let world = populated();
+    let cases = [
+        ("alice.ghost", "A", Verdict::SecureByOwner),
+        ("www.alice.ghost", "A", Verdict::SecureByOwner),
+        ("a.b.w.alice.ghost", "TXT", Verdict::SecureByOwner),
+        ("x.d.alice.ghost", "TXT", Verdict::SecureByOwner),
+        ("alice.ghost", "DNSKEY", Verdict::SecureByOwner),
+        ("out.alice.ghost", "A", Verdict::SecureByOwner),
+        // By the gateway's keys.
+        ("_did.alice.ghost", "TXT", Verdict::Secure),
+        ("alice.ghost", "SOA", Verdict::Secure),
+        ("alice.ghost", "DS", Verdict::Secure),
+        ("alice.ghost", "MX", Verdict::Secure),
+        ("ent.alice.ghost", "A", Verdict::Secure),
+        ("no.alice.ghost", "A", Verdict::Secure),
+        ("none.alice.ghost", "A", Verdict::Secure),
+        ("nobody.ghost", "A", Verdict::Secure),
+        ("ns.ghost", "A", Verdict::Secure),
+        ("plain.sig", "DS", Verdict::Secure),
+        // Not signed, and proven not to be.
+        ("plain.sig", "A", Verdict::Insecure),
+        ("plain.sig", "AAAA", Verdict::Insecure),
+        ("plain.alice.ghost", "A", Verdict::Insecure),
+        // No anchor for that one.
+        ("bob.bc", "A", Verdict::Bogus),
+    ];
+    for (owner, rtype, verdict) in cases {
+        let rtype: Rtype = rtype.parse().unwrap();
+        for flags in [DO, DO | CO] {
+            let reply = Message::parse(&Asker(&world).wire(&name(owner), rtype, flags)).unwrap();
+            let report = check(&world, &reply);
+            assert_eq!(report.verdict, verdict, "{owner} {rtype}: {:#?}", report.steps);
+        }
+    }
+    // Without DO there is nothing to check.
+    let reply = Message::parse(&Asker(&world).wire(&name("alice.ghost"), Rtype::A, 0)).unwrap();
+    assert_eq!(check(&world, &reply).verdict, Verdict::Bogus);
+}
+
+fn data(records: &[MessageRecord]) -> Vec<(Name, Rtype, Vec<u8>)> {
+    let records = records.iter().filter(|record| record.rtype != Rtype::RRSIG);
+    let mut data: Vec<_> = records.map(|record| (record.owner.clone(), record.rtype, record.rdata.clone())).collect();
+    data.sort();
+    data
+}
+
+/// Whatever bit of a reply is turned over: it is accepted only if it says what it said before.
+#[test]
+fn no_single_bit_changes_what_is_accepted() {
+    let world = populated();
+    for (owner, rtype) in [
+        ("alice.ghost", "A"),
+        ("www.alice.ghost", "A"),
+        ("a.w.alice.ghost", "TXT"),
+        ("x.d.alice.ghost", "TXT"),
+        ("alice.ghost", "MX"),
+        ("no.alice.ghost", "A"),
+        ("nobody.ghost", "A"),
+    ] {
+        let wire = Asker(&world).wire(&name(owner), rtype.parse().unwrap(), DO);
+        let good = Message::parse(&wire).unwrap();
+        assert!(check(&world, &good).verdict <= Verdict::Secure);
+        let mut accepted = 0;
+        for bit in 12 * 8..wire.len() * 8 {
+            let mut wire = wire.clone();
+            wire[bit / 8] ^= 0x80 >> (bit % 8);
+            let Ok(reply) = Message::parse(&wire) else { continue };
+            if reply.question != good.question || check(&world, &reply).verdict > Verdict::Secure {
+                continue;
+            }
+            accepted += 1;
+            assert_eq!(data(&reply.sections[0]), data(&good.sections[0]), "{owner} {rtype} bit {bit}");
+        }
+        // TTLs may shrink, letter case may change, RRSIGs that nobody looks at may be anything.
+        assert!(accepted < 400, "{owner} {rtype}: {accepted} changed messages are accepted");
+    }
+}
+
+fn replaced(good: &Message, rdata: &[u8], rrsig: Option<Vec<u8>>) -> Message {
+    let mut forged = good.clone();
+    forged.sections[0].retain(|record| record.rtype != Rtype::RRSIG || rrsig.is_some());
+    for record in &mut forged.sections[0] {
+        record.rdata = if record.rtype == Rtype::RRSIG { rrsig.clone().unwrap() } else { rdata.to_vec() };
+    }
+    forged
+}
+
+/// A gateway that forges: with no signature, with somebody's, with its online key. Only the last is secure, and
+/// none is by the owner.
+#[test]
+fn a_forging_gateway_is_found_out() {
+    let world = populated();
+    let alice = name("alice.ghost");
+    let good = Message::parse(&Asker(&world).wire(&alice, Rtype::A, DO)).unwrap();
+    let address = [192, 0, 2, 66];
+    assert_eq!(check(&world, &replaced(&good, &address, None)).verdict, Verdict::Bogus);
+    let stolen = good.sections[0].iter().find(|record| record.rtype == Rtype::RRSIG).unwrap().rdata.clone();
+    assert_eq!(check(&world, &replaced(&good, &address, Some(stolen))).verdict, Verdict::Bogus);
+    let forged = ghostplane::wire::Rrset::new(alice.clone(), Rtype::A, 3_600, [address.to_vec()]);
+    // The seed of gateways in memory.
+    let online = ZoneKey::new(SigningKey::from_bytes(&[210; 32]), FLAGS_ONLINE);
+    assert_eq!(online.dnskey(), world.node.service.signer.online());
+    let rrsig = online.sign(&alice, &forged, world.now());
+    assert_eq!(check(&world, &replaced(&good, &address, Some(rrsig))).verdict, Verdict::Secure);
+    // Another zone's key, be it the TLD's own, is no key of this zone.
+    let tld = ZoneKey::new(SigningKey::from_bytes(&[220; 32]), 257);
+    for (signer, verdict) in [(&alice, Verdict::Bogus), (&name("ghost"), Verdict::Secure)] {
+        let rrsig = tld.sign(signer, &forged, world.now());
+        assert!(check(&world, &replaced(&good, &address, Some(rrsig))).verdict >= verdict);
+    }
+}
+
+#[test]
+fn records_that_nobody_asked_for_spoil_the_answer() {
+    let world = populated();
+    let mut reply = Message::parse(&Asker(&world).wire(&name("alice.ghost"), Rtype::A, DO)).unwrap();
+    let other = Message::parse(&Asker(&world).wire(&name("bob.sig"), Rtype::A, DO)).unwrap();
+    reply.sections[0].extend(other.sections[0].iter().cloned());
+    assert_eq!(check(&world, &reply).verdict, Verdict::Bogus);
+}
+
+#[test]
+fn the_report_names_the_owners_key() {
+    let mut world = populated();
+    let mut alice = world.person(1);
+    alice.nonce = world.node.service.account(&alice.id().to_string()).unwrap().next_nonce;
+    let reply = |world: &World| Message::parse(&Asker(world).wire(&name("alice.ghost"), Rtype::A, DO)).unwrap();
+    let key = |person: &crate::support::Person| dnskey(257, &person.key.verifying_key()).into_boxed_slice();
+    assert_eq!(check(&world, &reply(&world)).keys[&name("alice.ghost")], [key(&alice)]);
+    let mut bob = world.person(3);
+    world.submit(&mut alice, Op::Transfer { name: name("alice.ghost"), to: bob.id() }).unwrap();
+    assert_eq!(check(&world, &reply(&world)).verdict, Verdict::Insecure);
+    world.sign(&mut bob, "alice.ghost").unwrap();
+    let report = check(&world, &reply(&world));
+    assert_eq!((report.verdict, &report.keys[&name("alice.ghost")]), (Verdict::Secure, &vec![key(&bob)]));
+}
