@@ -3,6 +3,7 @@
 use data_encoding::{BASE64, HEXLOWER};
 use serde::{Deserialize, Serialize};
 
+use crate::dnssec::Rrsig;
 use crate::gateway::{Signer, Tlds};
 use crate::op::{CodeHash, SigilId};
 use crate::registry::{LogEntry, Registry};
@@ -155,6 +156,9 @@ pub struct RrsetView {
     /// Presentation form.
     pub rdata: Vec<String>,
     pub rrsigs: Vec<String>,
+    /// When the last of the RRSIGs ends; absent for what is not signed.
+    #[serde(default)]
+    pub signed_until: Option<u64>,
 }
 
 impl From<&Rrset> for RrsetView {
@@ -167,6 +171,13 @@ impl From<&Rrset> for RrsetView {
             ttl: rrset.ttl,
             rdata: texts(rrset.rtype, &rrset.rdata),
             rrsigs: texts(Rtype::RRSIG, &rrset.rrsigs),
+            // Ends of signatures are seconds modulo 2^32: exact until 2106.
+            signed_until: rrset
+                .rrsigs
+                .iter()
+                .filter_map(|rrsig| Rrsig::parse(rrsig).ok())
+                .map(|r| r.expiration.into())
+                .max(),
         }
     }
 }

@@ -179,7 +179,7 @@ impl<'a> Import<'a> {
         let there: Vec<RrsetView> = serde_json::from_value(listed)?;
         let same = |rrset: &Rrset| {
             let wanted = RrsetView::from(rrset);
-            there.iter().any(|found| RrsetView { rrsigs: Vec::new(), ..found.clone() } == wanted)
+            there.iter().any(|found| RrsetView { rrsigs: Vec::new(), signed_until: None, ..found.clone() } == wanted)
         };
         Ok(planned.into_iter().filter(|rrset| !same(rrset)).collect())
     }

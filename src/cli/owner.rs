@@ -283,8 +283,14 @@ pub fn name(command: NameCommand) -> anyhow::Result<()> {
         }
         NameCommand::Release { name, registrar } => registrar.write(Op::Release { name: parse_name(&name)? }),
         NameCommand::Show { name, registrar } => {
-            let shown = registrar.rpc()?.call("name.get", json!({ "name": name }))?;
-            if registrar.json { print_json(&shown) } else { print_name(&serde_json::from_value(shown)?) }
+            let mut rpc = registrar.rpc()?;
+            let shown = rpc.call("name.get", json!({ "name": name }))?;
+            if registrar.json {
+                return print_json(&shown);
+            }
+            let records = rpc.call("record.list", json!({ "name": name }))?;
+            let time = Target::fetch(&mut rpc)?.time;
+            print_name(&serde_json::from_value(shown)?, &serde_json::from_value::<Vec<RrsetView>>(records)?, time)
         }
         NameCommand::List { owner, registrar } => list_names(owner.as_deref(), &registrar),
     }
@@ -294,7 +300,25 @@ fn put_keys(name: &Name, key: &SigningKey, target: &Target, days: u32) -> Op {
     Op::PutRecords { name: name.clone(), rrsets: vec![author::zone_keys(name, key, target, days)] }
 }
 
-fn print_name(name: &NameView) -> anyhow::Result<()> {
+/// Seconds before the end of a signature from which on its owner is warned.
+const RESIGN_SOON: u64 = 14 * 86_400;
+
+/// Whether the name is a signed zone, and how long its signatures hold.
+fn signatures(name: &NameView, records: &[RrsetView], now: u64) -> String {
+    let keys = records.iter().any(|rrset| rrset.rtype == "DNSKEY" && rrset.owner == name.name);
+    let zone = if keys { "signed zone" } else { "unsigned zone; `name sign` signs it" };
+    let Some(first) = records.iter().filter_map(|rrset| rrset.signed_until).min() else { return zone.to_owned() };
+    let end = output::time(first);
+    match first.saturating_sub(now) {
+        0 => format!("{zone}; some have expired, the first at {end}: run `record resign`"),
+        left if left < RESIGN_SOON => {
+            format!("{zone}; the first ends at {end}, in {} days: run `record resign`", left / 86_400)
+        }
+        left => format!("{zone}; the first ends at {end}, in {} days", left / 86_400),
+    }
+}
+
+fn print_name(name: &NameView, records: &[RrsetView], now: u64) -> anyhow::Result<()> {
     let state = if name.live { "live" } else { "expired" };
     let contract = name.contract.clone().unwrap_or_else(|| "the TLD's default".to_owned());
     let parameters = BASE64.decode(name.parameters.as_bytes()).map_or(0, |octets| octets.len());
@@ -310,6 +334,7 @@ fn print_name(name: &NameView) -> anyhow::Result<()> {
             ("contract", contract),
             ("parameters", format!("{parameters} octets")),
             ("RRsets", name.rrsets.to_string()),
+            ("signatures", signatures(name, records, now)),
             ("serial", name.changed.to_string()),
         ])
     );
@@ -387,10 +412,11 @@ fn parse_rrset(owner: &Name, rtype: Rtype, texts: &[String], ttl: u32) -> anyhow
 fn print_records(rrsets: &Vec<RrsetView>) -> anyhow::Result<()> {
     let mut rows = Vec::new();
     for rrset in rrsets {
-        let signed = if rrset.rrsigs.is_empty() { "unsigned" } else { "signed" };
+        let until = |end| format!("signed until {}", output::time(end));
+        let signed = rrset.signed_until.map_or_else(|| "unsigned".to_owned(), until);
         for data in &rrset.rdata {
             let (owner, ttl) = (rrset.owner.clone(), rrset.ttl.to_string());
-            rows.push(vec![owner, ttl, rrset.rtype.clone(), signed.to_owned(), data.clone()]);
+            rows.push(vec![owner, ttl, rrset.rtype.clone(), signed.clone(), data.clone()]);
         }
     }
     print!("{}", output::align(&rows));

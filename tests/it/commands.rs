@@ -12,6 +12,38 @@ fn run(folder: &Path, args: &[&str]) -> Output {
     Command::new(PROGRAM).current_dir(folder).args(args).env_remove("GHOSTPLANE_DATA").output().unwrap()
 }
 
+#[test]
+fn signatures_are_renewed_in_one_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let show = || server.ok("https", &["name", "show", "alice.ghost"]);
+    server.ok("https", &["name", "register", "alice.ghost", "--unsigned"]);
+    assert!(show().contains("unsigned zone"), "{}", show());
+    server.ok("https", &["name", "sign", "alice.ghost", "--valid-days", "9"]);
+    server.ok("https", &["record", "set", "alice.ghost", "A", "192.0.2.1", "--valid-days", "30"]);
+    server.ok("https", &["record", "set", "sub.alice.ghost", "NS", "ns.example."]);
+    assert!(show().contains("days: run `record resign`"), "{}", show());
+    let signatures = || -> Vec<String> {
+        let listed = server.ok("https", &["record", "list", "alice.ghost", "--json"]);
+        let listed: Value = serde_json::from_str(&listed).unwrap();
+        listed.as_array().unwrap().iter().map(|rrset| rrset["rrsigs"].to_string()).collect()
+    };
+    let before = signatures();
+    server.ok("https", &["record", "resign", "alice.ghost", "--valid-days", "200"]);
+    assert!(show().contains("signed zone; the first ends at") && !show().contains("resign"), "{}", show());
+    for (before, after) in before.iter().zip(signatures()) {
+        // NS is the child's to sign.
+        assert_eq!(*before == after, before == "[]");
+    }
+    let said = server.ok("quic", &["query", "alice.ghost", "A", "--require-owner"]);
+    assert!(said.contains("VALIDATION: secure, signed by the owner"), "{said}");
+    let mallory = "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK";
+    let doubted = server.run("quic", &["query", "alice.ghost", "A", "--owner", mallory, "--json"]);
+    assert_eq!(doubted.status.code(), Some(1));
+    let told: Value = serde_json::from_slice(&doubted.stdout).unwrap();
+    assert_eq!(told["validation"]["verdict"], "secure, signed by the owner");
+}
+
 /// Runs a command that must fail with `code` and all of `words` in its error.
 fn fails(folder: &Path, code: i32, args: &[&str], words: &[&str]) {
     let output = run(folder, args);
