@@ -7,11 +7,13 @@
 //!                               ^------- alias target in our TLDs ---'
 //! ```
 
+mod export;
 mod pool;
 mod reads;
 mod signer;
 mod tlds;
 
+pub use export::export;
 pub use signer::Signer;
 pub use tlds::{Tld, Tlds};
 
@@ -391,7 +393,7 @@ impl Work<'_> {
         }
         self.push_proofs();
         for ns in rrsets.iter().filter(|rrset| rrset.rtype == Rtype::NS) {
-            let parent = if ns.owner == zone.apex { &zone.parent() } else { zone };
+            let parent = if ns.owner == zone.apex { &zone.parent(&self.sources.snapshot) } else { zone };
             if self.key_of(parent).is_some() {
                 self.secure_cut(parent, &ns.owner)?;
             }

@@ -122,6 +122,8 @@ pub const MAX_CONNECTIONS_PER_PREFIX: usize = 512;
 pub const MAX_STREAMS: u32 = 256;
 /// Octets of a JSON-RPC body: `SUBMIT_OPS` small ops or one contract, in base64.
 pub const MAX_RPC_BODY: usize = 4 << 20;
+/// Octets of an exported zone: the RPC client reads no more.
+pub const MAX_EXPORT: usize = 48 << 20;
 /// Octets of a DoH POST body and of a decoded GET parameter.
 pub const MAX_DOH_BODY: usize = MAX_QUERY;
 /// A connection without a request for so long is closed.

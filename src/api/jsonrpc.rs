@@ -159,6 +159,13 @@ impl Rpc {
             }
             "record.list" => out(service.records(&params_of::<NameParams>(params)?.name)),
             "contract.get" => out(service.contract(&params_of::<HashParams>(params)?.hash)),
+            "zone.export" => {
+                let name = params_of::<NameParams>(params)?.name;
+                let service = service.clone();
+                // Reading and signing a TLD takes seconds: off the runtime's threads.
+                let exported = tokio::task::spawn_blocking(move || service.zone(&name)).await;
+                out(exported.map_err(|_| fail(-32603, "the export failed".into()))?)
+            }
             "log.get" => {
                 let LogParams { from, limit } = params_of(params)?;
                 out(service.log(from, limit))

@@ -11,13 +11,14 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::contract::ContractHost;
-use crate::gateway::{Signer, Tlds};
-use crate::limits::SUBMIT_OPS;
+use crate::gateway::{self, Signer, Tlds};
+use crate::limits::{MAX_EXPORT, SUBMIT_OPS};
 use crate::op::{self, CodeHash, Op, Rejection, SigilId, VerifiedOp};
 use crate::registry::{Fault, Registry};
 use crate::state::{Rules as _, View as _};
 use crate::wire::Name;
 use crate::writer::{Clock, Outcome, Writer};
+use crate::zone::export::to_master_file;
 
 /// Rows in one page of a listing.
 pub const PAGE: usize = 500;
@@ -165,6 +166,19 @@ impl Service {
         };
         let code = code.ok_or_else(|| ServiceError::NotFound(hash.to_string()))?;
         Ok(ContractView::new(hash, &code))
+    }
+
+    /// The master file of a TLD or a registered name, signed, with its ZONEMD.
+    pub fn zone(&self, name: &str) -> Result<String, ServiceError> {
+        let apex = parse_name(name)?;
+        let snapshot = Arc::new(self.registry.snapshot()?);
+        let contents = gateway::export(&self.tlds, &self.signer, snapshot, (self.clock)(), &apex)?;
+        let contents = contents.ok_or_else(|| ServiceError::NotFound(format!("zone {apex}")))?;
+        let text = to_master_file(&apex, &contents);
+        if text.len() > MAX_EXPORT {
+            return Err(ServiceError::Bad(format!("zone {apex} is longer than {MAX_EXPORT} octets")));
+        }
+        Ok(text)
     }
 
     /// Log entries from `from` on, at most [`PAGE`].

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::Registrar;
 use super::anchor::{self, AnchorFormat};
+use super::author::Call as _;
 use super::import::{self, ImportArgs};
 use crate::node;
 use crate::wire::Name;
@@ -25,6 +26,17 @@ pub enum ZoneCommand {
         /// Print JSON
         #[arg(long)]
         json: bool,
+    },
+    /// Prints a TLD or a name as a master file: signed, with an NSEC chain and a ZONEMD. What contracts synthesise
+    /// is not in it
+    Export {
+        /// TLD or registered name
+        zone: String,
+        /// File to write [default: standard output]
+        #[arg(long)]
+        out: Option<PathBuf>,
+        #[command(flatten)]
+        registrar: Registrar,
     },
     /// Prints the trust anchors of the TLDs, as a validator wants them in its configuration
     Anchor {
@@ -44,6 +56,16 @@ pub enum ZoneCommand {
 pub fn run(command: ZoneCommand) -> anyhow::Result<bool> {
     match command {
         ZoneCommand::Check { paths, json } => check_all(&paths, json),
+        ZoneCommand::Export { zone, out, registrar } => {
+            let text = registrar.rpc()?.call("zone.export", json!({ "name": zone }))?;
+            let text = text.as_str().context("the server's answer is no text")?;
+            match out {
+                Some(path) => std::fs::write(&path, text).with_context(|| path.display().to_string())?,
+                None if registrar.json => println!("{:#}", json!({ "zone": zone, "master_file": text })),
+                None => print!("{text}"),
+            }
+            Ok(true)
+        }
         ZoneCommand::Anchor { tld, format, registrar } => {
             anchor::run(tld.as_deref(), format, &registrar).map(|()| true)
         }

@@ -337,13 +337,12 @@ impl<A: Ask> Walk<'_, A> {
             return bogus(format!("{zone} has no DNSKEY"));
         };
         // Zone Key bit, protocol 3 (RFC 4034 §2.1).
-        let usable =
-            |key: &&Box<[u8]>| key.len() == 36 && key[0] & 1 == 1 && key[2] == 3 && key[3] == ALGORITHM_ED25519;
-        let all: Vec<Box<[u8]>> = set.rdata.iter().filter(usable).cloned().collect();
-        let named = |key: &Box<[u8]>| {
+        let usable = |key: &[u8]| key.len() == 36 && key[0] & 1 == 1 && key[2] == 3 && key[3] == ALGORITHM_ED25519;
+        let all: Vec<Box<[u8]>> = set.rdata.iter().filter(|key| usable(key)).cloned().collect();
+        let named = |key: &[u8]| {
             vouching.iter().any(|(rtype, data)| match *rtype {
                 Rtype::DS => *data == ds(zone, key),
-                _ => **data == **key,
+                _ => *data == key,
             })
         };
         let vouched: Vec<Box<[u8]>> = all.iter().filter(|key| named(key)).cloned().collect();

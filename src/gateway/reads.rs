@@ -19,6 +19,9 @@ pub(super) struct Zone {
     pub entry: Option<NameEntry>,
     /// The owner lets the online key sign.
     pub trusts_online: bool,
+    /// The SOA's: a name's is the sequence of its last change; a TLD's, which changes with its names, that of
+    /// its master file plus the sequence of the last op.
+    serial: u32,
 }
 
 /// What zones are made from.
@@ -70,26 +73,33 @@ impl Zone {
         let entry = if registered == tld.apex { None } else { snapshot.name(&registered)? };
         let entry = entry.filter(|entry| entry.is_live(*now) && !(rtype == Rtype::DS && *name == registered));
         let Some(entry) = entry else {
-            return Ok(Self { apex: tld.apex.clone(), tld, entry: None, trusts_online: false });
+            return Ok(Self::tld(tld, snapshot));
         };
         noted.until(entry.expires);
         let trusted = signer.trusted_until(&registered, snapshot, *now)?;
         noted.until(trusted.unwrap_or(u64::MAX));
-        Ok(Self { tld, apex: registered, entry: Some(entry), trusts_online: trusted.is_some() })
+        // Modulo 2^32, as serials are.
+        let serial = entry.changed as u32;
+        Ok(Self { tld, apex: registered, entry: Some(entry), trusts_online: trusted.is_some(), serial })
+    }
+
+    fn tld(tld: Arc<Tld>, snapshot: &Snapshot) -> Self {
+        let rdata = &tld.soa.rdata[0];
+        let serial = u32_at(rdata, rdata.len() - SERIAL).wrapping_add(snapshot.seq() as u32);
+        Self { apex: tld.apex.clone(), tld, entry: None, trusts_online: false, serial }
     }
 
     /// The zone that holds the DS of this one: its TLD.
-    pub(super) fn parent(&self) -> Self {
-        Self { tld: self.tld.clone(), apex: self.tld.apex.clone(), entry: None, trusts_online: false }
+    pub(super) fn parent(&self, snapshot: &Snapshot) -> Self {
+        Self::tld(self.tld.clone(), snapshot)
     }
 
-    /// The SOA: the TLD's own, or one made from it whose serial is the sequence of the name's last change.
+    /// The SOA: the TLD's with the zone's serial.
     pub(super) fn soa(&self) -> Rrset {
         let soa = &self.tld.soa;
-        let Some(entry) = &self.entry else { return (**soa).clone() };
         let mut rdata = soa.rdata[0].to_vec();
-        let serial_at = rdata.len() - 20;
-        rdata[serial_at..serial_at + 4].copy_from_slice(&(entry.changed as u32).to_be_bytes());
+        let serial_at = rdata.len() - SERIAL;
+        rdata[serial_at..serial_at + 4].copy_from_slice(&self.serial.to_be_bytes());
         Rrset::new(self.apex.clone(), Rtype::SOA, soa.ttl, [rdata])
     }
 
@@ -106,6 +116,9 @@ impl Zone {
         }
     }
 }
+
+/// Octets from the serial to the end of SOA RDATA: five 32-bit fields. The zone check has seen to its form.
+const SERIAL: usize = 20;
 
 /// The TTL of a negative answer with this SOA: the smaller of the SOA's own and MINIMUM (RFC 2308 §5).
 pub(super) fn negative_ttl(soa: &Rrset) -> u32 {
@@ -140,6 +153,9 @@ impl Stored<'_> {
         let Zone { tld, apex, .. } = self.zone;
         if *owner != *apex && rtype == Rtype::DS {
             return self.ds(owner);
+        }
+        if *owner == *apex && rtype == Rtype::SOA {
+            return Ok(Some(Arc::new(self.zone.soa())));
         }
         if *owner == *apex && rtype == Rtype::DNSKEY {
             let key = self.sources.signer.tld(apex);

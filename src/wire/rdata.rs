@@ -356,7 +356,8 @@ fn from_generic(tokens: &[Token]) -> Result<Vec<u8>, RdataError> {
     if rdata.len() == length { Ok(rdata) } else { Err(expected()) }
 }
 
-fn generic(rdata: &[u8]) -> String {
+/// RDATA in the form of unknown types (RFC 3597 §5).
+pub fn generic(rdata: &[u8]) -> String {
     if rdata.is_empty() {
         return "\\# 0".to_owned();
     }

@@ -2,6 +2,7 @@
 
 mod check;
 pub mod community;
+pub mod export;
 mod lookup;
 pub mod policy;
 

@@ -183,6 +183,47 @@ fn unbound_sets_ad_for_everything() {
     assert_eq!(unbound.ask("plain.ghost", "A"), "NOERROR");
 }
 
+/// Exported zones are what other programs call sound: chain, signatures, digest.
+#[test]
+fn exported_zones_are_verified() {
+    if !have(&["kzonecheck", "dnssec-verify", "ldns-verify-zone"]) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    populate(&server);
+    for (owner, rtype, data) in [
+        ("cut.alice.ghost", "NS", "ns.cut.alice.ghost."),
+        ("ns.cut.alice.ghost", "A", "192.0.2.53"),
+        ("alice.ghost", "WALLET", "ETH 0xab16a96D359eC26a11e2C2b3d8f8B8942d5Bfcdb"),
+    ] {
+        server.ok("https", &["record", "set", owner, rtype, data]);
+    }
+    let verify = |zone: &str, file: &Path| -> [bool; 3] {
+        let file = file.to_str().unwrap();
+        let commands: [(&str, &[&str]); 3] = [
+            ("kzonecheck", &["-o", zone, "-d", "on", "-z", file]),
+            // -z: a key may have the SEP flag and sign everything.
+            ("dnssec-verify", &["-q", "-z", "-o", zone, file]),
+            ("ldns-verify-zone", &["-ZZ", file]),
+        ];
+        commands.map(|(tool, args)| Command::new(tool).args(args).output().unwrap().status.success())
+    };
+    for zone in ["ghost", "sig", "alice.ghost", "dave.bc"] {
+        let file = dir.path().join(format!("{zone}.zone"));
+        server.ok("https", &["zone", "export", zone, "--out", file.to_str().unwrap()]);
+        assert_eq!(verify(zone, &file), [true; 3], "{zone}");
+        let text = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, text.replacen(" 3600 IN NS ", " 3601 IN NS ", 1)).unwrap();
+        assert_eq!(verify(zone, &file), [false; 3], "{zone} with another TTL");
+    }
+    // What is not ours to export, is not there.
+    assert!(!server.run("https", &["zone", "export", "nobody.ghost"]).status.success());
+    assert!(!server.run("https", &["zone", "export", "example.org"]).status.success());
+    let plain = server.ok("https", &["zone", "export", "plain.ghost"]);
+    assert!(plain.contains("plain.ghost. 3600 IN A 192.0.2.2\n") && !plain.contains("RRSIG"), "{plain}");
+}
+
 fn never() -> Genesis {
     panic!("there is a registry already")
 }

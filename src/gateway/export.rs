@@ -1,0 +1,98 @@
+//! A zone's stored data, gathered for export. What contracts synthesise is not in it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::reads::{Noted, Sources, Stored, Zone};
+use super::{Signer, Tlds, current};
+use crate::registry::{Fault, Snapshot};
+use crate::state::View as _;
+use crate::wire::{Name, Rrset, Rtype};
+use crate::zone::ZoneView as _;
+use crate::zone::export::{Contents, complete};
+
+/// Names read from the registry at once.
+const PAGE: usize = 1_000;
+
+/// The signed contents of the zone `apex`, a TLD or a live registered name, at `now`; `None` if it is neither, or
+/// if the name is delegated elsewhere.
+///
+/// # Errors
+/// The store failed.
+pub fn export(
+    tlds: &Arc<Tlds>,
+    signer: &Arc<Signer>,
+    snapshot: Arc<Snapshot>,
+    now: u64,
+    apex: &Name,
+) -> Result<Option<Contents>, Fault> {
+    if tlds.find(apex).is_none() || apex.label_count() > 2 {
+        return Ok(None);
+    }
+    let sources = Sources { tlds: tlds.clone(), signer: signer.clone(), snapshot, now };
+    let zone = Zone::of(apex, Rtype::SOA, &sources, &mut Noted::default())?;
+    if zone.apex != *apex || (zone.entry.is_some() && sources.snapshot.rrset(apex, Rtype::NS)?.is_some()) {
+        return Ok(None);
+    }
+    let mut contents = if zone.entry.is_some() { name_data(&zone, &sources)? } else { tld_data(&zone, &sources)? };
+    let key = signer.of(&zone);
+    for rrset in contents.values_mut().flat_map(BTreeMap::values_mut) {
+        match key {
+            Some(_) => *rrset = (*current(&Arc::new(rrset.clone()), now).0).clone(),
+            // RRSIGs in a zone without keys prove nothing to anyone.
+            None => rrset.rrsigs.clear(),
+        }
+    }
+    let sign = |rrset: &Rrset| key.map(|key| key.sign(apex, rrset, now)).unwrap_or_default();
+    Ok(Some(complete(apex, contents, key.map(|_| &sign as &dyn Fn(&Rrset) -> Vec<u8>))))
+}
+
+fn insert(contents: &mut Contents, rrset: Rrset) {
+    contents.entry(rrset.owner.clone()).or_default().insert(rrset.rtype, rrset);
+}
+
+fn name_data(zone: &Zone, sources: &Sources) -> Result<Contents, Fault> {
+    let mut contents = Contents::new();
+    for rrset in sources.snapshot.rrsets_below(&zone.apex)? {
+        // DS at the apex is the parent's.
+        if !(rrset.rtype == Rtype::DS && rrset.owner == zone.apex) {
+            insert(&mut contents, rrset);
+        }
+    }
+    made_at_apex(zone, sources, &mut contents, &[Rtype::SOA, Rtype::NS])?;
+    Ok(contents)
+}
+
+/// The master file, the key, and a delegation for every live name.
+fn tld_data(zone: &Zone, sources: &Sources) -> Result<Contents, Fault> {
+    let mut contents: Contents = Contents::new();
+    for rrset in zone.tld.rrsets.values().flat_map(BTreeMap::values) {
+        insert(&mut contents, (**rrset).clone());
+    }
+    made_at_apex(zone, sources, &mut contents, &[Rtype::SOA, Rtype::DNSKEY])?;
+    let stored = Stored { zone, sources };
+    let mut after: Option<Name> = None;
+    loop {
+        let page = sources.snapshot.names_after(after.as_ref(), PAGE)?;
+        let Some((last, _)) = page.last() else { return Ok(contents) };
+        after = Some(last.clone());
+        let live = page.iter().filter(|(name, entry)| entry.is_live(sources.now) && name.is_below(&zone.apex));
+        for (name, _) in live {
+            let delegated = sources.snapshot.rrset(name, Rtype::NS)?;
+            let ours = || Rrset { owner: name.clone(), rrsigs: Vec::new(), ..(*zone.tld.ns).clone() };
+            insert(&mut contents, delegated.unwrap_or_else(ours));
+            if let Some(ds) = stored.rrset(name, Rtype::DS)? {
+                insert(&mut contents, (*ds).clone());
+            }
+        }
+    }
+}
+
+fn made_at_apex(zone: &Zone, sources: &Sources, contents: &mut Contents, types: &[Rtype]) -> Result<(), Fault> {
+    for rtype in types {
+        if let Some(rrset) = (Stored { zone, sources }).rrset(&zone.apex, *rtype)? {
+            insert(contents, (*rrset).clone());
+        }
+    }
+    Ok(())
+}
