@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use crate::cache::{AnswerCache, Key};
 use crate::contract::{CodeRef, ContractHost, Failure, Question};
-use crate::dnssec::{Rrsig, ZoneKey, denial};
+use crate::dnssec::{ONLINE_SECONDS, Rrsig, ZoneKey, denial};
 use crate::limits::MAX_ALIAS_LINKS;
 use crate::metrics::Metrics;
 use crate::registry::{Fault, Registry, Snapshot};
@@ -327,7 +327,7 @@ impl Work<'_> {
     fn push_signed(&mut self, section: Section, zone: &Zone, rrset: &Rrset, seconds: u32) {
         if rrset.rrsigs.is_empty() && self.key_of(zone).is_some() {
             let rrset = self.signed(zone, rrset);
-            return self.push(section, &rrset, seconds);
+            return self.push(section, &rrset, seconds.min(ONLINE_SECONDS));
         }
         self.push(section, rrset, seconds);
     }

@@ -41,6 +41,9 @@ impl ZoneKey {
     }
 }
 
+/// Seconds for which an online signature made at any moment is valid at least: no TTL under it is longer.
+pub const ONLINE_SECONDS: u32 = (LIFETIME - QUANTUM) as u32;
+
 /// Inception and expiration of what is signed at `now`. Owners differ by some minutes, so that not everything
 /// that was signed in one hour runs out in one second.
 fn validity(owner: &Name, now: u64) -> (u64, u64) {
@@ -76,6 +79,7 @@ mod tests {
         // Valid before and long after, whatever the second.
         assert!(rrsig.is_current(hour - 3_600) && rrsig.is_current(hour + 3_599 + 2 * 86_400));
         assert_eq!(rrsig.key_tag, key_tag(key.dnskey()));
+        assert!(rrsig.seconds_left(hour + 3_599) >= ONLINE_SECONDS as i32);
     }
 
     #[test]

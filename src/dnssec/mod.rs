@@ -5,7 +5,7 @@ mod key;
 mod rrsig;
 pub mod validate;
 
-pub use key::{ZoneKey, ds};
+pub use key::{ONLINE_SECONDS, ZoneKey, ds};
 pub use rrsig::{Rrsig, RrsigError, sign, verify};
 
 use ed25519_dalek::VerifyingKey;

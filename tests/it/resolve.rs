@@ -1,6 +1,9 @@
 //! What an answer costs: an execution once, then the cache, until something it read changes.
 
-use crate::support::World;
+use ghostplane::node::SHIPPED;
+use ghostplane::op::Op;
+
+use crate::support::{World, name};
 
 #[test]
 fn every_answer_comes_from_an_execution_or_the_cache_of_one() {
@@ -43,4 +46,19 @@ fn signatures_leave_only_with_the_do_bit_and_while_they_are_valid() {
     assert_eq!(world.ask("alice.ghost", "A").records[0], "answer alice.ghost. 900 A 192.0.2.1");
     world.advance(900);
     assert_eq!(world.ask("alice.ghost", "A").records, ["answer alice.ghost. 3600 A 192.0.2.1"]);
+}
+
+/// What the gateway signs is good for three days; a contract may ask for a week.
+#[test]
+fn no_ttl_is_longer_than_the_online_signature_above_it() {
+    let mut world = World::new();
+    let mut alice = world.person(1);
+    world.register(&mut alice, "alice.gcc");
+    world.sign(&mut alice, "alice.gcc").unwrap();
+    let weighted = SHIPPED.iter().find(|(name, _)| *name == "weighted").unwrap().1;
+    let contract = Some(world.deploy(&mut alice, weighted));
+    let parameters = b"ttl 604800\nA 192.0.2.1 1".to_vec();
+    world.submit(&mut alice, Op::BindContract { name: name("alice.gcc"), contract, parameters }).unwrap();
+    assert_eq!(world.ask_plain("alice.gcc", "A").records[0], "answer alice.gcc. 604800 A 192.0.2.1");
+    assert_eq!(world.ask("alice.gcc", "A").records[0], "answer alice.gcc. 255600 A 192.0.2.1");
 }
