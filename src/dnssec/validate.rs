@@ -82,7 +82,7 @@ pub struct Report {
 /// # Errors
 /// Those of `ask`.
 pub fn validate<A: Ask>(reply: &Message, anchors: &Anchors, now: u64, ask: &mut A) -> Result<Report, A::Error> {
-    let mut walk = Walk { anchors, now, ask, zones: BTreeMap::new(), used: Vec::new(), steps: Vec::new() };
+    let mut walk = Walk { anchors, now, ask, zones: BTreeMap::new(), used: Vec::new(), asked: 0, steps: Vec::new() };
     let verdict = match walk.reply(reply) {
         Ok(verdict) => verdict,
         Err(Stop::Bogus(why)) => {
@@ -97,6 +97,10 @@ pub fn validate<A: Ask>(reply: &Message, anchors: &Anchors, now: u64, ask: &mut 
 
 /// Names in one chain of aliases.
 const MAX_LINKS: usize = 16;
+
+/// Questions that one walk may ask: a name has few zones above it, and a server that leads the walk astray must
+/// not make it endless.
+const MAX_QUESTIONS: usize = 64;
 
 /// A zone's keys: all of its DNSKEY RRset, and those that its DS or anchor vouches for.
 #[derive(Clone)]
@@ -120,6 +124,7 @@ struct Walk<'a, A> {
     zones: BTreeMap<Name, Zone>,
     /// RRsets of the answer section that belong to the answer.
     used: Vec<(Name, Rtype)>,
+    asked: usize,
     steps: Vec<String>,
 }
 
@@ -230,7 +235,7 @@ impl<A: Ask> Walk<'_, A> {
         Ok(())
     }
 
-    /// No data, or no name: an NSEC at the name itself.
+    /// No data, or no name.
     fn denial(
         &mut self,
         name: &Name,
@@ -238,15 +243,27 @@ impl<A: Ask> Walk<'_, A> {
         rcode: u16,
         authority: &[Rrset],
     ) -> Result<Verdict, Stop<A::Error>> {
+        match self.proof(name, rtype, rcode, authority)? {
+            Some(verdict) => Ok(verdict),
+            None => self.unproven(name),
+        }
+    }
+
+    /// An NSEC at the name itself that denies the type or the name; `None` if there is none.
+    fn proof(
+        &mut self,
+        name: &Name,
+        rtype: Rtype,
+        rcode: u16,
+        authority: &[Rrset],
+    ) -> Result<Option<Verdict>, Stop<A::Error>> {
         let nsec = authority.iter().find(|rrset| rrset.rtype == Rtype::NSEC && rrset.owner == *name);
-        let Some((nsec, signer)) = nsec.and_then(|nsec| Some((nsec, signer(nsec)?))) else {
-            return self.unproven(name);
-        };
+        let Some((nsec, signer)) = nsec.and_then(|nsec| Some((nsec, signer(nsec)?))) else { return Ok(None) };
         // DS is denied by the parent, everything else by the zone that the name is in.
         if !name.is_at_or_below(&signer) || (rtype == Rtype::DS && *name == signer) {
             return bogus(format!("NSEC {name} is signed by {signer}"));
         }
-        let Some(keys) = self.zone(&signer)? else { return Ok(Verdict::Insecure) };
+        let Some(keys) = self.zone(&signer)? else { return Ok(Some(Verdict::Insecure)) };
         // The SOA says how long the denial may be kept (RFC 2308 §5).
         let soa = authority.iter().find(|rrset| rrset.rtype == Rtype::SOA);
         for rrset in std::iter::once(nsec).chain(soa) {
@@ -258,14 +275,14 @@ impl<A: Ask> Walk<'_, A> {
         let has = |wanted: Rtype| types.contains(&wanted);
         if has(Rtype::NXNAME) {
             self.steps.push(format!("{name} does not exist: NSEC by {signer}"));
-            return Ok(Verdict::Secure);
+            return Ok(Some(Verdict::Secure));
         }
         let other_side = has(Rtype::NS) && !has(Rtype::SOA) && rtype != Rtype::DS;
         if rcode == 3 || has(rtype) || has(Rtype::CNAME) || other_side {
             return bogus(format!("NSEC {name} does not deny {rtype}"));
         }
         self.steps.push(format!("{name} has no {rtype}: NSEC by {signer}"));
-        Ok(Verdict::Secure)
+        Ok(Some(Verdict::Secure))
     }
 
     fn unsigned(&mut self, rrset: &Rrset) -> Result<Verdict, Stop<A::Error>> {
@@ -282,6 +299,14 @@ impl<A: Ask> Walk<'_, A> {
             return Ok(Verdict::Insecure);
         }
         bogus(format!("nothing proves that {name} has no such data"))
+    }
+
+    fn question(&mut self, name: &Name, rtype: Rtype) -> Result<Message, Stop<A::Error>> {
+        self.asked += 1;
+        if self.asked > MAX_QUESTIONS {
+            return bogus(format!("more than {MAX_QUESTIONS} questions, and still no end"));
+        }
+        self.ask.ask(name, rtype).map_err(Stop::Ask)
     }
 
     /// The keys of a zone, from its anchor or from its DS.
@@ -305,11 +330,13 @@ impl<A: Ask> Walk<'_, A> {
         let Some(parent) = zone.parent().filter(|parent| !parent.is_root()) else {
             return bogus(format!("no trust anchor for {zone}"));
         };
-        let reply = self.ask.ask(zone, Rtype::DS).map_err(Stop::Ask)?;
+        let reply = self.question(zone, Rtype::DS)?;
         let answer = rrsets(&reply.sections[0]);
         let Some(set) = answer.iter().find(|rrset| rrset.owner == *zone && rrset.rtype == Rtype::DS) else {
             let authority = rrsets(&reply.sections[1]);
-            self.denial(zone, Rtype::DS, reply.rcode(), &authority)?;
+            if self.proof(zone, Rtype::DS, reply.rcode(), &authority)?.is_none() {
+                return bogus(format!("nothing proves that {zone} has no DS"));
+            }
             let nsec = authority.iter().find(|rrset| rrset.rtype == Rtype::NSEC && rrset.owner == *zone);
             // Without the NS bit there is no zone to be insecure (RFC 4035 §5.2).
             if !nsec.is_some_and(|nsec| bitmap(nsec).contains(&Rtype::NS)) {
@@ -331,7 +358,7 @@ impl<A: Ask> Walk<'_, A> {
 
     /// The zone's DNSKEY RRset, signed by a key that `vouching` names.
     fn keys(&mut self, zone: &Name, vouching: &[(Rtype, Vec<u8>)], what: &str) -> Result<Keys, Stop<A::Error>> {
-        let reply = self.ask.ask(zone, Rtype::DNSKEY).map_err(Stop::Ask)?;
+        let reply = self.question(zone, Rtype::DNSKEY)?;
         let answer = rrsets(&reply.sections[0]);
         let Some(set) = answer.iter().find(|rrset| rrset.owner == *zone && rrset.rtype == Rtype::DNSKEY) else {
             return bogus(format!("{zone} has no DNSKEY"));

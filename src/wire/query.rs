@@ -74,6 +74,11 @@ impl Query {
         header.check(message)?;
         let malformed = |_| header.refuse(Rcode::FormErr, false);
         let (name, at) = Name::from_message(message, HEADER).map_err(malformed)?;
+        // Nothing stands before the first name that it could point to but the header; and the question is sent
+        // back as it came, in the room that the name takes uncompressed.
+        if at != HEADER + name.as_wire().len() {
+            return Err(header.refuse(Rcode::FormErr, false));
+        }
         let fixed = message.get(at..at + 4).ok_or(NameError::Short).map_err(malformed)?;
         let rtype = Rtype(u16_at(fixed, 0));
         let class = u16_at(fixed, 2);
@@ -247,5 +252,8 @@ mod tests {
         assert_eq!(rcode(&message(0, 1, b"\0\0\x29\x04\xd0\0\x01\0\0\0\0")), Rcode::BadVers);
         assert_eq!(rcode(&message(0, 1, b"\0\0\x29\x04\xd0\0\0\0\0\0\x04\0\x0c\0\x09")), Rcode::FormErr);
         assert_eq!(rcode(&message(0, 0, &vec![0; MAX_QUERY])), Rcode::FormErr);
+        // A question whose name points into the header.
+        assert_eq!(rcode(b"\x10\0\0\0\0\x01\0\0\0\0\0\0\x01a\xc0\x01\0\x01\0\x01"), Rcode::FormErr);
+        assert_eq!(rcode(b"\x10\0\0\0\0\x01\0\0\0\0\0\0\x01a\xc0\x02\0\x01\0\x01"), Rcode::FormErr);
     }
 }

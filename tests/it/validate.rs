@@ -211,3 +211,32 @@ fn the_report_names_the_owners_key() {
     let report = check(&world, &reply(&world));
     assert_eq!((report.verdict, &report.keys[&name("alice.ghost")]), (Verdict::Secure, &vec![key(&bob)]));
 }
+
+/// A server that answers every question with the same message leads nowhere, and soon.
+#[test]
+fn a_walk_ends_whatever_it_is_told() {
+    struct Parrot(Message, usize);
+
+    impl Ask for Parrot {
+        type Error = Infallible;
+
+        fn ask(&mut self, _: &Name, _: Rtype) -> Result<Message, Infallible> {
+            self.1 += 1;
+            Ok(self.0.clone())
+        }
+    }
+
+    let world = populated();
+    for (owner, rtype) in
+        [("alice.ghost", "A"), ("no.alice.ghost", "A"), ("alice.ghost", "DS"), ("ghost", "DNSKEY"), ("plain.sig", "A")]
+    {
+        let told = Message::parse(&Asker(&world).wire(&name(owner), rtype.parse().unwrap(), DO)).unwrap();
+        for (asked, of_type) in [("no.alice.ghost", "A"), ("alice.ghost", "A"), ("plain.sig", "AAAA")] {
+            let reply = Message::parse(&Asker(&world).wire(&name(asked), of_type.parse().unwrap(), DO)).unwrap();
+            let mut parrot = Parrot(told.clone(), 0);
+            let Ok(report) = validate(&reply, &anchors(&world), world.now(), &mut parrot);
+            assert_eq!(report.verdict, Verdict::Bogus, "{owner} {rtype} for {asked}: {:#?}", report.steps);
+            assert!(parrot.1 < 10, "{} questions", parrot.1);
+        }
+    }
+}
