@@ -29,7 +29,7 @@ use crate::registry::{Fault, Registry, Snapshot};
 pub use crate::wire::Transport;
 use crate::wire::{Answer, Builder, EdeCode, Name, Query, QueryError, Rcode, Reply, Resolution, Rrset, Rtype, Section};
 use crate::writer::Clock;
-use crate::zone::ZoneView as _;
+use crate::zone::{ZoneView as _, soa};
 use pool::Pool;
 use reads::{Noted, SnapshotReads, Sources, Stored, Zone};
 
@@ -185,8 +185,7 @@ impl Engine {
         let failed = rcode == Rcode::ServFail;
         // The links of an alias that ended in a failure are no answer.
         let answer = if failed { error(query, rcode, ede) } else { builder.finish(rcode, authoritative, ede) };
-        let lease = u32::try_from(noted.expires.saturating_sub(now)).unwrap_or(u32::MAX);
-        let seconds = if failed { FAILURE_SECONDS } else { answer.ttl.min(lease) };
+        let seconds = if failed { FAILURE_SECONDS } else { answer.ttl.min(noted.seconds(now)) };
         self.cache.put(&Key::of(query), answer.clone(), seconds, now, sources.snapshot.seq(), &noted.stamps);
         Ok(answer)
     }
@@ -302,9 +301,9 @@ impl Work<'_> {
     /// Notes the proof that an expanded wildcard needs: nothing closer exists (RFC 4035 §3.1.3.3). Where none
     /// can be written, the RRset leaves without the owner's RRSIG and is signed as what it is.
     fn with_wildcard_proof(&mut self, zone: &Zone, rrset: &Arc<Rrset>) -> Arc<Rrset> {
-        let next_closer = rrset.rrsigs.iter().find_map(|rrsig| next_closer(&rrset.owner, rrsig));
+        let next_closer = rrset.rrsigs.iter().find_map(|rrsig| Rrsig::parse(rrsig).ok()?.next_closer(&rrset.owner));
         let Some(next_closer) = next_closer.filter(|_| self.key_of(zone).is_some()) else { return rrset.clone() };
-        match denial::around(&next_closer, reads::negative_ttl(&zone.soa())) {
+        match denial::around(&next_closer, soa::negative_ttl(&zone.soa())) {
             Some(nsec) => {
                 let nsec = self.signed(zone, &nsec);
                 self.proofs.push(nsec);
@@ -334,7 +333,7 @@ impl Work<'_> {
 
     /// No TTL reaches beyond `seconds`, nor beyond what the answer rests on.
     fn push(&mut self, section: Section, rrset: &Rrset, seconds: u32) {
-        let lease = u32::try_from(self.noted.expires.saturating_sub(self.sources.now)).unwrap_or(u32::MAX);
+        let lease = self.noted.seconds(self.sources.now);
         self.builder.push(section, rrset, rrset.ttl.min(seconds).min(lease));
     }
 
@@ -353,9 +352,9 @@ impl Work<'_> {
     /// type at a name with these `types`, or of the name: then the response code says so only to those who
     /// take it together with such a proof (§5.1), or who want none.
     fn negative(&mut self, zone: &Zone, name: &Name, types: Option<Vec<Rtype>>) -> Verdict {
-        let soa = zone.soa();
-        let ttl = reads::negative_ttl(&soa);
-        self.push_signed(Section::Authority, zone, &soa, ttl);
+        let rrset = zone.soa();
+        let ttl = soa::negative_ttl(&rrset);
+        self.push_signed(Section::Authority, zone, &rrset, ttl);
         self.push_proofs();
         let missing = types.is_none();
         let proven = self.key_of(zone).is_some();
@@ -416,20 +415,12 @@ impl Work<'_> {
                 self.push_signed(Section::Authority, parent, &ds, seconds);
             }
             None => {
-                let nsec = denial::at_name(cut, [Rtype::NS], reads::negative_ttl(&parent.soa()));
+                let nsec = denial::at_name(cut, [Rtype::NS], soa::negative_ttl(&parent.soa()));
                 self.push_signed(Section::Authority, parent, &nsec, u32::MAX);
             }
         }
         Ok(())
     }
-}
-
-/// The name one label below the closest encloser, if the RRSIG was made over a wildcard from which `owner` was
-/// expanded (RFC 4035 §5.3.4, RFC 5155 §1.3).
-fn next_closer(owner: &Name, rrsig: &[u8]) -> Option<Name> {
-    let labels = usize::from(Rrsig::parse(rrsig).ok()?.labels);
-    let of_owner = owner.label_count() - usize::from(owner.is_wildcard());
-    (labels < of_owner).then(|| owner.suffix(labels + 1))
 }
 
 /// The RRset without the RRSIGs that have run out, and the seconds for which the rest is good: an expired

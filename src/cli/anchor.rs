@@ -2,12 +2,11 @@
 
 use anyhow::Context as _;
 use clap::ValueEnum;
-use data_encoding::HEXUPPER;
 use serde_json::{Value, json};
 
 use super::Registrar;
 use super::author::Call as _;
-use crate::api::InfoView;
+use crate::api::{InfoView, TldView};
 use crate::dnssec::ds;
 use crate::wire::{Name, Rtype, rdata};
 
@@ -29,19 +28,22 @@ pub enum AnchorFormat {
 }
 
 /// One TLD's key.
-struct Anchor {
+pub struct Anchor {
     tld: String,
     /// RDATA in presentation form.
     dnskey: String,
-    /// The four fields of the DS.
-    ds: [String; 4],
+    ds: String,
 }
 
 pub fn run(tld: Option<&str>, format: AnchorFormat, registrar: &Registrar) -> anyhow::Result<()> {
     let info: InfoView = serde_json::from_value(registrar.rpc()?.call("registry.info", Value::Null)?)?;
     let wanted = tld.map(|tld| format!("{}.", tld.trim_matches('.')));
     let listed = info.tlds.into_iter().filter(|found| wanted.as_ref().is_none_or(|wanted| found.name == *wanted));
-    let anchors = listed.map(|tld| Anchor::new(tld.name, tld.dnskey)).collect::<anyhow::Result<Vec<_>>>()?;
+    let anchor = |tld: TldView| {
+        let dnskey = tld.dnskey.with_context(|| format!("{} is not signed", tld.name))?;
+        Ok(Anchor::new(&Name::from_user(&tld.name)?, &rdata::from_text(Rtype::DNSKEY, &dnskey, None)?))
+    };
+    let anchors = listed.map(anchor).collect::<anyhow::Result<Vec<_>>>()?;
     anyhow::ensure!(!anchors.is_empty(), "{} is not one of the server's TLDs", wanted.unwrap_or_default());
     if registrar.json {
         println!("{:#}", anchors.iter().map(Anchor::json).collect::<Value>());
@@ -58,28 +60,30 @@ pub fn run(tld: Option<&str>, format: AnchorFormat, registrar: &Registrar) -> an
 }
 
 impl Anchor {
-    fn new(tld: String, dnskey: Option<String>) -> anyhow::Result<Self> {
-        let dnskey = dnskey.with_context(|| format!("{tld} is not signed"))?;
-        let apex = Name::from_user(&tld)?;
-        let digest = ds(&apex, &rdata::from_text(Rtype::DNSKEY, &dnskey, None)?);
-        let tag = u16::from_be_bytes([digest[0], digest[1]]);
-        let ds = [tag.to_string(), digest[2].to_string(), digest[3].to_string(), HEXUPPER.encode(&digest[4..])];
-        Ok(Self { tld, dnskey, ds })
+    /// The anchor of the zone `apex` with a key of this DNSKEY RDATA.
+    pub fn new(apex: &Name, dnskey: &[u8]) -> Self {
+        let ds = rdata::to_text(Rtype::DS, &ds(apex, dnskey));
+        Self { tld: apex.to_string(), dnskey: rdata::to_text(Rtype::DNSKEY, dnskey), ds }
     }
 
     fn json(&self) -> Value {
-        json!({ "tld": self.tld, "dnskey": self.dnskey, "ds": self.ds.join(" ") })
+        json!({ "tld": self.tld, "dnskey": self.dnskey, "ds": self.ds })
     }
 
-    fn line(&self, format: AnchorFormat) -> String {
+    /// One line of a configuration.
+    pub fn line(&self, format: AnchorFormat) -> String {
         let Self { tld, dnskey, ds } = self;
         match format {
-            AnchorFormat::Ds => format!("{tld} IN DS {}", ds.join(" ")),
+            AnchorFormat::Ds => format!("{tld} IN DS {ds}"),
             AnchorFormat::Dnskey => format!("{tld} IN DNSKEY {dnskey}"),
-            AnchorFormat::Unbound => format!("trust-anchor: \"{tld} DS {}\"", ds.join(" ")),
-            AnchorFormat::Bind => format!("    {tld} static-ds {} \"{}\";", ds[..3].join(" "), ds[3]),
-            AnchorFormat::Kresd => format!("trust_anchors.add('{tld} IN DS {}')", ds.join(" ")),
-            AnchorFormat::Dnsmasq => format!("trust-anchor={},{}", tld.trim_end_matches('.'), ds.join(",")),
+            AnchorFormat::Unbound => format!("trust-anchor: \"{tld} DS {ds}\""),
+            AnchorFormat::Bind => {
+                // The digest, the last of the four fields, stands in quotes.
+                let (fields, digest) = ds.rsplit_once(' ').unwrap_or_default();
+                format!("    {tld} static-ds {fields} \"{digest}\";")
+            }
+            AnchorFormat::Kresd => format!("trust_anchors.add('{tld} IN DS {ds}')"),
+            AnchorFormat::Dnsmasq => format!("trust-anchor={},{}", tld.trim_end_matches('.'), ds.replace(' ', ",")),
         }
     }
 }

@@ -113,11 +113,11 @@ pub fn with_rrsig(rrset: Rrset, apex: &Name, key: &SigningKey, now: u64, days: u
     Rrset { rrsigs: vec![rrsig.into()], ..rrset }
 }
 
-/// The DNSKEY RRset that makes a name a signed zone: the owner's key, and the gateway's online key beside it.
-/// Signed by the owner for `days`.
-pub fn zone_keys(name: &Name, key: &SigningKey, target: &Target, days: u32) -> Rrset {
+/// The DNSKEY RRset that makes a name a signed zone once its owner has signed it: the owner's key, and the gateway's
+/// online key beside it.
+pub fn zone_keys(name: &Name, key: &SigningKey, target: &Target) -> Rrset {
     let keys = [dnskey(FLAGS_OWNER, &key.verifying_key()), dnskey(FLAGS_ONLINE, &target.online)];
-    with_rrsig(Rrset::new(name.clone(), Rtype::DNSKEY, KEY_TTL, keys), name, key, target.time, days)
+    Rrset::new(name.clone(), Rtype::DNSKEY, KEY_TTL, keys)
 }
 
 /// Seconds since 1970.

@@ -187,8 +187,8 @@ impl<'a> Import<'a> {
     /// Its own keys make the name a signed zone, unless it is delegated elsewhere.
     fn with_keys(&self, planned: &PlannedName) -> Vec<Rrset> {
         let delegated = planned.rrsets.iter().any(|rrset| rrset.rtype == Rtype::NS && rrset.owner == planned.name);
-        let keys = || author::zone_keys(&planned.name, &self.keys[&planned.owner], &self.target, self.args.valid_days);
-        let keys = (!delegated).then(keys).map(|keys| Rrset { rrsigs: Vec::new(), ..keys });
+        let keys = || author::zone_keys(&planned.name, &self.keys[&planned.owner], &self.target);
+        let keys = (!delegated).then(keys);
         planned.rrsets.iter().cloned().chain(keys).collect()
     }
 

@@ -297,7 +297,8 @@ pub fn name(command: NameCommand) -> anyhow::Result<()> {
 }
 
 fn put_keys(name: &Name, key: &SigningKey, target: &Target, days: u32) -> Op {
-    Op::PutRecords { name: name.clone(), rrsets: vec![author::zone_keys(name, key, target, days)] }
+    let keys = author::with_rrsig(author::zone_keys(name, key, target), name, key, target.time, days);
+    Op::PutRecords { name: name.clone(), rrsets: vec![keys] }
 }
 
 /// Seconds before the end of a signature from which on its owner is warned.

@@ -11,10 +11,11 @@ use clap::ValueEnum;
 use ed25519_dalek::SigningKey;
 use tracing_subscriber::EnvFilter;
 
+use super::anchor::{Anchor, AnchorFormat};
 use super::{author, keys};
 use crate::api::Rpc;
 use crate::config::Config;
-use crate::dnssec::{FLAGS_ONLINE, FLAGS_OWNER, ZoneKey, ds};
+use crate::dnssec::{FLAGS_ONLINE, FLAGS_OWNER, ZoneKey};
 use crate::gateway::{Signer, Tld};
 use crate::node::{self, Node, SHIPPED};
 use crate::op::{self, Op, OpBody, Rejection, SigilId};
@@ -24,7 +25,6 @@ use crate::state::{LEVELS, MAX_LEVEL, View as _};
 use crate::transport::Shutdown;
 use crate::transport::admission::Limits;
 use crate::transport::tls::Identity;
-use crate::wire::{Rtype, rdata};
 use crate::writer::Clock;
 
 #[derive(Debug, clap::Args)]
@@ -186,8 +186,8 @@ fn load_signer(folder: &Path, tlds: &[Tld]) -> anyhow::Result<Signer> {
 /// What to give to validators: the DS of every TLD.
 fn write_anchors(path: &Path, tlds: &[Tld], signer: &Signer) -> anyhow::Result<()> {
     let line = |tld: &Tld| {
-        let digest = ds(&tld.apex, signer.tld(&tld.apex)?);
-        Some(format!("{} IN DS {}\n", tld.apex, rdata::to_text(Rtype::DS, &digest)))
+        let anchor = Anchor::new(&tld.apex, signer.tld(&tld.apex)?);
+        Some(anchor.line(AnchorFormat::Ds) + "\n")
     };
     let text: String = tlds.iter().filter_map(line).collect();
     std::fs::write(path, text).with_context(|| path.display().to_string())

@@ -17,7 +17,8 @@ pub fn around(name: &Name, ttl: u32) -> Option<Rrset> {
     Some(nsec(predecessor(name)?, &next_sibling(name)?, [], ttl))
 }
 
-fn nsec(owner: Name, next: &Name, types: impl IntoIterator<Item = Rtype>, ttl: u32) -> Rrset {
+/// An NSEC RRset (RFC 4034 §4); RRSIG and NSEC are added to `types`.
+pub fn nsec(owner: Name, next: &Name, types: impl IntoIterator<Item = Rtype>, ttl: u32) -> Rrset {
     let mut types: Vec<Rtype> = types.into_iter().chain([Rtype::RRSIG, Rtype::NSEC]).collect();
     types.sort_unstable();
     types.dedup();

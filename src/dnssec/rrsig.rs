@@ -84,6 +84,12 @@ impl Rrsig {
         self.seconds_left(now) > 0 && serial_diff(now as u32, self.inception) >= 0
     }
 
+    /// The name one label below the closest encloser, if the RRSIG was made over a wildcard from which `owner` was
+    /// expanded (RFC 4035 §5.3.4, RFC 5155 §1.3).
+    pub fn next_closer(&self, owner: &Name) -> Option<Name> {
+        (self.labels < labels_of(owner)).then(|| owner.suffix(usize::from(self.labels) + 1))
+    }
+
     /// Seconds until the signature expires; not positive once it has.
     pub fn seconds_left(&self, now: u64) -> i32 {
         serial_diff(self.expiration, now as u32)

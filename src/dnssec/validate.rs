@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 
 use super::rrsig::verify_answer;
-use super::{ALGORITHM_ED25519, RrsigError, ds, key_tag};
+use super::{ALGORITHM_ED25519, Rrsig, RrsigError, ds, key_tag};
 use crate::wire::{Message, MessageRecord, Name, Rrset, Rtype, rdata};
 
 /// What the validator trusts: DS or DNSKEY RDATA by zone.
@@ -194,21 +194,18 @@ impl<A: Ask> Walk<'_, A> {
             return Ok(Verdict::Insecure);
         };
         let vouched = self.signed(rrset, &keys.vouched);
-        let (signed, who) = match vouched {
-            Ok(labels) => (Ok(labels), "the owner's key"),
-            Err(_) => (self.signed(rrset, &keys.all), "the zone's online key"),
-        };
-        let labels = match signed {
-            Ok(labels) => labels,
+        let by_vouched = vouched.is_ok();
+        let rrsig = match vouched.or_else(|_| self.signed(rrset, &keys.all)) {
+            Ok(rrsig) => rrsig,
             Err(error) => return bogus(format!("{} {}: {error}", rrset.owner, rrset.rtype)),
         };
+        let who = if by_vouched { "the owner's key" } else { "the zone's online key" };
         let who = if signer.label_count() < 2 { "the TLD's key" } else { who };
         self.steps.push(format!("{} {}: RRSIG by {who} of {signer}", rrset.owner, rrset.rtype));
-        let of_owner = rrset.owner.label_count() - usize::from(rrset.owner.is_wildcard());
-        if labels < of_owner {
-            self.wildcard(&rrset.owner.suffix(labels + 1), &signer, &keys, authority)?;
+        if let Some(closer) = rrsig.next_closer(&rrset.owner) {
+            self.wildcard(&closer, &signer, &keys, authority)?;
         }
-        let by_owner = vouched.is_ok() && signer.label_count() > 1;
+        let by_owner = by_vouched && signer.label_count() > 1;
         Ok(if by_owner { Verdict::SecureByOwner } else { Verdict::Secure })
     }
 
@@ -384,13 +381,13 @@ impl<A: Ask> Walk<'_, A> {
         Ok(Keys { all, vouched })
     }
 
-    /// The Labels field of the first RRSIG that one of the keys made over the RRset.
-    fn signed(&self, rrset: &Rrset, keys: &[Box<[u8]>]) -> Result<usize, RrsigError> {
+    /// The first RRSIG that one of the keys made over the RRset.
+    fn signed(&self, rrset: &Rrset, keys: &[Box<[u8]>]) -> Result<Rrsig, RrsigError> {
         let mut first = None;
         for rrsig in &rrset.rrsigs {
             for key in keys {
                 match verify_answer(rrsig, rrset, key, self.now) {
-                    Ok(rrsig) => return Ok(usize::from(rrsig.labels)),
+                    Ok(rrsig) => return Ok(rrsig),
                     // Another key's tag says less than what is wrong with the right key's signature.
                     Err(RrsigError::KeyTag) => {}
                     Err(error) => first = first.or(Some(error)),
@@ -422,7 +419,7 @@ fn rrsets(records: &[MessageRecord]) -> Vec<Rrset> {
 }
 
 fn signer(rrset: &Rrset) -> Option<Name> {
-    rrset.rrsigs.iter().find_map(|rrsig| super::Rrsig::parse(rrsig).ok()).map(|rrsig| rrsig.signer)
+    rrset.rrsigs.iter().find_map(|rrsig| Rrsig::parse(rrsig).ok()).map(|rrsig| rrsig.signer)
 }
 
 /// The one name that is all the RDATA of a CNAME or DNAME.

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use super::signer::{self, Signer};
+use super::signer::Signer;
 use super::tlds::{Tld, Tlds};
 use crate::contract::{ReadFault, Reads};
-use crate::dnssec::{FLAGS_OWNER, dnskey};
+use crate::dnssec::{FLAGS_OWNER, dnskey, ds};
 use crate::registry::{Fault, Snapshot, Stamp};
 use crate::state::{NameEntry, View as _};
-use crate::wire::{Name, Resolution, Rrset, Rtype, u32_at};
-use crate::zone::{ZoneView, lookup};
+use crate::wire::{Name, Resolution, Rrset, Rtype};
+use crate::zone::{ZoneView, lookup, soa, source_of_synthesis};
 
 /// A zone at one moment: a TLD, or a live registered name.
 pub(super) struct Zone {
@@ -36,7 +36,7 @@ pub(super) struct Sources {
 /// The names that were read, and when the first lease or signature among them ends.
 pub(super) struct Noted {
     pub stamps: Vec<Stamp>,
-    pub expires: u64,
+    expires: u64,
 }
 
 impl Default for Noted {
@@ -54,6 +54,11 @@ impl Noted {
 
     pub(super) fn until(&mut self, time: u64) {
         self.expires = self.expires.min(time);
+    }
+
+    /// Seconds from `now` until the first of them ends.
+    pub(super) fn seconds(&self, now: u64) -> u32 {
+        u32::try_from(self.expires.saturating_sub(now)).unwrap_or(u32::MAX)
     }
 
     pub(super) fn merge(&mut self, other: &Self) {
@@ -84,8 +89,7 @@ impl Zone {
     }
 
     fn tld(tld: Arc<Tld>, snapshot: &Snapshot) -> Self {
-        let rdata = &tld.soa.rdata[0];
-        let serial = u32_at(rdata, rdata.len() - SERIAL).wrapping_add(snapshot.seq() as u32);
+        let serial = soa::serial(&tld.soa).wrapping_add(snapshot.seq() as u32);
         Self { apex: tld.apex.clone(), tld, entry: None, trusts_online: false, serial }
     }
 
@@ -96,11 +100,7 @@ impl Zone {
 
     /// The SOA: the TLD's with the zone's serial.
     pub(super) fn soa(&self) -> Rrset {
-        let soa = &self.tld.soa;
-        let mut rdata = soa.rdata[0].to_vec();
-        let serial_at = rdata.len() - SERIAL;
-        rdata[serial_at..serial_at + 4].copy_from_slice(&self.serial.to_be_bytes());
-        Rrset::new(self.apex.clone(), Rtype::SOA, soa.ttl, [rdata])
+        soa::with_serial(&self.tld.soa, &self.apex, self.serial)
     }
 
     /// RRsets that the gateway makes for the apex of a registered name.
@@ -115,16 +115,6 @@ impl Zone {
             _ => None,
         }
     }
-}
-
-/// Octets from the serial to the end of SOA RDATA: five 32-bit fields. The zone check has seen to its form.
-const SERIAL: usize = 20;
-
-/// The TTL of a negative answer with this SOA: the smaller of the SOA's own and MINIMUM (RFC 2308 §5).
-pub(super) fn negative_ttl(soa: &Rrset) -> u32 {
-    // SOA RDATA ends in five 32-bit fields; the zone check has seen to its form.
-    let rdata = &soa.rdata[0];
-    soa.ttl.min(u32_at(rdata, rdata.len() - 4))
 }
 
 /// Addresses stored for a name server, without signatures: glue is not the zone's data.
@@ -172,7 +162,12 @@ impl Stored<'_> {
         let Some(key) = entry.as_ref().and_then(|entry| entry.owner.key()) else { return Ok(None) };
         if let Some(until) = signer.trusted_until(owner, snapshot, *now)? {
             let ttl = u32::try_from(until - now).unwrap_or(u32::MAX).min(self.zone.tld.soa.ttl);
-            return Ok(Some(Arc::new(signer::ds_rrset(owner, &dnskey(FLAGS_OWNER, &key), ttl))));
+            return Ok(Some(Arc::new(Rrset::new(
+                owner.clone(),
+                Rtype::DS,
+                ttl,
+                [ds(owner, &dnskey(FLAGS_OWNER, &key))],
+            ))));
         }
         Ok(snapshot.rrset(owner, Rtype::DS)?.map(Arc::new))
     }
@@ -197,22 +192,14 @@ impl Stored<'_> {
         }
         Ok(types)
     }
-}
 
-impl Stored<'_> {
     /// Types at a name, those of the wildcard that stands for it included.
     pub(super) fn types_for(&self, name: &Name) -> Result<Vec<Rtype>, Fault> {
         if self.exists(name)? || self.has_descendants(name)? {
             return self.types_at(name);
         }
-        let mut encloser = name.parent();
-        while let Some(node) = encloser.filter(|node| node.is_at_or_below(&self.zone.apex)) {
-            if self.exists(&node)? || self.has_descendants(&node)? {
-                return node.child(b"*").map_or_else(|_| Ok(Vec::new()), |source| self.types_at(&source));
-            }
-            encloser = node.parent();
-        }
-        Ok(Vec::new())
+        let source = source_of_synthesis(self, &self.zone.apex, name)?;
+        source.map_or_else(|| Ok(Vec::new()), |source| self.types_at(&source))
     }
 }
 

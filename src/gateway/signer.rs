@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 
 use super::reads::Zone;
-use crate::dnssec::{Rrsig, ZoneKey, ds};
+use crate::dnssec::{Rrsig, ZoneKey};
 use crate::registry::{Fault, Snapshot};
 use crate::state::View as _;
-use crate::wire::{Name, Rrset, Rtype};
+use crate::wire::{Name, Rtype};
 
 /// A key for each TLD, and the online key that owners let sign in their zones by signing it into their DNSKEY
 /// RRsets.
@@ -53,9 +53,4 @@ impl Signer {
         // Current: positive.
         Ok(keys.rrsigs.iter().filter_map(|rrsig| left(rrsig)).max().map(|left| now + left as u64))
     }
-}
-
-/// The DS RRset of a registered name whose zone is signed here.
-pub(super) fn ds_rrset(apex: &Name, owner_key: &[u8], ttl: u32) -> Rrset {
-    Rrset::new(apex.clone(), Rtype::DS, ttl, [ds(apex, owner_key)])
 }

@@ -47,10 +47,10 @@ pub fn verify(bytes: &[u8], registry: RegistryId, now: u64) -> Result<VerifiedOp
     if bytes.len() > MAX_OP {
         return Err(Rejection::TooLarge { max: MAX_OP });
     }
-    let (author, body, signature) = open(bytes)?;
+    let Opened { author, body, signature, signed } = open(bytes)?;
     check_scope(&body, registry, now)?;
     let key = author.key().ok_or(Rejection::BadSignature)?;
-    check_signature(&key, author, &body, &signature)?;
+    check_signature(&key, &signed, &signature)?;
     if let Op::PutRecords { name, rrsets } = &body.op {
         rrsets.iter().try_for_each(|rrset| check_rrset(rrset, name, &key, now))?;
     }
@@ -63,7 +63,16 @@ pub(crate) fn is_parent_side(rrset: &Rrset, apex: &Name) -> bool {
     rrset.rtype == Rtype::NS || (rrset.rtype == Rtype::DS && rrset.owner == *apex)
 }
 
-fn open(bytes: &[u8]) -> Result<(SigilId, OpBody, Vec<u8>), Rejection> {
+/// An op in its one legal encoding, nothing else of it checked.
+struct Opened {
+    author: SigilId,
+    body: OpBody,
+    signature: Vec<u8>,
+    /// What the signature is over (Sig_structure, RFC 9052 §4.4).
+    signed: Vec<u8>,
+}
+
+fn open(bytes: &[u8]) -> Result<Opened, Rejection> {
     let malformed = || Rejection::Malformed;
     let cose = CoseSign1::from_tagged_slice(bytes).map_err(|_| malformed())?;
     let header = &cose.protected.header;
@@ -75,10 +84,15 @@ fn open(bytes: &[u8]) -> Result<(SigilId, OpBody, Vec<u8>), Rejection> {
     let body: OpBody = minicbor::decode(&payload).map_err(|_| malformed())?;
     // Rebuilding from the parts and comparing leaves exactly one encoding, whatever CBOR would allow.
     let signature = cose.signature;
-    if envelope(author, encode_body(&body), |_| signature.clone()) != bytes {
+    let mut signed = Vec::new();
+    let rebuilt = envelope(author, encode_body(&body), |data| {
+        signed = data.to_vec();
+        signature.clone()
+    });
+    if rebuilt != bytes {
         return Err(Rejection::NotCanonical);
     }
-    Ok((author, body, signature))
+    Ok(Opened { author, body, signature, signed })
 }
 
 fn check_scope(body: &OpBody, registry: RegistryId, now: u64) -> Result<(), Rejection> {
@@ -94,10 +108,9 @@ fn check_scope(body: &OpBody, registry: RegistryId, now: u64) -> Result<(), Reje
     Ok(())
 }
 
-fn check_signature(key: &VerifyingKey, author: SigilId, body: &OpBody, signature: &[u8]) -> Result<(), Rejection> {
+fn check_signature(key: &VerifyingKey, signed: &[u8], signature: &[u8]) -> Result<(), Rejection> {
     let signature = Signature::from_slice(signature).map_err(|_| Rejection::BadSignature)?;
-    let cose = CoseSign1Builder::new().protected(protected(author)).payload(encode_body(body)).build();
-    key.verify_strict(&cose.tbs_data(OP_CONTEXT), &signature).map_err(|_| Rejection::BadSignature)
+    key.verify_strict(signed, &signature).map_err(|_| Rejection::BadSignature)
 }
 
 /// Form, RDATA and RRSIGs of one RRset that `key` puts at or below `apex`.

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sha2::{Digest as _, Sha384};
 
-use crate::wire::{CLASS_IN, Name, Rrset, Rtype, rdata, u32_at};
+use super::soa;
+use crate::dnssec::denial::nsec;
+use crate::wire::{CLASS_IN, Name, Rrset, Rtype, rdata};
 
 /// A zone's RRsets by owner, in canonical order, and type.
 pub type Contents = BTreeMap<Name, BTreeMap<Rtype, Rrset>>;
@@ -13,18 +15,12 @@ pub type Contents = BTreeMap<Name, BTreeMap<Rtype, Rrset>>;
 /// Makes RRSIG RDATA over an RRset.
 pub type Sign<'a> = &'a dyn Fn(&Rrset) -> Vec<u8>;
 
-/// Seconds; an NSEC lives as long as a negative answer (RFC 9077).
-fn negative_ttl(soa: &Rrset) -> u32 {
-    let minimum = soa.rdata.first().filter(|data| data.len() >= 4).map_or(0, |data| u32_at(data, data.len() - 4));
-    soa.ttl.min(minimum)
-}
-
-/// Completes the contents of the zone `apex`: drops what a cut or a DNAME hides, adds the NSEC chain and the RRSIGs
+/// Completes the contents of the zone `apex`: drops what a cut hides but glue, adds the NSEC chain and the RRSIGs
 /// that are missing if there is a key to `sign` with, and the ZONEMD RRset. `contents` has a SOA at the apex.
 pub fn complete(apex: &Name, mut contents: Contents, sign: Option<Sign<'_>>) -> Contents {
     let Some(soa) = contents.get(apex).and_then(|types| types.get(&Rtype::SOA)).cloned() else { return contents };
     let cuts = cuts(apex, &contents);
-    let hidden = |owner: &Name| cuts.iter().any(|cut| owner.is_below(cut));
+    let hidden = |owner: &Name| is_hidden(owner, &cuts);
     contents.retain(|owner, types| {
         if hidden(owner) {
             types.retain(|rtype, _| [Rtype::A, Rtype::AAAA].contains(rtype));
@@ -36,11 +32,11 @@ pub fn complete(apex: &Name, mut contents: Contents, sign: Option<Sign<'_>>) -> 
         let rrset = Rrset::new(apex.clone(), Rtype::ZONEMD, soa.ttl, [digest]);
         contents.entry(apex.clone()).or_default().insert(Rtype::ZONEMD, rrset);
     };
-    let serial = soa_serial(&soa);
+    let serial = soa::serial(&soa);
     // Its place in the apex's bitmap; the digest itself comes last.
     digest_here(&mut contents, zonemd(serial, &[0; 48]));
     if let Some(sign) = sign {
-        chain(apex, &mut contents, &hidden, negative_ttl(&soa));
+        chain(apex, &mut contents, &hidden, soa::negative_ttl(&soa));
         for (owner, types) in contents.iter_mut().filter(|(owner, _)| !hidden(owner)) {
             let cut = cuts.contains(owner);
             for rrset in types.values_mut().filter(|rrset| rrset.rrsigs.is_empty()) {
@@ -64,21 +60,20 @@ fn cuts(apex: &Name, contents: &Contents) -> BTreeSet<Name> {
     has_ns.map(|(owner, _)| owner.clone()).collect()
 }
 
+/// True below a cut. By ancestors: nearly every owner in a TLD is a cut itself, so trying each would be quadratic.
+fn is_hidden(owner: &Name, cuts: &BTreeSet<Name>) -> bool {
+    std::iter::successors(owner.parent(), Name::parent).any(|above| cuts.contains(&above))
+}
+
 /// One NSEC at every owner name that is not hidden, the last one pointing to the apex.
 fn chain(apex: &Name, contents: &mut Contents, hidden: &dyn Fn(&Name) -> bool, ttl: u32) {
     let owners: Vec<Name> = contents.keys().filter(|owner| !hidden(owner)).cloned().collect();
     for (at, owner) in owners.iter().enumerate() {
         let next = owners.get(at + 1).unwrap_or(apex);
         let Some(types) = contents.get_mut(owner) else { continue };
-        let mut listed: Vec<Rtype> = types.keys().copied().chain([Rtype::RRSIG, Rtype::NSEC]).collect();
-        listed.sort_unstable();
-        let data = [next.as_wire(), &rdata::bitmap(&listed)].concat();
-        types.insert(Rtype::NSEC, Rrset::new(owner.clone(), Rtype::NSEC, ttl, [data]));
+        let nsec = nsec(owner.clone(), next, types.keys().copied(), ttl);
+        types.insert(Rtype::NSEC, nsec);
     }
-}
-
-fn soa_serial(soa: &Rrset) -> u32 {
-    soa.rdata.first().filter(|data| data.len() >= 20).map_or(0, |data| u32_at(data, data.len() - 20))
 }
 
 /// Scheme SIMPLE, hash SHA-384 (RFC 8976 §2.2).

@@ -113,22 +113,29 @@ fn at_node<V: ZoneView>(view: &V, node: &Name, name: &Name, rtype: Rtype) -> Res
     Ok(Resolution::NoData)
 }
 
-/// The source of synthesis is the asterisk label right below the closest encloser, and nothing else
-/// (RFC 4592 §3.3.1).
 fn wildcard<V: ZoneView>(view: &V, apex: &Name, name: &Name, rtype: Rtype) -> Result<Resolution, V::Error> {
+    let Some(source) = source_of_synthesis(view, apex, name)? else { return Ok(Resolution::NxDomain) };
+    if view.exists(&source)? {
+        return at_node(view, &source, name, rtype);
+    }
+    // An asterisk that is an empty non-terminal synthesises no data (RFC 4592 §4.7).
+    Ok(if view.has_descendants(&source)? { Resolution::NoData } else { Resolution::NxDomain })
+}
+
+/// The asterisk label right below the closest encloser of a `name` that does not exist, and nothing else, is what
+/// may stand for it (RFC 4592 §3.3.1); whether it is there is not looked at. `None` if it cannot be written.
+///
+/// # Errors
+/// Those of the view.
+pub fn source_of_synthesis<V: ZoneView>(view: &V, apex: &Name, name: &Name) -> Result<Option<Name>, V::Error> {
     let mut encloser = name.parent();
     while let Some(node) = encloser.filter(|node| node.is_at_or_below(apex)) {
         if node == *apex || view.exists(&node)? || view.has_descendants(&node)? {
-            let Ok(source) = node.child(b"*") else { return Ok(Resolution::NxDomain) };
-            if view.exists(&source)? {
-                return at_node(view, &source, name, rtype);
-            }
-            // An asterisk that is an empty non-terminal synthesises no data (RFC 4592 §4.7).
-            return Ok(if view.has_descendants(&source)? { Resolution::NoData } else { Resolution::NxDomain });
+            return Ok(node.child(b"*").ok());
         }
         encloser = node.parent();
     }
-    Ok(Resolution::NxDomain)
+    Ok(None)
 }
 
 #[cfg(test)]

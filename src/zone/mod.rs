@@ -5,6 +5,7 @@ pub mod community;
 pub mod export;
 mod lookup;
 pub mod policy;
+pub mod soa;
 
 pub use check::{Finding, Severity, ZoneData};
-pub use lookup::{ZoneView, lookup};
+pub use lookup::{ZoneView, lookup, source_of_synthesis};
