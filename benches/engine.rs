@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use ed25519_dalek::SigningKey;
 use ghostplane::dnssec::{self, FLAGS_ONLINE, FLAGS_OWNER, ZoneKey};
-use ghostplane::gateway::{Client, Signer, Transport};
+use ghostplane::gateway::{Client, Signer, Transfers, Transport};
 use ghostplane::node::{Node, built_in_tlds};
 use ghostplane::op::{self, Op, OpBody, SigilId, VerifiedOp};
 use ghostplane::registry::{FORMAT, Genesis, Registry};
@@ -34,7 +34,8 @@ impl Author {
         let tlds = built_in_tlds().unwrap();
         let keys: Vec<_> = tlds.iter().map(|tld| (tld.apex.clone(), zone_key(2, FLAGS_OWNER))).collect();
         let signer = Signer::new(keys, zone_key(3, FLAGS_ONLINE));
-        let node = Node::start(registry, tlds, signer, Arc::new(|| NOW), Arc::default()).unwrap();
+        let node =
+            Node::start(registry, tlds, signer, Transfers::new(Vec::new()), Arc::new(|| NOW), Arc::default()).unwrap();
         let mut author = Self { node, key, nonce: 0 };
         let grant = author.verified(Op::GrantMana { to: operator, level: 5, amount: u64::MAX });
         author.submit_all(vec![grant]);

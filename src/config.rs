@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use serde::Deserialize;
 
 /// What an operator may set in a file. Everything has a default.
@@ -13,6 +14,8 @@ pub struct Config {
     pub port_base: Option<u16>,
     /// Chain and key.
     pub certificate: Option<(PathBuf, PathBuf)>,
+    /// Who may transfer zones.
+    pub transfer_to: Vec<IpNet>,
     pub queries_per_second: Option<u32>,
     pub query_burst: Option<u32>,
     pub calls_per_second: Option<u32>,
@@ -28,6 +31,9 @@ struct File {
     listen: Vec<IpAddr>,
     port_base: Option<u16>,
     tls: Option<TlsFile>,
+    /// Addresses or prefixes.
+    #[serde(default)]
+    transfer_to: Vec<String>,
     #[serde(default)]
     limits: LimitsFile,
 }
@@ -60,6 +66,17 @@ pub enum ConfigError {
     Syntax(String),
     #[error("limits.{0} must be 1 to {MAX_RATE}")]
     Rate(&'static str),
+    #[error("transfer_to: {0:?} is neither an address nor a prefix such as 192.0.2.0/24")]
+    Prefix(String),
+}
+
+/// Reads an address, or a prefix such as `192.0.2.0/24`.
+///
+/// # Errors
+/// [`ConfigError::Prefix`]
+pub fn prefix(text: &str) -> Result<IpNet, ConfigError> {
+    let addr = || text.parse::<IpAddr>().map(IpNet::from);
+    text.parse().or_else(|_| addr()).map_err(|_| ConfigError::Prefix(text.to_owned()))
 }
 
 impl Config {
@@ -84,6 +101,7 @@ impl Config {
             zones: file.zones,
             listen: file.listen,
             port_base: file.port_base,
+            transfer_to: file.transfer_to.iter().map(|text| prefix(text)).collect::<Result<_, _>>()?,
             certificate: file.tls.map(|tls| (tls.cert, tls.key)),
             queries_per_second: limits.queries_per_second,
             query_burst: limits.query_burst,
@@ -106,6 +124,9 @@ mod tests {
         assert_eq!((config.listen.len(), config.port_base, config.query_burst), (2, Some(7000), Some(7)));
         assert!(config.limit_loopback && config.certificate.is_some());
         assert_eq!(Config::from_toml(""), Ok(Config::default()));
+        let config = Config::from_toml("transfer_to = [\"192.0.2.1\", \"2001:db8::/32\"]").unwrap();
+        assert_eq!(config.transfer_to.iter().map(IpNet::prefix_len).collect::<Vec<_>>(), [32, 32]);
+        assert_eq!(Config::from_toml("transfer_to = [\"x\"]"), Err(ConfigError::Prefix("x".into())));
         assert!(matches!(Config::from_toml("nope = 1"), Err(ConfigError::Syntax(text)) if text.contains("nope")));
         assert_eq!(Config::from_toml("[limits]\nquery_burst = 0"), Err(ConfigError::Rate("query_burst")));
     }

@@ -12,10 +12,12 @@ mod pool;
 mod reads;
 mod signer;
 mod tlds;
+mod transfer;
 
 pub use export::export;
 pub use signer::Signer;
 pub use tlds::{Tld, Tlds};
+pub use transfer::{Transfer, TransferDone, Transfers};
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -30,8 +32,9 @@ pub use crate::wire::Transport;
 use crate::wire::{Answer, Builder, EdeCode, Name, Query, QueryError, Rcode, Reply, Resolution, Rrset, Rtype, Section};
 use crate::writer::Clock;
 use crate::zone::{ZoneView as _, soa};
-use pool::Pool;
+use pool::{Pool, Task};
 use reads::{Noted, SnapshotReads, Sources, Stored, Zone};
+use transfer::is_transfer;
 
 /// Who asks, and over what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +49,8 @@ pub enum Begun {
     Ready(Reply),
     /// A contract must run: give it to [`Gateway::finish`].
     Miss(Miss),
+    /// A zone is asked for: give it to [`Gateway::transfer`].
+    Transfer(Miss),
     /// Nothing may be sent back.
     Ignore,
 }
@@ -72,6 +77,7 @@ pub struct Engine {
     pub tlds: Arc<Tlds>,
     pub signer: Arc<Signer>,
     pub cache: AnswerCache,
+    pub transfers: Transfers,
     pub metrics: Arc<Metrics>,
     pub clock: Clock,
 }
@@ -99,19 +105,32 @@ impl Gateway {
     /// Executes on a worker's thread and calls `done` there, exactly once; at once, with SERVFAIL and EDE 14
     /// (Not Ready), if too many are waiting.
     pub fn finish(&self, miss: Miss, done: Done) {
-        let Err((miss, done)) = self.pool.submit(self.engine.tlds.zone_key(&miss.query.name), miss, done) else {
-            return;
-        };
+        let zone = self.engine.tlds.zone_key(&miss.query.name);
+        let Err(Task::Answer(miss, done)) = self.pool.submit(zone, Task::Answer(miss, done)) else { return };
         self.engine.metrics.misses_shed.add(1);
         let answer = servfail(&miss.query, EdeCode::NotReady, "too many questions are waiting".into());
         done(answer.reply(&miss.query, miss.client.transport.shape(), 0));
     }
 
-    /// Answers on the calling thread, from the cache or by execution: for benches and tools.
+    /// Gathers a zone on a worker's thread and calls `done` there, exactly once; at once, with SERVFAIL, if too many
+    /// are waiting.
+    pub fn transfer(&self, request: Miss, done: TransferDone) {
+        let zone = self.engine.tlds.zone_key(&request.query.name);
+        let Err(Task::Transfer(request, done)) = self.pool.submit(zone, Task::Transfer(request, done)) else { return };
+        self.engine.metrics.misses_shed.add(1);
+        done(Arc::from([servfail(&request.query, EdeCode::NotReady, "too many questions are waiting".into())]));
+    }
+
+    /// Answers on the calling thread, from the cache or by execution: for benches and tools. Of a transfer the first
+    /// message.
     pub fn answer(&self, message: &[u8], client: Client) -> Option<Reply> {
         match self.begin(message, client) {
             Begun::Ready(reply) => Some(reply),
             Begun::Miss(miss) => Some(self.engine.execute(&miss)),
+            Begun::Transfer(request) => {
+                let messages = self.engine.transfer(&request);
+                messages.first().map(|message| message.reply(&request.query, client.transport.shape(), 0))
+            }
             Begun::Ignore => None,
         }
     }
@@ -128,6 +147,9 @@ const FAILURE_SECONDS: u32 = 5;
 
 impl Engine {
     fn begin(&self, query: Query, client: Client) -> Begun {
+        if self.may_transfer(&query, client) && self.tlds.find(&query.name).is_some() {
+            return Begun::Transfer(Miss { query, client });
+        }
         if let Some((rcode, ede)) = self.refusal(&query) {
             return Begun::Ready(error(&query, rcode, ede).reply(&query, client.transport.shape(), 0));
         }
@@ -151,7 +173,10 @@ impl Engine {
             Rtype::ANY => None,
             // RFC 9824 §3.5.
             Rtype::NXNAME => Some((Rcode::FormErr, Some((EdeCode::InvalidQueryType, String::new())))),
-            Rtype::AXFR | Rtype::IXFR => Some((Rcode::Refused, None)),
+            rtype if is_transfer(rtype) => {
+                let text = "transfers go over TCP, TLS 1.3 or QUIC to the addresses that the operator allows".into();
+                Some((Rcode::Refused, Some((EdeCode::Prohibited, text))))
+            }
             meta => meta.is_meta().then_some((Rcode::NotImp, None)),
         }
     }
@@ -392,7 +417,7 @@ impl Work<'_> {
         }
         self.push_proofs();
         for ns in rrsets.iter().filter(|rrset| rrset.rtype == Rtype::NS) {
-            let parent = if ns.owner == zone.apex { &zone.parent(&self.sources.snapshot) } else { zone };
+            let parent = if ns.owner == zone.apex { &zone.parent(self.sources) } else { zone };
             if self.key_of(parent).is_some() {
                 self.secure_cut(parent, &ns.owner)?;
             }

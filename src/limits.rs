@@ -103,6 +103,10 @@ pub const MISS_WORKERS: usize = 8;
 /// Misses of one zone under execution or waiting at once: one name cannot take all workers.
 pub const MISSES_PER_ZONE: usize = 64;
 
+/// Zones kept in the form of a transfer, and octets of one.
+pub const MAX_TRANSFERS: usize = 8;
+pub const MAX_TRANSFER_BYTES: usize = 64 << 20;
+
 // --- Write path -------------------------------------------------------------------------------
 
 /// Ops waiting for the writer; one more is answered Busy.
@@ -120,6 +124,8 @@ pub const MAX_CONNECTIONS: usize = 16_384;
 pub const MAX_CONNECTIONS_PER_PREFIX: usize = 512;
 /// Concurrent request streams of one connection.
 pub const MAX_STREAMS: u32 = 256;
+/// Queries of one TCP or TLS connection under way at once.
+pub const MAX_PIPELINED: usize = 128;
 /// Octets of a JSON-RPC body: `SUBMIT_OPS` small ops or one contract, in base64.
 pub const MAX_RPC_BODY: usize = 4 << 20;
 /// Octets of an exported zone: the RPC client reads no more.

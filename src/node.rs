@@ -9,7 +9,7 @@ use crate::api::Service;
 use crate::cache::AnswerCache;
 use crate::contract::{ContractHost, HostConfig, HostError};
 use crate::dnssec::{FLAGS_ONLINE, FLAGS_OWNER, ZoneKey};
-use crate::gateway::{Engine, Gateway, Signer, Tld, Tlds};
+use crate::gateway::{Engine, Gateway, Signer, Tld, Tlds, Transfers};
 use crate::limits::{CACHE_BYTES, MAX_ZONE_FILE};
 use crate::metrics::Metrics;
 use crate::op::{CodeHash, SigilId};
@@ -76,6 +76,7 @@ impl Node {
         registry: Registry,
         tlds: Vec<Tld>,
         signer: Signer,
+        transfers: Transfers,
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> Result<Self, StartError> {
@@ -93,6 +94,7 @@ impl Node {
             tlds: tlds.clone(),
             signer: signer.clone(),
             cache: AnswerCache::new(CACHE_BYTES),
+            transfers,
             metrics: metrics.clone(),
             clock: clock.clone(),
         };
@@ -112,7 +114,7 @@ impl Node {
         let key = |seed: u8, flags: u16| ZoneKey::new(SigningKey::from_bytes(&[seed; 32]), flags);
         let keys = tlds.iter().zip(220..).map(|(tld, seed)| (tld.apex.clone(), key(seed, FLAGS_OWNER)));
         let signer = Signer::new(keys, key(210, FLAGS_ONLINE));
-        Self::start(Registry::in_memory(genesis)?, tlds, signer, clock, Arc::default())
+        Self::start(Registry::in_memory(genesis)?, tlds, signer, Transfers::new(Vec::new()), clock, Arc::default())
     }
 }
 

@@ -21,9 +21,9 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::metrics::Metrics;
 use crate::transport::admission::{Admission, Limits};
-use crate::transport::classic::Classic;
 use crate::transport::tls::{ALPN_DOQ, ALPN_DOT, ALPN_H3, ALPN_HTTPS, Identity, TlsError};
-use crate::transport::{Answerer, Edge, RpcHandler, Shutdown, doq, h3, https, metrics};
+use crate::transport::udp::Udp;
+use crate::transport::{Answerer, Edge, RpcHandler, Shutdown, doq, h3, https, metrics, stream};
 
 /// Octets that the kernel may keep for a UDP socket; it grants what it likes.
 const UDP_BUFFER: usize = 4 << 20;
@@ -210,32 +210,32 @@ async fn on_signals(shutdown: Shutdown) {
 
 /// Everything on the multi-thread runtime.
 struct Tasks {
-    classic: Classic,
-    https: JoinSet<()>,
+    udp: Udp,
+    /// TCP, TLS and HTTPS.
+    streams: JoinSet<()>,
     /// Served to the very end.
     metrics: JoinSet<()>,
 }
 
 impl Tasks {
     fn start(edge: &Arc<Edge>, sockets: TcpSockets, identity: &Identity) -> Result<Self, ServeError> {
-        let mut tasks =
-            Self { classic: Classic::new(Arc::clone(edge)), https: JoinSet::new(), metrics: JoinSet::new() };
-        let dot = Arc::new(identity.config(ALPN_DOT)?);
+        let mut tasks = Self { udp: Udp::new(Arc::clone(edge)), streams: JoinSet::new(), metrics: JoinSet::new() };
+        let dot = TlsAcceptor::from(Arc::new(identity.config(ALPN_DOT)?));
         let tls = TlsAcceptor::from(Arc::new(identity.config(ALPN_HTTPS)?));
         for socket in sockets.udp {
-            tasks.classic.add_udp(tokio::net::UdpSocket::from_std(socket)?);
+            tasks.udp.add(tokio::net::UdpSocket::from_std(socket)?);
         }
         for listener in sockets.tcp {
-            tasks.classic.add_tcp(tokio_listener(listener)?);
+            tasks.streams.spawn(stream::serve_tcp(Arc::clone(edge), tokio_listener(listener)?));
         }
         for listener in sockets.tls {
-            tasks.classic.add_tls(tokio_listener(listener)?, Arc::clone(&dot));
+            tasks.streams.spawn(stream::serve_tls(Arc::clone(edge), tokio_listener(listener)?, dot.clone()));
         }
         for listener in sockets.https {
             // HTTP/3 is on the same number, over UDP.
             let port = listener.local_addr()?.port();
             let serve = https::serve(Arc::clone(edge), tokio_listener(listener)?, tls.clone(), Some(port));
-            tasks.https.spawn(serve);
+            tasks.streams.spawn(serve);
         }
         for listener in sockets.metrics {
             tasks.metrics.spawn(metrics::serve(Arc::clone(edge), tokio_listener(listener)?));
@@ -244,8 +244,8 @@ impl Tasks {
     }
 
     async fn drain(mut self) {
-        let https = async { while self.https.join_next().await.is_some() {} };
-        tokio::join!(self.classic.drain(), https);
+        let streams = async { while self.streams.join_next().await.is_some() {} };
+        tokio::join!(self.udp.drain(), streams);
         self.metrics.shutdown().await;
     }
 }

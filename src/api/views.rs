@@ -124,7 +124,7 @@ pub struct NameView {
     pub contract: Option<String>,
     /// Base64.
     pub parameters: String,
-    /// Sequence of the last change: the SOA serial.
+    /// Sequence of the last change.
     pub changed: u64,
     pub rrsets: u32,
 }

@@ -336,7 +336,7 @@ fn print_name(name: &NameView, records: &[RrsetView], now: u64) -> anyhow::Resul
             ("parameters", format!("{parameters} octets")),
             ("RRsets", name.rrsets.to_string()),
             ("signatures", signatures(name, records, now)),
-            ("serial", name.changed.to_string()),
+            ("last change", format!("op {}", name.changed)),
         ])
     );
     Ok(())

@@ -9,14 +9,15 @@ use std::sync::{Arc, mpsc};
 use anyhow::Context as _;
 use clap::ValueEnum;
 use ed25519_dalek::SigningKey;
+use ipnet::IpNet;
 use tracing_subscriber::EnvFilter;
 
 use super::anchor::{Anchor, AnchorFormat};
 use super::{author, keys};
 use crate::api::Rpc;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::dnssec::{FLAGS_ONLINE, FLAGS_OWNER, ZoneKey};
-use crate::gateway::{Signer, Tld};
+use crate::gateway::{Signer, Tld, Transfers};
 use crate::node::{self, Node, SHIPPED};
 use crate::op::{self, Op, OpBody, Rejection, SigilId};
 use crate::registry::{FORMAT, Genesis, Registry};
@@ -50,6 +51,10 @@ pub struct ServeArgs {
     /// First of four ports: DNS, DoT and DoQ, HTTPS and HTTP/3, metrics; 0 takes any that are free [default: 5300, 8530, 8443, 9530]
     #[arg(long)]
     port_base: Option<u16>,
+    /// Address or prefix that zones may be transferred to (AXFR over TCP, TLS 1.3 and QUIC); may stand several times
+    /// [default with --dev: loopback]
+    #[arg(long, value_name = "ADDR[/LEN]", value_parser = config::prefix)]
+    transfer_to: Vec<IpNet>,
     /// Certificate chain (PEM)
     #[arg(long, requires = "key")]
     cert: Option<PathBuf>,
@@ -77,6 +82,7 @@ struct Settings {
     addrs: Vec<IpAddr>,
     ports: Ports,
     certificate: Option<(PathBuf, PathBuf)>,
+    transfer_to: Vec<IpNet>,
     limits: Limits,
 }
 
@@ -102,7 +108,8 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
     };
     let signer = load_signer(&settings.data.join("keys"), &tlds)?;
     write_anchors(&settings.data.join("anchors.ds"), &tlds, &signer)?;
-    let node = Node::start(registry, tlds, signer, clock, Arc::default())?;
+    let transfers = Transfers::new(settings.transfer_to);
+    let node = Node::start(registry, tlds, signer, transfers, clock, Arc::default())?;
     if args.dev {
         set_up_dev(&node, &settings.data, operator)?;
     }
@@ -162,7 +169,10 @@ fn settings(args: &ServeArgs) -> anyhow::Result<Settings> {
         ..defaults
     };
     let zones = args.zones.clone().or(config.zones);
-    Ok(Settings { data: args.data.clone(), zones, addrs, ports, certificate, limits })
+    let loopback = if args.dev { ServerConfig::LOOPBACK.map(IpNet::from).to_vec() } else { Vec::new() };
+    let transfer_to = [args.transfer_to.clone(), config.transfer_to, loopback];
+    let transfer_to = transfer_to.into_iter().find(|nets| !nets.is_empty()).unwrap_or_default();
+    Ok(Settings { data: args.data.clone(), zones, addrs, ports, certificate, transfer_to, limits })
 }
 
 fn open_registry(data: &Path, operator: &SigningKey, clock: &Clock) -> anyhow::Result<Registry> {

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use super::{Done, Engine, Miss};
+use super::{Done, Engine, Miss, TransferDone};
 use crate::limits::{MISS_QUEUE, MISS_WORKERS, MISSES_PER_ZONE};
 use crate::registry::Stamp;
 
@@ -39,10 +39,15 @@ struct Load {
     running: usize,
 }
 
+/// What a worker does.
+pub(super) enum Task {
+    Answer(Miss, Done),
+    Transfer(Miss, TransferDone),
+}
+
 struct Job {
     zone: u16,
-    miss: Miss,
-    done: Done,
+    task: Task,
 }
 
 impl Pool {
@@ -56,15 +61,15 @@ impl Pool {
         Ok(Self { shared, threads })
     }
 
-    /// Queues a miss of a zone; gives it back if the queue, or the zone's share of it, is full.
-    pub(super) fn submit(&self, zone: Stamp, miss: Miss, done: Done) -> Result<(), (Miss, Done)> {
+    /// Queues the task of a zone; gives it back if the queue, or the zone's share of it, is full.
+    pub(super) fn submit(&self, zone: Stamp, task: Task) -> Result<(), Task> {
         let zone = zone.slot_number();
         let mut queue = self.shared.lock();
         if queue.jobs.len() >= MISS_QUEUE || queue.load(zone).waiting >= MISSES_PER_ZONE {
-            return Err((miss, done));
+            return Err(task);
         }
         queue.zones.entry(zone).or_default().waiting += 1;
-        queue.jobs.push_back(Job { zone, miss, done });
+        queue.jobs.push_back(Job { zone, task });
         drop(queue);
         self.shared.wake.notify_one();
         Ok(())
@@ -84,8 +89,10 @@ impl Drop for Pool {
 
 fn serve(engine: &Engine, shared: &Shared) {
     while let Some(job) = shared.next() {
-        let reply = engine.execute(&job.miss);
-        (job.done)(reply);
+        match job.task {
+            Task::Answer(miss, done) => done(engine.execute(&miss)),
+            Task::Transfer(request, done) => done(engine.transfer(&request)),
+        }
         shared.finished(job.zone);
     }
 }

@@ -20,7 +20,8 @@ pub(super) struct Zone {
     /// The owner lets the online key sign.
     pub trusts_online: bool,
     /// The SOA's: a name's is the sequence of its last change; a TLD's, which changes with its names, that of
-    /// its master file plus the sequence of the last op.
+    /// its master file plus the sequence of the last op. Both plus the number of the day: whoever copied the zone
+    /// comes for new online signatures before the old ones end.
     serial: u32,
 }
 
@@ -78,24 +79,28 @@ impl Zone {
         let entry = if registered == tld.apex { None } else { snapshot.name(&registered)? };
         let entry = entry.filter(|entry| entry.is_live(*now) && !(rtype == Rtype::DS && *name == registered));
         let Some(entry) = entry else {
-            return Ok(Self::tld(tld, snapshot));
+            if rtype == Rtype::SOA {
+                // Any op about any of its names raises a TLD's serial: secondaries should not wait for a whole TTL.
+                noted.until(now + TLD_SERIAL_SECONDS);
+            }
+            return Ok(Self::tld(tld, sources));
         };
         noted.until(entry.expires);
         let trusted = signer.trusted_until(&registered, snapshot, *now)?;
         noted.until(trusted.unwrap_or(u64::MAX));
         // Modulo 2^32, as serials are.
-        let serial = entry.changed as u32;
+        let serial = (entry.changed as u32).wrapping_add(day(*now));
         Ok(Self { tld, apex: registered, entry: Some(entry), trusts_online: trusted.is_some(), serial })
     }
 
-    fn tld(tld: Arc<Tld>, snapshot: &Snapshot) -> Self {
-        let serial = soa::serial(&tld.soa).wrapping_add(snapshot.seq() as u32);
+    fn tld(tld: Arc<Tld>, Sources { snapshot, now, .. }: &Sources) -> Self {
+        let serial = soa::serial(&tld.soa).wrapping_add(snapshot.seq() as u32).wrapping_add(day(*now));
         Self { apex: tld.apex.clone(), tld, entry: None, trusts_online: false, serial }
     }
 
     /// The zone that holds the DS of this one: its TLD.
-    pub(super) fn parent(&self, snapshot: &Snapshot) -> Self {
-        Self::tld(self.tld.clone(), snapshot)
+    pub(super) fn parent(&self, sources: &Sources) -> Self {
+        Self::tld(self.tld.clone(), sources)
     }
 
     /// The SOA: the TLD's with the zone's serial.
@@ -115,6 +120,14 @@ impl Zone {
             _ => None,
         }
     }
+}
+
+/// Seconds for which the SOA of a TLD is cached.
+const TLD_SERIAL_SECONDS: u64 = 60;
+
+/// Days since 1970.
+fn day(now: u64) -> u32 {
+    (now / 86_400) as u32
 }
 
 /// Addresses stored for a name server, without signatures: glue is not the zone's data.

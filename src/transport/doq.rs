@@ -19,7 +19,7 @@ use quinn::{Connection, Endpoint, Incoming, ReadError, RecvStream, SendStream, T
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::{Edge, idle_ticks};
+use super::{Edge, Replies, idle_ticks};
 use crate::gateway::{Client, Transport};
 use crate::limits::{DRAIN_TIMEOUT, IDLE_TIMEOUT, MAX_QUERY, MAX_STREAMS, REQUEST_TIMEOUT};
 use crate::wire::{HEADER, OPT_TCP_KEEPALIVE, Query, Reply};
@@ -202,19 +202,17 @@ impl From<ReadError> for Fault {
     }
 }
 
-/// One query and its answer.
+/// One query and its answer, or the messages of a transfer (RFC 9250 §4.2).
 async fn exchange(
     edge: &Edge,
     client: Client,
     mut send: SendStream,
     mut recv: RecvStream,
 ) -> Result<(), ProtocolError> {
-    let outcome = timeout(REQUEST_TIMEOUT, converse(edge, client, &mut send, &mut recv)).await;
-    let code = match outcome {
-        Ok(Ok(())) => return Ok(()),
-        Ok(Err(Fault::Protocol(reason))) => return Err(ProtocolError(reason)),
-        Ok(Err(Fault::Stream(code))) => code,
-        Err(_) => UNSPECIFIED_ERROR,
+    let code = match converse(edge, client, &mut send, &mut recv).await {
+        Ok(()) => return Ok(()),
+        Err(Fault::Protocol(reason)) => return Err(ProtocolError(reason)),
+        Err(Fault::Stream(code)) => code,
     };
     // Without a reset the drop would send FIN: an empty answer. Either fails if the stream is closed already.
     let _ = send.reset(code);
@@ -223,19 +221,31 @@ async fn exchange(
 }
 
 async fn converse(edge: &Edge, client: Client, send: &mut SendStream, recv: &mut RecvStream) -> Result<(), Fault> {
+    let replies = in_time(take(edge, client, send, recv)).await?;
+    for reply in replies {
+        in_time(write_reply(send, &reply)).await?;
+    }
+    send.finish().map_err(|_| Fault::Stream(REQUEST_CANCELLED))
+}
+
+/// A request that is not whole, or an answer that is not taken, in time.
+async fn in_time<T>(step: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+    timeout(REQUEST_TIMEOUT, step).await.unwrap_or(Err(Fault::Stream(UNSPECIFIED_ERROR)))
+}
+
+async fn take(edge: &Edge, client: Client, send: &SendStream, recv: &mut RecvStream) -> Result<Replies, Fault> {
     let framed = read_query(recv).await?;
     let message = &framed[PREFIX..];
     check(message)?;
     if !edge.admit(client) {
         return Err(Fault::Stream(EXCESSIVE_LOAD));
     }
-    let reply = tokio::select! {
+    tokio::select! {
         biased;
-        reply = edge.answer(message, client) => reply.ok_or(Fault::Stream(INTERNAL_ERROR))?,
+        replies = edge.exchange(message, client, true) => replies.ok_or(Fault::Stream(INTERNAL_ERROR)),
         // Made only if the answer has to be waited for.
-        _ = async { send.stopped().await } => return Err(Fault::Stream(REQUEST_CANCELLED)),
-    };
-    write_reply(send, &reply).await
+        _ = async { send.stopped().await } => Err(Fault::Stream(REQUEST_CANCELLED)),
+    }
 }
 
 /// Reads the stream to its FIN: the length field and one message (RFC 9250 §4.2). Of a query over
@@ -284,10 +294,6 @@ fn has_keepalive(message: &[u8]) -> bool {
 }
 
 async fn write_reply(send: &mut SendStream, reply: &Reply) -> Result<(), Fault> {
-    let length = u16::try_from(reply.wire.len()).map_err(|_| Fault::Stream(INTERNAL_ERROR))?;
-    let mut framed = Vec::with_capacity(PREFIX + reply.wire.len());
-    framed.extend_from_slice(&length.to_be_bytes());
-    framed.extend_from_slice(&reply.wire);
-    send.write_chunk(framed.into()).await.map_err(|_| Fault::Stream(REQUEST_CANCELLED))?;
-    send.finish().map_err(|_| Fault::Stream(REQUEST_CANCELLED))
+    let framed = reply.framed().map_err(|_| Fault::Stream(INTERNAL_ERROR))?;
+    send.write_chunk(framed.into()).await.map_err(|_| Fault::Stream(REQUEST_CANCELLED))
 }

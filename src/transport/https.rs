@@ -1,11 +1,9 @@
 //! HTTP/1.1 and HTTP/2 over TLS on TCP, by hyper: reads requests for the router, writes its responses.
 
 use std::convert::Infallible;
-use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ALT_SVC, HeaderValue};
@@ -16,12 +14,12 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
-use tokio::time::{Interval, sleep, timeout};
+use tokio::time::{Interval, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::router::{BodyGone, BodySource, MAX_HEADERS, route};
-use super::{Connected, Edge, idle_ticks};
+use super::stream::accept_all;
+use super::{Edge, idle_ticks};
 use crate::gateway::{Client, Transport};
 use crate::limits::{DRAIN_TIMEOUT, IDLE_TIMEOUT, MAX_STREAMS, REQUEST_TIMEOUT};
 
@@ -35,36 +33,8 @@ const CONNECTION_WINDOW: u32 = 1 << 20;
 /// in Alt-Svc (RFC 7838).
 pub async fn serve(edge: Arc<Edge>, listener: TcpListener, tls: TlsAcceptor, h3_port: Option<u16>) {
     let site = Arc::new(Site { edge: Arc::clone(&edge), tls, alt_svc: h3_port.and_then(alt_svc) });
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => {
-                    let client = Client { transport: Transport::Https, addr: peer.ip() };
-                    if let Some(connected) = edge.connect(client) {
-                        connections.spawn(run(Arc::clone(&site), stream, client, connected));
-                    }
-                }
-                Err(error) => pause_after(&error).await,
-            },
-            Some(_) = connections.join_next() => {}
-            () = edge.shutdown.triggered() => break,
-        }
-    }
-    drop(listener);
-    let _ = timeout(DRAIN_TIMEOUT, async { while connections.join_next().await.is_some() {} }).await;
-}
-
-/// Out of file descriptors, `accept` fails again at once: lets some connections end first.
-pub(super) async fn pause_after(error: &io::Error) {
-    tracing::debug!(%error, "accept failed");
-    let of_one_connection = matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
-    );
-    if !of_one_connection {
-        sleep(Duration::from_millis(50)).await;
-    }
+    let serve = move |_, stream, client| run(Arc::clone(&site), stream, client);
+    accept_all(edge, listener, Transport::Https, serve).await;
 }
 
 struct Site {
@@ -78,9 +48,7 @@ fn alt_svc(port: u16) -> Option<HeaderValue> {
 }
 
 /// Serves one connection to its end.
-async fn run(site: Arc<Site>, stream: TcpStream, client: Client, connected: Connected) {
-    let _connected = connected;
-    let _ = stream.set_nodelay(true);
+async fn run(site: Arc<Site>, stream: TcpStream, client: Client) {
     let Ok(Ok(stream)) = timeout(REQUEST_TIMEOUT, site.tls.accept(stream)).await else { return };
     let activity = Activity::default();
     let service = service_fn(|request| {

@@ -23,7 +23,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use super::Edge;
-use super::https::pause_after;
+use super::stream::pause_after;
 use crate::gateway::Transport;
 use crate::limits::REQUEST_TIMEOUT;
 use crate::metrics::{ContractFailure, Counter, Metrics, Outcome};

@@ -1,20 +1,22 @@
 //! The edge: sockets, TLS, HTTP. Every listener feeds the same [`Edge`].
 //!
 //! ```text
-//! classic (hickory-server: UDP, TCP, DoT) ─┐
-//! doq (quinn) ─────────────────────────────┼─ Edge::answer ─ Answerer::begin ─ hit: inline
-//! https (hyper) ─┐                         │                       └ miss: Answerer::finish, oneshot
-//! h3 (h3-quinn) ─┴─ router ────────────────┘
+//! udp (hickory-server) ──┐
+//! stream (TCP, DoT) ─────┤
+//! doq (quinn) ───────────┼─ Edge::answer ─ Answerer::begin ─ hit: inline
+//! https (hyper) ─┐       │                       └ miss: Answerer::finish, oneshot
+//! h3 (h3-quinn) ─┴ router┘
 //! ```
 
 pub mod admission;
-pub mod classic;
 pub mod doq;
 pub mod h3;
 pub mod https;
 pub mod metrics;
 pub mod router;
+pub mod stream;
 pub mod tls;
+pub mod udp;
 
 use std::future::Future;
 use std::net::IpAddr;
@@ -27,9 +29,9 @@ use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, Interval, interval_at};
 
-use crate::gateway::{Begun, Client, Gateway, Miss, Transport};
+use crate::gateway::{Begun, Client, Gateway, Miss, Transfer, TransferDone, Transport};
 use crate::metrics::{Metrics, Outcome};
-use crate::wire::Reply;
+use crate::wire::{EdeCode, Query, Rcode, Reply, Shape};
 use admission::{Admission, ConnectionGuard};
 
 /// What answers queries: the gateway, or something canned in tests.
@@ -38,6 +40,8 @@ pub trait Answerer: Send + Sync + 'static {
     fn begin(&self, message: &[u8], client: Client) -> Begun;
     /// See [`Gateway::finish`].
     fn finish(&self, miss: Miss, done: Box<dyn FnOnce(Reply) + Send>);
+    /// See [`Gateway::transfer`].
+    fn transfer(&self, request: Miss, done: TransferDone);
 }
 
 impl Answerer for Gateway {
@@ -47,6 +51,40 @@ impl Answerer for Gateway {
 
     fn finish(&self, miss: Miss, done: Box<dyn FnOnce(Reply) + Send>) {
         self.finish(miss, done);
+    }
+
+    fn transfer(&self, request: Miss, done: TransferDone) {
+        self.transfer(request, done);
+    }
+}
+
+/// The messages that answer one query, in their order.
+pub enum Replies {
+    One(Reply),
+    /// The messages of a transfer from the given one on.
+    Many {
+        query: Query,
+        shape: Shape,
+        messages: Transfer,
+        next: usize,
+    },
+    Done,
+}
+
+impl Iterator for Replies {
+    type Item = Reply;
+
+    fn next(&mut self) -> Option<Reply> {
+        match self {
+            Self::Many { query, shape, messages, next } => {
+                *next += 1;
+                messages.get(*next - 1).map(|message| message.reply(query, *shape, 0))
+            }
+            Self::One(_) | Self::Done => match std::mem::replace(self, Self::Done) {
+                Self::One(reply) => Some(reply),
+                _ => None,
+            },
+        }
     }
 }
 
@@ -107,19 +145,29 @@ impl Edge {
         Self { answerer, rpc, admission, metrics, shutdown, ready: AtomicBool::new(false) }
     }
 
-    /// Answers one DNS message: a hit inline, a miss from a worker. `None`: nothing may be sent back.
-    /// Dropping the future abandons the answer, not the execution.
+    /// Answers one DNS message where every answer is one message: a hit inline, a miss from a worker. `None`:
+    /// nothing may be sent back. Dropping the future abandons the answer, not the execution.
     pub async fn answer(&self, message: &[u8], client: Client) -> Option<Reply> {
+        self.exchange(message, client, false).await?.next()
+    }
+
+    /// [`Self::answer`] over a stream of messages, on which zones may be transferred.
+    pub async fn exchange(&self, message: &[u8], client: Client, transfers: bool) -> Option<Replies> {
         let mut count = Counted { metrics: &self.metrics, transport: client.transport, outcome: Outcome::Unanswered };
-        let reply = match self.answerer.begin(message, client) {
-            Begun::Ready(reply) => Some(reply),
-            Begun::Ignore => None,
-            Begun::Miss(miss) => self.finish(miss).await,
+        let one = match self.answerer.begin(message, client) {
+            Begun::Ready(reply) => reply,
+            Begun::Ignore => return None,
+            Begun::Miss(miss) => self.finish(miss).await?,
+            Begun::Transfer(request) if transfers => {
+                let (query, shape) = (request.query.clone(), client.transport.shape());
+                let messages = self.transfer(request).await?;
+                count.outcome = messages.first().map_or(Outcome::Unanswered, |message| message.rcode.into());
+                return Some(Replies::Many { query, shape, messages, next: 0 });
+            }
+            Begun::Transfer(request) => request.query.refuse(Rcode::Refused).reply_with(Some(EdeCode::Prohibited)),
         };
-        if let Some(reply) = &reply {
-            count.outcome = reply.rcode.into();
-        }
-        reply
+        count.outcome = one.rcode.into();
+        Some(Replies::One(one))
     }
 
     async fn finish(&self, miss: Miss) -> Option<Reply> {
@@ -131,6 +179,13 @@ impl Edge {
                 let _ = sender.send(reply);
             }),
         );
+        receiver.await.ok()
+    }
+
+    async fn transfer(&self, request: Miss) -> Option<Transfer> {
+        let (sender, receiver) = oneshot::channel();
+        // As in `finish`.
+        self.answerer.transfer(request, Box::new(move |messages| drop(sender.send(messages))));
         receiver.await.ok()
     }
 

@@ -1,6 +1,7 @@
 //! Answers: sections to wire form, with TTLs that can be aged in place.
 
 use std::collections::HashMap;
+use std::io;
 
 use super::query::{HEADER, OPT_EDE, OPT_PADDING, u16_at, u32_at};
 use super::{EdeCode, Name, Query, Rcode, Refused, Rrset, Rtype};
@@ -162,6 +163,21 @@ impl Builder {
         self.wire[at..at + 2].copy_from_slice(&total.to_be_bytes());
     }
 
+    /// Adds one record to the answer section of a message that carries part of a zone (RFC 5936 §2.2); false, and
+    /// the message must be finished without it, if it would have more than `most` octets.
+    pub fn push_part(&mut self, rrset: &Rrset, rtype: Rtype, data: &[u8], most: usize) -> bool {
+        let start = (self.wire.len(), self.ttls.len());
+        self.push_record(&rrset.owner, rtype, rrset.ttl, data);
+        let count = u16_at(&self.wire, 6);
+        if self.wire.len() > most && count > 0 {
+            self.wire.truncate(start.0);
+            self.ttls.truncate(start.1);
+            return false;
+        }
+        self.wire[6..8].copy_from_slice(&(count + 1).to_be_bytes());
+        true
+    }
+
     /// The finished answer. `authoritative` sets AA (RFC 1034 §4.3.2). `ttl` of an answer without
     /// records is zero.
     pub fn finish(mut self, rcode: Rcode, authoritative: bool, ede: Option<(EdeCode, String)>) -> Answer {
@@ -304,15 +320,38 @@ impl Answer {
     }
 }
 
+impl Reply {
+    /// The message behind its length (RFC 1035 §4.2.2).
+    ///
+    /// # Errors
+    /// It is longer than a message can be.
+    pub fn framed(&self) -> io::Result<Vec<u8>> {
+        let length = u16::try_from(self.wire.len()).map_err(io::Error::other)?;
+        let mut framed = Vec::with_capacity(2 + self.wire.len());
+        framed.extend_from_slice(&length.to_be_bytes());
+        framed.extend_from_slice(&self.wire);
+        Ok(framed)
+    }
+}
+
 impl Refused {
     /// The error reply: header only, and an OPT if the query had one.
     pub fn reply(&self) -> Reply {
+        self.reply_with(None)
+    }
+
+    /// The same with an extended error, if there is an OPT to hold it.
+    pub fn reply_with(&self, ede: Option<EdeCode>) -> Reply {
         let mut wire = vec![0; HEADER];
         wire[..2].copy_from_slice(&self.id.to_be_bytes());
         wire[2] = 0x80 | self.opcode << 3 | u8::from(self.rd);
         wire[3] = self.rcode as u8 & 0xf | u8::from(self.cd) << 4;
         if self.edns {
-            push_opt_record(&mut wire, UDP_PAYLOAD, (self.rcode as u16 >> 4) as u8, false, &[]);
+            let mut options = Vec::new();
+            if let Some(code) = ede {
+                push_option(&mut options, OPT_EDE, &(code as u16).to_be_bytes());
+            }
+            push_opt_record(&mut wire, UDP_PAYLOAD, (self.rcode as u16 >> 4) as u8, false, &options);
         }
         Reply { wire, ttl: 0, rcode: self.rcode }
     }

@@ -25,6 +25,8 @@ pub struct Query {
     /// The question section as it came, letter case kept (draft-vixie-dnsext-dns0x20).
     pub question: Box<[u8]>,
     pub edns: Option<Edns>,
+    /// The serial that the client of an incremental transfer has (RFC 1995 §3).
+    pub serial: Option<u32>,
 }
 
 /// What the OPT record of a query said (RFC 6891 §6.1).
@@ -67,8 +69,8 @@ pub struct Refused {
 
 impl Query {
     /// Reads a whole query message. More than `MAX_QUERY` octets, more than one question, records
-    /// beside the OPT (a TSIG or SIG(0) is passed over), or trailing octets are FORMERR; another opcode
-    /// NOTIMP; another class REFUSED; another EDNS version BADVERS (RFC 6891 §6.1.3).
+    /// beside the OPT (a TSIG or SIG(0) is passed over) and the SOA of an IXFR, or trailing octets are FORMERR;
+    /// another opcode NOTIMP; another class REFUSED; another EDNS version BADVERS (RFC 6891 §6.1.3).
     pub fn parse(message: &[u8]) -> Result<Self, QueryError> {
         let header = Header::read(message)?;
         header.check(message)?;
@@ -82,12 +84,13 @@ impl Query {
         let fixed = message.get(at..at + 4).ok_or(NameError::Short).map_err(malformed)?;
         let rtype = Rtype(u16_at(fixed, 0));
         let class = u16_at(fixed, 2);
-        let edns = header.read_additional(message, at + 4)?;
+        let (serial, additional) = header.read_authority(message, at + 4, rtype)?;
+        let edns = header.read_additional(message, additional)?;
         if class != CLASS_IN && class != CLASS_ANY {
             return Err(header.refuse(Rcode::Refused, edns.is_some()));
         }
         let question = message[HEADER..at + 4].into();
-        Ok(Self { id: header.id, rd: header.rd(), cd: header.cd(), name, rtype, question, edns })
+        Ok(Self { id: header.id, rd: header.rd(), cd: header.cd(), name, rtype, question, edns, serial })
     }
 
     /// True if the client wants RRSIGs (RFC 4035 §3.1).
@@ -129,8 +132,27 @@ impl Header {
         if self.opcode() != 0 {
             return Err(self.refuse(Rcode::NotImp, false));
         }
-        let counts_fit = questions == 1 && answers == 0 && authorities == 0 && additionals <= 2;
+        let counts_fit = questions == 1 && answers == 0 && authorities <= 1 && additionals <= 2;
         if counts_fit && message.len() <= MAX_QUERY { Ok(()) } else { Err(self.refuse(Rcode::FormErr, false)) }
+    }
+
+    /// The authority section: empty, but for the SOA that an IXFR client has. Its serial, and where the section ends.
+    fn read_authority(&self, message: &[u8], at: usize, rtype: Rtype) -> Result<(Option<u32>, usize), QueryError> {
+        if self.counts[2] == 0 {
+            return Ok((None, at));
+        }
+        let malformed = || self.refuse(Rcode::FormErr, false);
+        let (_, fixed_at) = Name::from_message(message, at).map_err(|_| malformed())?;
+        let fixed = message.get(fixed_at..fixed_at + 10).ok_or_else(malformed)?;
+        let data_at = fixed_at + 10;
+        let data = message.get(data_at..data_at + usize::from(u16_at(fixed, 8))).ok_or_else(malformed)?;
+        // SOA RDATA ends in five 32-bit fields (RFC 1035 §3.3.13); the serial is the first.
+        match data.len().checked_sub(20) {
+            Some(serial_at) if rtype == Rtype::IXFR && Rtype(u16_at(fixed, 0)) == Rtype::SOA => {
+                Ok((Some(u32_at(data, serial_at)), data_at + data.len()))
+            }
+            _ => Err(malformed()),
+        }
     }
 
     /// The additional section: at most one OPT, perhaps a TSIG or SIG(0) behind it.

@@ -131,12 +131,13 @@ pub fn to_master_file(apex: &Name, contents: &Contents) -> String {
         rrset.rdata.iter().for_each(|data| line(&rrset.owner, rrset.ttl, rrset.rtype, data));
         rrset.rrsigs.iter().for_each(|rrsig| line(&rrset.owner, rrset.ttl, Rtype::RRSIG, rrsig));
     };
-    let soa = contents.get(apex).and_then(|types| types.get(&Rtype::SOA));
-    soa.into_iter().for_each(&mut rrset_lines);
-    for rrset in contents.values().flat_map(BTreeMap::values) {
-        if !(rrset.rtype == Rtype::SOA && rrset.owner == *apex) {
-            rrset_lines(rrset);
-        }
-    }
+    soa_first(apex, contents).for_each(&mut rrset_lines);
     text
+}
+
+/// Every RRset: the apex's SOA first, the others in canonical order.
+pub fn soa_first<'a>(apex: &'a Name, contents: &'a Contents) -> impl Iterator<Item = &'a Rrset> {
+    let soa = contents.get(apex).and_then(|types| types.get(&Rtype::SOA));
+    let others = contents.values().flat_map(BTreeMap::values);
+    soa.into_iter().chain(others.filter(move |rrset| !(rrset.rtype == Rtype::SOA && rrset.owner == *apex)))
 }

@@ -6,6 +6,7 @@ pub mod export;
 mod lookup;
 pub mod policy;
 pub mod soa;
+pub mod transfer;
 
 pub use check::{Finding, Severity, ZoneData};
 pub use lookup::{ZoneView, lookup, source_of_synthesis};

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::{Buf, Bytes};
 use data_encoding::BASE64URL_NOPAD;
-use ghostplane::gateway::{Begun, Client, Miss, Transport};
+use ghostplane::gateway::{Begun, Client, Miss, TransferDone, Transport};
 use ghostplane::limits::{MAX_DOH_BODY, MAX_QUERY, MAX_RPC_BODY, RESPONSE_PAD_BLOCK};
 use ghostplane::metrics::{Metrics, Outcome};
 use ghostplane::server::{self, Addrs, Ports, ServeError, ServerConfig, Service};
@@ -22,7 +22,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{Connection, ConnectionError, Endpoint, ReadToEndError, VarInt};
 use rustls::{ClientConfig, RootCertStore};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::{Notify, oneshot};
 use tokio_rustls::TlsConnector;
@@ -64,6 +64,7 @@ impl Answerer for Canned {
         match Query::parse(message) {
             Err(QueryError::Ignore) => Begun::Ignore,
             Err(QueryError::Reply(refused)) => Begun::Ready(refused.reply()),
+            Ok(query) if query.rtype == Rtype::AXFR => Begun::Transfer(Miss { query, client }),
             Ok(query) if query.name.to_string().starts_with("slow") => Begun::Miss(Miss { query, client }),
             Ok(query) => Begun::Ready(reply(&query, client.transport)),
         }
@@ -72,6 +73,17 @@ impl Answerer for Canned {
     fn finish(&self, miss: Miss, done: Done) {
         self.held.lock().unwrap().push((miss.query, done));
         self.arrived.notify_waiters();
+    }
+
+    fn transfer(&self, request: Miss, done: TransferDone) {
+        // Two messages of one record each.
+        let message = |last: u8| {
+            let mut builder = Builder::new(&request.query);
+            let rrset = Rrset::new(request.query.name.clone(), Rtype::A, 300, [vec![192, 0, 2, last]]);
+            builder.push(Section::Answer, &rrset, 300);
+            builder.finish(Rcode::NoError, true, None)
+        };
+        done(Arc::from([message(1), message(2)]));
     }
 }
 
@@ -152,6 +164,16 @@ impl Fixture {
 
     async fn doq(&self) -> Connection {
         self.quic(Service::Quic, b"doq").await.unwrap()
+    }
+
+    /// TLS 1.2.
+    async fn old_tls(&self, service: Service, alpn: &[u8]) -> TlsStream<TcpStream> {
+        let builder = ClientConfig::builder_with_provider(provider());
+        let builder = builder.with_protocol_versions(&[&rustls::version::TLS12]).unwrap();
+        let mut config = builder.with_root_certificates(self.roots.clone()).with_no_client_auth();
+        config.alpn_protocols = vec![alpn.to_vec()];
+        let stream = TcpStream::connect(self.addr(service)).await.unwrap();
+        TlsConnector::from(Arc::new(config)).connect("localhost".try_into().unwrap(), stream).await.unwrap()
     }
 
     async fn tcp_tls(&self, service: Service, alpn: &[u8]) -> TlsStream<TcpStream> {
@@ -653,8 +675,16 @@ async fn receive(socket: &UdpSocket) -> Vec<u8> {
     datagram
 }
 
-async fn ask_stream(stream: &mut (impl AsyncReadExt + AsyncWriteExt + Unpin), message: &[u8]) -> Vec<u8> {
+trait Stream: AsyncRead + AsyncWrite + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
+
+async fn ask_stream(stream: &mut (impl Stream + ?Sized), message: &[u8]) -> Vec<u8> {
     stream.write_all(&framed(message)).await.unwrap();
+    read_framed(stream).await
+}
+
+async fn read_framed(stream: &mut (impl Stream + ?Sized)) -> Vec<u8> {
     let length = stream.read_u16().await.unwrap();
     let mut answer = vec![0; usize::from(length)];
     stream.read_exact(&mut answer).await.unwrap();
@@ -662,7 +692,7 @@ async fn ask_stream(stream: &mut (impl AsyncReadExt + AsyncWriteExt + Unpin), me
 }
 
 #[test]
-fn classic_transports_keep_the_letter_case_and_dot_pads() {
+fn plain_transports_keep_the_letter_case_and_dot_pads() {
     run(async {
         let server = Fixture::start().await;
         let message = query(0x1234, "AliCe.ghost", b"");
@@ -718,6 +748,69 @@ fn over_the_rate_udp_drops_or_truncates_and_tcp_refuses() {
 }
 
 // --- Metrics, health, drain ---------------------------------------------------------------------------------
+
+/// An AXFR query.
+fn transfer_query(id: u16) -> Vec<u8> {
+    let mut message = query(id, "zone.ghost", b"");
+    let at = message.len() - 11 - 4;
+    message[at..at + 2].copy_from_slice(&Rtype::AXFR.0.to_be_bytes());
+    message
+}
+
+#[test]
+fn zones_leave_as_many_messages_over_streams_and_not_otherwise() {
+    run(async {
+        let server = Fixture::start().await;
+        let udp = udp(&server).await;
+        udp.send(&transfer_query(1)).await.unwrap();
+        assert_eq!(rcode(&receive(&udp).await), 5);
+        let refused = http(&server, Version::HTTP_2, get(&transfer_query(0))).await;
+        assert_eq!(rcode(refused.body()), 5);
+
+        let mut tcp = TcpStream::connect(server.addr(Service::Tcp)).await.unwrap();
+        let mut tls = server.tcp_tls(Service::Tls, b"dot").await;
+        for stream in [&mut tcp as &mut dyn Stream, &mut tls] {
+            let first = ask_stream(stream, &transfer_query(7)).await;
+            let second = read_framed(stream).await;
+            assert!(is_answer(&first, 7) && is_answer(&second, 7) && first != second);
+            // The connection goes on.
+            assert!(is_answer(&ask_stream(stream, &query(8, "alice.ghost", b"")).await, 8));
+        }
+
+        let (mut send, mut recv) = server.doq().await.open_bi().await.unwrap();
+        send.write_all(&framed(&transfer_query(0))).await.unwrap();
+        send.finish().unwrap();
+        let both = recv.read_to_end(70_000).await.unwrap();
+        let first = usize::from(u16::from_be_bytes([both[0], both[1]]));
+        assert!(is_answer(&both[2..2 + first], 0) && is_answer(&both[4 + first..], 0));
+        // RFC 9103 §7.1.
+        let mut old = server.old_tls(Service::Tls, b"dot").await;
+        assert_eq!(rcode(&ask_stream(&mut old, &transfer_query(9)).await), 5);
+    });
+}
+
+/// A stream that breaks the framing is closed; what came before is answered, and one octet at a time is fine.
+#[test]
+fn tcp_frames_may_come_in_pieces_and_must_be_whole() {
+    run(async {
+        let server = Fixture::start().await;
+        let mut tcp = TcpStream::connect(server.addr(Service::Tcp)).await.unwrap();
+        tcp.set_nodelay(true).unwrap();
+        for octet in framed(&query(1, "alice.ghost", b"")) {
+            tcp.write_all(&[octet]).await.unwrap();
+        }
+        assert!(is_answer(&read_framed(&mut tcp).await, 1));
+        // Two at once, then one that announces more than a query may have.
+        let long = [&[0xff, 0xff][..], &query(4, "alice.ghost", b"")].concat();
+        let pipelined = [framed(&query(2, "alice.ghost", b"")), framed(&query(3, "bob.ghost", b"")), long].concat();
+        tcp.write_all(&pipelined).await.unwrap();
+        for id in [2, 3] {
+            assert!(is_answer(&read_framed(&mut tcp).await, id));
+        }
+        assert_eq!(rcode(&read_framed(&mut tcp).await), 1);
+        assert_eq!(tcp.read(&mut [0; 1]).await.unwrap_or(0), 0);
+    });
+}
 
 async fn plain_get(server: &Fixture, path: &str) -> Response<Bytes> {
     let stream = TcpStream::connect(server.addr(Service::Metrics)).await.unwrap();

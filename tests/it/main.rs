@@ -13,6 +13,7 @@ mod ops;
 mod process;
 mod resolve;
 mod scenarios;
+mod secondaries;
 mod state;
 mod support;
 mod validate;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
@@ -103,6 +103,47 @@ impl Drop for Server {
         // Has ended already where a test waited for it.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// A server that others wrote, in the foreground; killed when dropped.
+pub struct Daemon(Child);
+
+impl Daemon {
+    /// Starts it and waits until it says `ready` on standard output or error.
+    pub fn start(mut command: Command, ready: &str) -> Self {
+        let (reader, writer) = std::io::pipe().unwrap();
+        command.stdin(Stdio::null()).stdout(writer.try_clone().unwrap()).stderr(writer);
+        let child = command.spawn().unwrap();
+        // It holds ends of the pipe to write to: with them open here, the reader would never see the end.
+        drop(command);
+        let mut log = BufReader::new(reader);
+        let mut seen = String::new();
+        while !seen.contains(ready) {
+            assert!(log.read_line(&mut seen).unwrap() > 0, "it ended before it was ready: {seen}");
+        }
+        // Whatever it says later must not fill the pipe.
+        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+        Self(child)
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // It has ended already if it crashed, and a test has said so.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A port that was free a moment ago, for UDP and TCP.
+pub fn free_port() -> u16 {
+    loop {
+        let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = udp.local_addr().unwrap().port();
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
     }
 }
 

@@ -1,21 +1,19 @@
 //! Stock validators that know the TLDs' anchors and nothing else: they accept what we serve, and nothing that
 //! was tampered with.
 
-use std::io::{BufRead as _, BufReader};
-use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use ghostplane::registry::{Genesis, LogEntry, Registry};
 use ghostplane::state::{Change, NameEntry, View as _};
 use ghostplane::wire::{Rrset, Rtype};
 
 use crate::clients::have;
-use crate::process::Server;
+use crate::process::{Daemon, Server, free_port};
 use crate::support::{Person, name};
 
 /// Registers a signed name in each TLD, and one that is not signed.
-fn populate(server: &Server) {
+pub fn populate(server: &Server) {
     for name in ["alice.ghost", "bob.sig", "carol.gcc", "dave.bc"] {
         server.ok("https", &["name", "register", name]);
         let www = format!("www.{name}");
@@ -77,11 +75,16 @@ fn delv_validates_everything() {
 }
 
 fn delv(data: &Path, server: &Server, tld: &str, name: &str, rtype: &str) -> String {
+    delv_at(data, server, server.port("udp"), tld, name, rtype)
+}
+
+/// delv, with our anchor, asks another server.
+pub fn delv_at(data: &Path, server: &Server, port: u16, tld: &str, name: &str, rtype: &str) -> String {
     let anchors = data.join(format!("{tld}.anchor"));
     if !anchors.exists() {
         std::fs::write(&anchors, server.ok("https", &["zone", "anchor", tld, "--format", "bind"])).unwrap();
     }
-    let port = server.port("udp").to_string();
+    let port = port.to_string();
     let mut delv = Command::new("delv");
     delv.args(["@127.0.0.1", "-p", &port, "-a"]).arg(anchors).args([&format!("+root={tld}"), "-q", name, "-t", rtype]);
     let output = delv.output().unwrap();
@@ -90,7 +93,7 @@ fn delv(data: &Path, server: &Server, tld: &str, name: &str, rtype: &str) -> Str
 
 /// unbound as a validating forwarder over DoT: everything it is asked, it asks us, and nobody else.
 struct Unbound {
-    child: Child,
+    _daemon: Daemon,
     port: u16,
 }
 
@@ -109,15 +112,8 @@ impl Unbound {
         );
         std::fs::write(&config, text).unwrap();
         let mut command = Command::new("unbound");
-        let mut child = command.arg("-d").arg("-c").arg(config).stderr(Stdio::piped()).spawn().unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap());
-        let mut seen = String::new();
-        while !seen.contains("start of service") {
-            assert!(log.read_line(&mut seen).unwrap() > 0, "unbound did not start: {seen}");
-        }
-        // Whatever it says later must not fill the pipe.
-        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-        Self { child, port }
+        command.arg("-d").arg("-c").arg(config);
+        Self { _daemon: Daemon::start(command, "start of service"), port }
     }
 
     /// `CODE`, and ` ad` if it was validated.
@@ -132,25 +128,6 @@ impl Unbound {
         let flags = text.split("flags: ").nth(1).and_then(|rest| rest.split(';').next()).unwrap_or_default();
         let validated = flags.split_whitespace().any(|flag| flag == "ad");
         format!("{code}{}", if validated { " ad" } else { "" })
-    }
-}
-
-impl Drop for Unbound {
-    fn drop(&mut self) {
-        // It has ended already if it crashed, and a test has said so.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// A port that was free a moment ago, for UDP and TCP.
-fn free_port() -> u16 {
-    loop {
-        let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let port = udp.local_addr().unwrap().port();
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return port;
-        }
     }
 }
 

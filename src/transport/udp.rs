@@ -1,45 +1,40 @@
-//! UDP, TCP and DNS over TLS, carried by hickory-server.
+//! DNS over UDP, carried by hickory-server.
 //!
 //! hickory takes records, not bytes: our reply is read into its records and written again by it. Types
 //! whose RDATA may hold compressed names (RFC 3597 §4) go through hickory's own types, so that they are
 //! compressed again; all others are opaque octets and survive byte for byte. One thing differs: hickory
 //! 0.26 never points into the question, so a message grows, by less than the length of the question's
-//! name. Hence `fits` and `pad` do here again what the gateway has done for its own octets.
+//! name. Hence `fits` does here again what the gateway has done for its own octets.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use hickory_proto::ProtoError;
 use hickory_proto::op::{Edns, Header, Metadata, ResponseCode};
 use hickory_proto::rr::rdata::NULL;
 use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption, OPT};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
-use hickory_proto::serialize::binary::{BinDecodable, BinDecoder, BinEncoder, DecodeError, Restrict};
+use hickory_proto::serialize::binary::{BinDecodable, BinDecoder, DecodeError, Restrict};
 use hickory_server::Server;
 use hickory_server::net::runtime::Time;
-use hickory_server::net::xfer::Protocol;
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
 use hickory_server::zone_handler::{MessageResponse, MessageResponseBuilder, Queries};
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::UdpSocket;
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 use super::Edge;
 use crate::gateway::{Client, Transport};
-use crate::limits::{DRAIN_TIMEOUT, MAX_MESSAGE, REQUEST_TIMEOUT, RESPONSE_PAD_BLOCK, UDP_PAYLOAD, UDP_PAYLOAD_MIN};
-use crate::wire::{EdeCode, OPT_EDE, OPT_PADDING, Reply};
-
-/// Answers that may wait for a slow TCP client, of one connection.
-const TCP_RESPONSES: usize = 32;
+use crate::limits::{DRAIN_TIMEOUT, UDP_PAYLOAD, UDP_PAYLOAD_MIN};
+use crate::wire::Reply;
 
 /// The running listeners.
-pub struct Classic {
+pub struct Udp {
     server: Server<Handler>,
     in_flight: Arc<InFlight>,
 }
 
-impl Classic {
+impl Udp {
     /// Must be called inside a tokio runtime.
     pub fn new(edge: Arc<Edge>) -> Self {
         let in_flight = Arc::<InFlight>::default();
@@ -47,20 +42,8 @@ impl Classic {
         Self { server, in_flight }
     }
 
-    pub fn add_udp(&mut self, socket: UdpSocket) {
+    pub fn add(&mut self, socket: UdpSocket) {
         self.server.register_socket(socket);
-    }
-
-    /// hickory neither counts nor caps connections; a short idle time has to do.
-    pub fn add_tcp(&mut self, listener: TcpListener) {
-        self.server.register_listener(listener, REQUEST_TIMEOUT, TCP_RESPONSES);
-    }
-
-    pub fn add_tls(&mut self, listener: TcpListener, tls: Arc<rustls::ServerConfig>) {
-        // Returns an error in its signature only: `hickory_server::Server` of 0.26 always says Ok.
-        if let Err(error) = self.server.register_tls_listener_with_tls_config(listener, REQUEST_TIMEOUT, tls) {
-            tracing::error!(%error, "DNS over TLS is not served");
-        }
     }
 
     /// Lets the answers under way leave, then stops. The handler takes no new queries by then, because the
@@ -116,26 +99,25 @@ struct Handler {
 #[async_trait::async_trait]
 impl RequestHandler for Handler {
     async fn handle_request<R: ResponseHandler, T: Time>(&self, request: &Request, responder: R) -> ResponseInfo {
-        let client = Client { transport: transport(request.protocol()), addr: request.src().ip() };
+        let client = Client { transport: Transport::Udp, addr: request.src().ip() };
         if self.edge.shutdown.is_triggered() {
             return unanswered(request);
         }
         let _guard = self.in_flight.begin();
         if !self.edge.admit(client) {
-            return limit(&self.edge, request, client, responder).await;
+            return limit(&self.edge, request, responder).await;
         }
         let Some(reply) = self.edge.answer(request.as_slice(), client).await else { return unanswered(request) };
         match Parsed::read(&reply.wire) {
             Ok(mut parsed) => {
-                if client.transport == Transport::Udp && !fits(&reply, request) {
+                if !fits(&reply, request) {
                     parsed.truncate();
                 }
-                parsed.pad();
                 parsed.send(request, responder).await
             }
             Err(error) => {
                 tracing::error!(%error, "our own answer cannot be read back");
-                refuse(request, ResponseCode::ServFail, None, responder).await
+                fail(request, responder).await
             }
         }
     }
@@ -148,52 +130,33 @@ fn fits(reply: &Reply, request: &Request) -> bool {
     reply.wire.len() + request.queries.as_bytes().len() <= usize::from(most)
 }
 
-fn transport(protocol: Protocol) -> Transport {
-    match protocol {
-        Protocol::Udp => Transport::Udp,
-        Protocol::Tls => Transport::Tls,
-        _ => Transport::Tcp,
-    }
-}
-
 /// hickory wants to know what was sent even if nothing was.
 fn unanswered(request: &Request) -> ResponseInfo {
     ResponseInfo::from(Header { metadata: request.metadata, counts: Default::default() })
 }
 
-/// UDP: silence, or TC for every second one; streams: REFUSED with EDE 18 (RFC 8914 §4.19).
-async fn limit(edge: &Edge, request: &Request, client: Client, mut responder: impl ResponseHandler) -> ResponseInfo {
-    if client.transport != Transport::Udp {
-        return refuse(request, ResponseCode::Refused, Some(EdeCode::Prohibited), responder).await;
-    }
+/// Silence, or TC for every second one.
+async fn limit(edge: &Edge, request: &Request, mut responder: impl ResponseHandler) -> ResponseInfo {
     if !edge.admission.slip() {
         return unanswered(request);
     }
     let mut metadata = Metadata::response_from_request(&request.metadata);
     metadata.truncation = true;
-    let edns = request.edns.as_ref().map(|_| reply_edns(None));
+    let edns = request.edns.as_ref().map(|_| reply_edns());
     let response = MessageResponseBuilder::new(&request.queries, edns.as_ref()).build_no_records(metadata);
     responder.send_response(response).await.unwrap_or_else(|_| unanswered(request))
 }
 
-async fn refuse(
-    request: &Request,
-    code: ResponseCode,
-    ede: Option<EdeCode>,
-    mut responder: impl ResponseHandler,
-) -> ResponseInfo {
-    let edns = request.edns.as_ref().map(|_| reply_edns(ede));
-    let response = MessageResponseBuilder::new(&request.queries, edns.as_ref()).error_msg(&request.metadata, code);
+async fn fail(request: &Request, mut responder: impl ResponseHandler) -> ResponseInfo {
+    let edns = request.edns.as_ref().map(|_| reply_edns());
+    let response = MessageResponseBuilder::new(&request.queries, edns.as_ref())
+        .error_msg(&request.metadata, ResponseCode::ServFail);
     responder.send_response(response).await.unwrap_or_else(|_| unanswered(request))
 }
 
-fn reply_edns(ede: Option<EdeCode>) -> Edns {
+fn reply_edns() -> Edns {
     let mut edns = Edns::new();
     edns.set_max_payload(UDP_PAYLOAD);
-    if let Some(code) = ede {
-        let data = (code as u16).to_be_bytes().to_vec();
-        edns.options_mut().insert(EdnsOption::Unknown(OPT_EDE, data));
-    }
     edns
 }
 
@@ -232,26 +195,6 @@ impl Parsed {
         self.answers.clear();
         self.authorities.clear();
         self.additionals.clear();
-    }
-
-    /// Makes the padding right again, if there is any: the length must be known, so it is written twice.
-    fn pad(&mut self) {
-        let padding = EdnsCode::from(OPT_PADDING);
-        match &mut self.edns {
-            Some(edns) if edns.option(padding).is_some() => edns.options_mut().remove(padding),
-            _ => return,
-        }
-        let before = self.encode().map_or(MAX_MESSAGE, |octets| octets.len()) + 4;
-        let fill = before.next_multiple_of(RESPONSE_PAD_BLOCK).min(MAX_MESSAGE).checked_sub(before);
-        if let (Some(edns), Some(fill)) = (&mut self.edns, fill) {
-            edns.options_mut().insert(EdnsOption::Unknown(OPT_PADDING, vec![0; fill]));
-        }
-    }
-
-    fn encode(&self) -> Result<Vec<u8>, ProtoError> {
-        let mut octets = Vec::new();
-        self.response().destructive_emit(&mut BinEncoder::new(&mut octets))?;
-        Ok(octets)
     }
 
     fn response(&self) -> Response<'_> {
@@ -320,8 +263,10 @@ fn read_opt(mut options: &[u8], class: u16, ttl: u32) -> Edns {
 
 #[cfg(test)]
 mod tests {
+    use hickory_proto::serialize::binary::BinEncoder;
+
     use super::*;
-    use crate::wire::{Builder, Query, Rcode, Rrset, Rtype, Section, Shape};
+    use crate::wire::{Builder, EdeCode, Query, Rcode, Rrset, Rtype, Section, Shape};
 
     fn query(dnssec_ok: u8) -> Query {
         let mut message = b"\x12\x34\x01\x10\0\x01\0\0\0\0\0\x01\x05AliCe\x05ghost\0\0\xff\0\x01".to_vec();
@@ -340,9 +285,9 @@ mod tests {
     }
 
     fn again(wire: &[u8]) -> Vec<u8> {
-        let mut parsed = Parsed::read(wire).unwrap();
-        parsed.pad();
-        parsed.encode().unwrap()
+        let mut octets = Vec::new();
+        Parsed::read(wire).unwrap().response().destructive_emit(&mut BinEncoder::new(&mut octets)).unwrap();
+        octets
     }
 
     /// All that a client can see: `Record` compares without its TTL.
@@ -379,14 +324,11 @@ mod tests {
         builder.push(Section::Authority, &rrset("ghost.", Rtype::SOA, &[soa]), 5);
         builder.push(Section::Additional, &rrset("ns.ghost.", Rtype::AAAA, &[&[1; 16]]), 5);
         let answer = builder.finish(Rcode::NoError, true, Some((EdeCode::Other, "why".to_owned())));
-        for shape in [Shape::Stream, Shape::Padded(RESPONSE_PAD_BLOCK), Shape::Datagram] {
+        for shape in [Shape::Stream, Shape::Datagram] {
             let wire = answer.reply(&query, shape, 0).wire;
             let again = again(&wire);
             assert_eq!(seen(&again), seen(&wire), "{shape:?}");
-            match shape {
-                Shape::Padded(block) => assert_eq!(again.len() % block, 0),
-                _ => assert!(again.len() < wire.len() + query.name.as_wire().len()),
-            }
+            assert!(again.len() < wire.len() + query.name.as_wire().len());
             // The OPT record, to the last octet.
             let opt = b"\0\0\x29\x04\xd0\0\0\x80\0";
             assert!(again.windows(opt.len()).any(|octets| octets == opt));

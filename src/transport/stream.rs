@@ -1,0 +1,189 @@
+//! What comes over TCP: the accept loop, and DNS over TCP (RFC 7766) and over TLS (RFC 7858).
+//!
+//! ```text
+//! accept ─ cap ─ (TLS handshake) ─ frames: length, query ─┬─ answer ─┬─ length, reply
+//!                                   up to MAX_PIPELINED ──┴─ answer ─┘  in the order they are ready
+//! ```
+//! The queries of a connection are futures of its own task, as over QUIC. A client that does not read its answers is
+//! not read from either.
+
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use rustls::ProtocolVersion;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+
+use super::{Edge, Replies, idle_ticks};
+use crate::gateway::{Client, Transport};
+use crate::limits::{DRAIN_TIMEOUT, MAX_PIPELINED, MAX_QUERY, REQUEST_TIMEOUT};
+use crate::wire::{EdeCode, HEADER, Query, QueryError, Rcode, Reply};
+
+/// Octets of the length field before a message (RFC 1035 §4.2.2).
+const PREFIX: usize = 2;
+
+/// Serves DNS over TCP until shutdown.
+pub async fn serve_tcp(edge: Arc<Edge>, listener: TcpListener) {
+    let serve = |edge: Arc<Edge>, stream, client| async move { converse(&edge, stream, client, true).await };
+    accept_all(edge, listener, Transport::Tcp, serve).await;
+}
+
+/// Serves DNS over TLS until shutdown. Zones leave over TLS 1.3 only (RFC 9103 §7.1).
+pub async fn serve_tls(edge: Arc<Edge>, listener: TcpListener, tls: TlsAcceptor) {
+    let serve = move |edge: Arc<Edge>, stream, client| {
+        let tls = tls.clone();
+        async move {
+            let Ok(Ok(stream)) = timeout(REQUEST_TIMEOUT, tls.accept(stream)).await else { return };
+            let transfers = stream.get_ref().1.protocol_version() == Some(ProtocolVersion::TLSv1_3);
+            converse(&edge, stream, client, transfers).await;
+        }
+    };
+    accept_all(edge, listener, Transport::Tls, serve).await;
+}
+
+/// Accepts connections until shutdown, then lets those that are open end by themselves for a while.
+pub(super) async fn accept_all<R, F>(edge: Arc<Edge>, listener: TcpListener, transport: Transport, run: R)
+where
+    R: Fn(Arc<Edge>, TcpStream, Client) -> F,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => {
+                    let client = Client { transport, addr: peer.ip() };
+                    if let Some(connected) = edge.connect(client) {
+                        let _ = stream.set_nodelay(true);
+                        let connection = run(Arc::clone(&edge), stream, client);
+                        connections.spawn(async move {
+                            let _connected = connected;
+                            connection.await;
+                        });
+                    }
+                }
+                Err(error) => pause_after(&error).await,
+            },
+            Some(_) = connections.join_next() => {}
+            () = edge.shutdown.triggered() => break,
+        }
+    }
+    drop(listener);
+    let _ = timeout(DRAIN_TIMEOUT, async { while connections.join_next().await.is_some() {} }).await;
+}
+
+/// Out of file descriptors, `accept` fails again at once: lets some connections end first.
+pub(super) async fn pause_after(error: &io::Error) {
+    tracing::debug!(%error, "accept failed");
+    let of_one_connection = matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+    );
+    if !of_one_connection {
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Serves one connection to its end.
+async fn converse(edge: &Edge, stream: impl AsyncRead + AsyncWrite, client: Client, transfers: bool) {
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    let mut frames = Frames::default();
+    let mut answers = FuturesUnordered::new();
+    let (mut ticks, mut used) = (idle_ticks(edge), false);
+    let mut shutdown = pin!(edge.shutdown.triggered());
+    loop {
+        tokio::select! {
+            // Answers before new queries, or a client could have us hold ever more of them.
+            biased;
+            Some(replies) = answers.next(), if !answers.is_empty() => {
+                used = true;
+                if write_all(&mut writer, replies).await.is_err() { return }
+            }
+            frame = frames.next(&mut reader), if answers.len() < MAX_PIPELINED => match frame {
+                Ok(Some(message)) => {
+                    used = true;
+                    answers.push(answer(edge, message, client, transfers));
+                }
+                // The end, or nothing that can be understood any further: what is under way is still answered.
+                Ok(None) | Err(_) => break,
+            },
+            _ = ticks.tick() => {
+                if !std::mem::take(&mut used) && answers.is_empty() { break }
+            }
+            () = &mut shutdown => break,
+        }
+    }
+    while let Some(replies) = answers.next().await {
+        if write_all(&mut writer, replies).await.is_err() {
+            return;
+        }
+    }
+    // The peer may be gone already.
+    let _ = timeout(REQUEST_TIMEOUT, writer.shutdown()).await;
+}
+
+/// Messages out of a stream of octets. May be dropped between two octets and asked again.
+#[derive(Default)]
+struct Frames {
+    buffer: BytesMut,
+    broken: bool,
+}
+
+impl Frames {
+    /// The next message; `None` at the end of the stream. Of one over `MAX_QUERY` only the header, which is enough to
+    /// say FORMERR, and nothing after it.
+    async fn next(&mut self, reader: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<BytesMut>> {
+        loop {
+            if self.broken {
+                return Ok(None);
+            }
+            if let Some(&declared) = self.buffer.first_chunk::<PREFIX>() {
+                let declared = usize::from(u16::from_be_bytes(declared));
+                self.broken = declared > MAX_QUERY;
+                let wanted = if self.broken { HEADER } else { declared };
+                if self.buffer.len() >= PREFIX + wanted {
+                    self.buffer.advance(PREFIX);
+                    return Ok(Some(self.buffer.split_to(wanted)));
+                }
+                self.broken = false;
+            }
+            if reader.read_buf(&mut self.buffer).await? == 0 {
+                return Ok(None);
+            }
+        }
+    }
+}
+
+/// `None`: nothing may be sent back.
+async fn answer(edge: &Edge, message: BytesMut, client: Client, transfers: bool) -> Option<Replies> {
+    if !edge.admit(client) {
+        return refuse(&message).map(Replies::One);
+    }
+    edge.exchange(&message, client, transfers).await
+}
+
+/// REFUSED with EDE 18 (RFC 8914 §4.19).
+fn refuse(message: &[u8]) -> Option<Reply> {
+    match Query::parse(message) {
+        Ok(query) => Some(query.refuse(Rcode::Refused).reply_with(Some(EdeCode::Prohibited))),
+        Err(QueryError::Reply(refused)) => Some(refused.reply()),
+        Err(QueryError::Ignore) => None,
+    }
+}
+
+async fn write_all(writer: &mut (impl AsyncWrite + Unpin), replies: Option<Replies>) -> io::Result<()> {
+    for reply in replies.into_iter().flatten() {
+        let framed = reply.framed()?;
+        timeout(REQUEST_TIMEOUT, writer.write_all(&framed)).await??;
+    }
+    timeout(REQUEST_TIMEOUT, writer.flush()).await?
+}
