@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use ed25519_dalek::SigningKey;
-use ghostplane::dnssec::{self, FLAGS_ONLINE, FLAGS_OWNER, ZoneKey};
+use ghostplane::dnssec::{FLAGS_ONLINE, FLAGS_OWNER, Secret, ZoneKey};
 use ghostplane::gateway::{Client, Signer, Transfers, Transport};
 use ghostplane::node::{Node, built_in_tlds};
 use ghostplane::op::{self, Op, OpBody, SigilId, VerifiedOp};
@@ -30,10 +30,10 @@ impl Author {
         let key = SigningKey::from_bytes(&[1; 32]);
         let operator = SigilId::from(&key.verifying_key());
         let registry = registry(Genesis { format: FORMAT, operator, created: NOW, salt: vec![] });
-        let zone_key = |seed, flags| ZoneKey::new(SigningKey::from_bytes(&[seed; 32]), flags);
+        let zone_key = |seed, flags| ZoneKey::new(Secret::Ed25519(SigningKey::from_bytes(&[seed; 32])), flags);
         let tlds = built_in_tlds().unwrap();
-        let keys: Vec<_> = tlds.iter().map(|tld| (tld.apex.clone(), zone_key(2, FLAGS_OWNER))).collect();
-        let signer = Signer::new(keys, zone_key(3, FLAGS_ONLINE));
+        let keys: Vec<_> = tlds.iter().map(|tld| (tld.apex.clone(), vec![zone_key(2, FLAGS_OWNER)])).collect();
+        let signer = Signer::new(keys, vec![zone_key(3, FLAGS_ONLINE)]);
         let node =
             Node::start(registry, tlds, signer, Transfers::new(Vec::new()), Arc::new(|| NOW), Arc::default()).unwrap();
         let mut author = Self { node, key, nonce: 0 };
@@ -58,16 +58,16 @@ impl Author {
 
     fn put(&self, name: &Name, owner: &Name, last: u8) -> Op {
         let mut rrset = Rrset::new(owner.clone(), Rtype::A, 3_600, [vec![192, 0, 2, last]]);
-        rrset.rrsigs = vec![dnssec::sign(&self.key, name, &rrset, NOW - 60, NOW + 86_400).into()];
-        Op::PutRecords { name: name.clone(), rrsets: vec![rrset] }
+        rrset.rrsigs = vec![ZoneKey::of_sigil(&self.key).sign_until(name, &rrset, NOW - 60, NOW + 86_400).into()];
+        Op::put(name.clone(), vec![rrset])
     }
 
     fn keys(&self, name: &Name) -> Op {
-        let online = self.node.service.signer.online().to_vec();
-        let keys = [dnssec::dnskey(FLAGS_OWNER, &self.key.verifying_key()), online];
+        let online = &self.node.service.signer.online()[0];
+        let keys = [&ZoneKey::of_sigil(&self.key), online].map(|key| key.dnskey().to_vec());
         let mut rrset = Rrset::new(name.clone(), Rtype::DNSKEY, 3_600, keys);
-        rrset.rrsigs = vec![dnssec::sign(&self.key, name, &rrset, NOW - 60, NOW + 86_400).into()];
-        Op::PutRecords { name: name.clone(), rrsets: vec![rrset] }
+        rrset.rrsigs = vec![ZoneKey::of_sigil(&self.key).sign_until(name, &rrset, NOW - 60, NOW + 86_400).into()];
+        Op::put(name.clone(), vec![rrset])
     }
 
     /// Queues all and waits for the last reply: they come in order.

@@ -11,6 +11,7 @@ mod export;
 mod pool;
 mod reads;
 mod signer;
+mod strict;
 mod tlds;
 mod transfer;
 
@@ -24,7 +25,7 @@ use std::sync::Arc;
 
 use crate::cache::{AnswerCache, Key};
 use crate::contract::{CodeRef, ContractHost, Failure, Question};
-use crate::dnssec::{ONLINE_SECONDS, Rrsig, ZoneKey, denial};
+use crate::dnssec::{ONLINE_SECONDS, Rrsig, denial};
 use crate::limits::MAX_ALIAS_LINKS;
 use crate::metrics::Metrics;
 use crate::registry::{Fault, Registry, Snapshot};
@@ -259,17 +260,26 @@ impl Work<'_> {
         let rtype = self.query.rtype;
         for link in 0..=MAX_ALIAS_LINKS {
             let zone = Arc::new(Zone::of(&name, rtype, self.sources, &mut self.noted)?);
-            let resolution = match self.execute(&zone, &name, rtype) {
-                Ok(resolution) => resolution,
-                Err(failure) => return Ok((Rcode::ServFail, false, Some(failure.ede()))),
+            let resolution = if zone.is_strict() || zone.is_own(&name, rtype) {
+                self.look_up(&zone, &name, rtype)?
+            } else {
+                match self.execute(&zone, &name, rtype) {
+                    Ok(resolution) => resolution,
+                    Err(failure) => return Ok((Rcode::ServFail, false, Some(failure.ede()))),
+                }
             };
             match resolution {
+                Resolution::Records(rrsets) | Resolution::Alias(rrsets)
+                    if zone.is_strict() && rrsets.iter().any(|rrset| self.has_lapsed(rrset)) =>
+                {
+                    return Ok(strict::lapsed(&zone));
+                }
                 Resolution::Records(rrsets) => {
-                    self.answer(&zone, &rrsets);
+                    self.answer(&zone, &rrsets)?;
                     return Ok(self.positive(Rcode::NoError));
                 }
                 Resolution::Alias(rrsets) => {
-                    self.answer(&zone, &rrsets);
+                    self.answer(&zone, &rrsets)?;
                     match alias_target(&rrsets) {
                         Some(target) if self.engine.tlds.find(&target).is_some() => name = target,
                         Some(_) => return Ok(self.positive(Rcode::NoError)),
@@ -278,6 +288,8 @@ impl Work<'_> {
                     }
                 }
                 Resolution::Delegation(rrsets) => return self.refer(&zone, &rrsets, link == 0),
+                Resolution::NoData if zone.is_strict() => return self.negative_ahead(&zone, &name, false),
+                Resolution::NxDomain if zone.is_strict() => return self.negative_ahead(&zone, &name, true),
                 Resolution::NoData => {
                     let types = self.types_at(&zone, &name)?;
                     return Ok(self.negative(&zone, &name, Some(types)));
@@ -311,45 +323,55 @@ impl Work<'_> {
 
     /// RRsets of the answer section, each with its owner's RRSIG or the zone's; a CNAME that a DNAME made has
     /// none (RFC 6672 §5.3.1).
-    fn answer(&mut self, zone: &Zone, rrsets: &[Arc<Rrset>]) {
+    fn answer(&mut self, zone: &Zone, rrsets: &[Arc<Rrset>]) -> Result<(), Fault> {
         for (at, rrset) in rrsets.iter().enumerate() {
             let (rrset, seconds) = current(rrset, self.sources.now);
             if at > 0 && rrset.rtype == Rtype::CNAME {
                 self.push(Section::Answer, &rrset, seconds);
             } else {
-                let rrset = self.with_wildcard_proof(zone, &rrset);
+                let rrset = self.with_wildcard_proof(zone, &rrset)?;
                 self.push_signed(Section::Answer, zone, &rrset, seconds);
             }
         }
+        Ok(())
     }
 
     /// Notes the proof that an expanded wildcard needs: nothing closer exists (RFC 4035 §3.1.3.3). Where none
     /// can be written, the RRset leaves without the owner's RRSIG and is signed as what it is.
-    fn with_wildcard_proof(&mut self, zone: &Zone, rrset: &Arc<Rrset>) -> Arc<Rrset> {
+    fn with_wildcard_proof(&mut self, zone: &Zone, rrset: &Arc<Rrset>) -> Result<Arc<Rrset>, Fault> {
         let next_closer = rrset.rrsigs.iter().find_map(|rrsig| Rrsig::parse(rrsig).ok()?.next_closer(&rrset.owner));
-        let Some(next_closer) = next_closer.filter(|_| self.key_of(zone).is_some()) else { return rrset.clone() };
+        let Some(next_closer) = next_closer.filter(|_| self.query.dnssec_ok()) else { return Ok(rrset.clone()) };
+        if zone.is_strict() {
+            let nsec = self.nsec_before(zone, &next_closer)?;
+            self.proofs.extend(nsec.map(|nsec| (*current(&nsec, self.sources.now).0).clone()));
+            return Ok(rrset.clone());
+        }
+        if !self.signs(zone) {
+            return Ok(rrset.clone());
+        }
         match denial::around(&next_closer, soa::negative_ttl(&zone.soa())) {
             Some(nsec) => {
                 let nsec = self.signed(zone, &nsec);
                 self.proofs.push(nsec);
-                rrset.clone()
+                Ok(rrset.clone())
             }
-            None => Arc::new(Rrset { rrsigs: Vec::new(), ..(**rrset).clone() }),
+            None => Ok(Arc::new(Rrset { rrsigs: Vec::new(), ..(**rrset).clone() })),
         }
     }
 
-    /// The key that signs in the zone, if the client wants signatures and the zone has them.
-    fn key_of(&self, zone: &Zone) -> Option<&ZoneKey> {
-        if self.query.dnssec_ok() { self.sources.signer.of(zone) } else { None }
+    /// True if the client wants signatures and the gateway makes those of the zone.
+    fn signs(&self, zone: &Zone) -> bool {
+        self.query.dnssec_ok() && self.sources.signer.signs(zone)
     }
 
     fn signed(&self, zone: &Zone, rrset: &Rrset) -> Rrset {
-        let rrsig = self.key_of(zone).map(|key| key.sign(&zone.apex, rrset, self.sources.now).into());
-        Rrset { rrsigs: rrsig.into_iter().collect(), ..rrset.clone() }
+        let rrsigs =
+            if self.signs(zone) { self.sources.signer.sign(zone, rrset, self.sources.now) } else { Vec::new() };
+        Rrset { rrsigs, ..rrset.clone() }
     }
 
     fn push_signed(&mut self, section: Section, zone: &Zone, rrset: &Rrset, seconds: u32) {
-        if rrset.rrsigs.is_empty() && self.key_of(zone).is_some() {
+        if rrset.rrsigs.is_empty() && self.signs(zone) {
             let rrset = self.signed(zone, rrset);
             return self.push(section, &rrset, seconds.min(ONLINE_SECONDS));
         }
@@ -382,7 +404,7 @@ impl Work<'_> {
         self.push_signed(Section::Authority, zone, &rrset, ttl);
         self.push_proofs();
         let missing = types.is_none();
-        let proven = self.key_of(zone).is_some();
+        let proven = self.signs(zone);
         if proven {
             let types = types.unwrap_or_else(|| vec![Rtype::NXNAME]);
             let nsec = denial::at_name(name, types, ttl);
@@ -394,7 +416,7 @@ impl Work<'_> {
 
     /// What there is at a name beside the type that was asked for.
     fn types_at(&mut self, zone: &Arc<Zone>, name: &Name) -> Result<Vec<Rtype>, Fault> {
-        if self.key_of(zone).is_none() {
+        if !self.signs(zone) {
             return Ok(Vec::new());
         }
         let mut types = Stored { zone, sources: self.sources }.types_for(name)?;
@@ -418,7 +440,7 @@ impl Work<'_> {
         self.push_proofs();
         for ns in rrsets.iter().filter(|rrset| rrset.rtype == Rtype::NS) {
             let parent = if ns.owner == zone.apex { &zone.parent(self.sources) } else { zone };
-            if self.key_of(parent).is_some() {
+            if self.query.dnssec_ok() && (parent.is_strict() || self.signs(parent)) {
                 self.secure_cut(parent, &ns.owner)?;
             }
             let targets = ns.rdata.iter().filter_map(|rdata| Name::from_wire(rdata).ok());
@@ -438,6 +460,12 @@ impl Work<'_> {
             Some(ds) => {
                 let (ds, seconds) = current(&ds, self.sources.now);
                 self.push_signed(Section::Authority, parent, &ds, seconds);
+            }
+            None if parent.is_strict() => {
+                if let Some(nsec) = self.nsec_before(parent, cut)? {
+                    let (nsec, seconds) = current(&nsec, self.sources.now);
+                    self.push(Section::Authority, &nsec, seconds);
+                }
             }
             None => {
                 let nsec = denial::at_name(cut, [Rtype::NS], soa::negative_ttl(&parent.soa()));

@@ -38,6 +38,8 @@ pub const MAX_RRSET_BYTES: usize = 32_768;
 pub const MAX_RRSIGS: usize = 4;
 /// Seconds; RFC 2181 §8 allows 2^31 - 1, nobody means more than a week.
 pub const MAX_TTL: u32 = 604_800;
+/// Zone keys that may sign the RRsets of one op.
+pub const MAX_ZONE_KEYS: usize = 4;
 /// RRsets in one `put_records` op.
 pub const MAX_PUT_RRSETS: usize = 64;
 /// RRsets of one registered name.

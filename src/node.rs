@@ -8,7 +8,7 @@ use ed25519_dalek::SigningKey;
 use crate::api::Service;
 use crate::cache::AnswerCache;
 use crate::contract::{ContractHost, HostConfig, HostError};
-use crate::dnssec::{FLAGS_ONLINE, FLAGS_OWNER, ZoneKey};
+use crate::dnssec::{FLAGS_ONLINE, FLAGS_OWNER, Secret, ZoneKey};
 use crate::gateway::{Engine, Gateway, Signer, Tld, Tlds, Transfers};
 use crate::limits::{CACHE_BYTES, MAX_ZONE_FILE};
 use crate::metrics::Metrics;
@@ -111,9 +111,10 @@ impl Node {
         let genesis =
             crate::registry::Genesis { format: crate::registry::FORMAT, operator, created: clock(), salt: vec![0; 16] };
         let tlds = built_in_tlds()?;
-        let key = |seed: u8, flags: u16| ZoneKey::new(SigningKey::from_bytes(&[seed; 32]), flags);
-        let keys = tlds.iter().zip(220..).map(|(tld, seed)| (tld.apex.clone(), key(seed, FLAGS_OWNER)));
-        let signer = Signer::new(keys, key(210, FLAGS_ONLINE));
+        let key = |seed: u8, flags| ZoneKey::new(Secret::Ed25519(SigningKey::from_bytes(&[seed; 32])), flags);
+        let keys = tlds.iter().zip(220..).map(|(tld, seed)| (tld.apex.clone(), vec![key(seed, FLAGS_OWNER)]));
+        let p256 = Secret::from_p256_seed(&[210; 32]).map(|secret| ZoneKey::new(secret, FLAGS_ONLINE));
+        let signer = Signer::new(keys, std::iter::once(key(210, FLAGS_ONLINE)).chain(p256).collect());
         Self::start(Registry::in_memory(genesis)?, tlds, signer, Transfers::new(Vec::new()), clock, Arc::default())
     }
 }

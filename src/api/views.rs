@@ -3,8 +3,8 @@
 use data_encoding::{BASE64, HEXLOWER};
 use serde::{Deserialize, Serialize};
 
-use crate::dnssec::Rrsig;
-use crate::gateway::{Signer, Tlds};
+use crate::dnssec::{Rrsig, ZoneKey};
+use crate::gateway::{Signer, Tld, Tlds};
 use crate::op::{CodeHash, SigilId};
 use crate::registry::{LogEntry, Registry};
 use crate::state::{Account, LEVELS, NameEntry};
@@ -27,8 +27,9 @@ pub struct InfoView {
     pub contracts: u64,
     pub accounts: u64,
     pub tlds: Vec<TldView>,
-    /// Public key of the gateway's online key, hex: owners sign it into their DNSKEY RRsets, with flags 256.
-    pub online_key: String,
+    /// DNSKEY RDATA of the gateway's online keys, in presentation form: owners sign those of their own algorithms into
+    /// their DNSKEY RRsets.
+    pub online_keys: Vec<String>,
     /// Mana capacity by level.
     pub levels: Vec<u64>,
 }
@@ -39,8 +40,15 @@ pub struct TldView {
     pub name: String,
     /// SHA-256 of the default contract, hex.
     pub contract: String,
-    /// DNSKEY RDATA in presentation form: the trust anchor. Absent if the TLD is not signed.
-    pub dnskey: Option<String>,
+    /// DNSKEY RDATA in presentation form: the trust anchors. Empty if the TLD is not signed.
+    pub dnskeys: Vec<String>,
+    /// RDATA of SOA and NS, in presentation form, of which those of its names are made.
+    pub soa: String,
+    pub ns: Vec<String>,
+}
+
+fn dnskey_text(key: &ZoneKey) -> String {
+    rdata::to_text(Rtype::DNSKEY, key.dnskey())
 }
 
 impl InfoView {
@@ -53,7 +61,7 @@ impl InfoView {
         time: u64,
     ) -> Self {
         let [names, rrsets, contracts, accounts, _] = counts;
-        let mut listed: Vec<TldView> = tlds.iter().map(|tld| TldView::new(&tld.apex, &tld.contract, signer)).collect();
+        let mut listed: Vec<TldView> = tlds.iter().map(|tld| TldView::new(tld, signer)).collect();
         listed.sort_by(|a, b| a.name.cmp(&b.name));
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -67,17 +75,22 @@ impl InfoView {
             contracts,
             accounts,
             tlds: listed,
-            // Behind flags, protocol and algorithm.
-            online_key: HEXLOWER.encode(&signer.online()[4..]),
+            online_keys: signer.online().iter().map(dnskey_text).collect(),
             levels: LEVELS.to_vec(),
         }
     }
 }
 
 impl TldView {
-    fn new(apex: &Name, contract: &CodeHash, signer: &Signer) -> Self {
-        let dnskey = signer.tld(apex).map(|key| rdata::to_text(Rtype::DNSKEY, key));
-        Self { name: apex.to_string(), contract: contract.to_string(), dnskey }
+    fn new(tld: &Tld, signer: &Signer) -> Self {
+        let texts = |rrset: &Rrset| rrset.rdata.iter().map(|data| rdata::to_text(rrset.rtype, data)).collect();
+        Self {
+            name: tld.apex.to_string(),
+            contract: tld.contract.to_string(),
+            dnskeys: signer.tld(&tld.apex).iter().map(dnskey_text).collect(),
+            soa: rdata::to_text(Rtype::SOA, &tld.soa.rdata[0]),
+            ns: texts(&tld.ns),
+        }
     }
 }
 

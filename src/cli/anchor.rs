@@ -1,6 +1,5 @@
 //! `ghostplane zone anchor`: the operator's trust anchors in the words of other programs.
 
-use anyhow::Context as _;
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
@@ -28,6 +27,7 @@ pub enum AnchorFormat {
 }
 
 /// One TLD's key.
+#[derive(Clone)]
 pub struct Anchor {
     tld: String,
     /// RDATA in presentation form.
@@ -39,11 +39,12 @@ pub fn run(tld: Option<&str>, format: AnchorFormat, registrar: &Registrar) -> an
     let info: InfoView = serde_json::from_value(registrar.rpc()?.call("registry.info", Value::Null)?)?;
     let wanted = tld.map(|tld| format!("{}.", tld.trim_matches('.')));
     let listed = info.tlds.into_iter().filter(|found| wanted.as_ref().is_none_or(|wanted| found.name == *wanted));
-    let anchor = |tld: TldView| {
-        let dnskey = tld.dnskey.with_context(|| format!("{} is not signed", tld.name))?;
-        Ok(Anchor::new(&Name::from_user(&tld.name)?, &rdata::from_text(Rtype::DNSKEY, &dnskey, None)?))
+    let anchors = |tld: TldView| {
+        let apex = Name::from_user(&tld.name)?;
+        let anchor = |text: &String| Ok(Anchor::new(&apex, &rdata::from_text(Rtype::DNSKEY, text, None)?));
+        tld.dnskeys.iter().map(anchor).collect::<anyhow::Result<Vec<_>>>()
     };
-    let anchors = listed.map(anchor).collect::<anyhow::Result<Vec<_>>>()?;
+    let anchors = listed.map(anchors).collect::<anyhow::Result<Vec<_>>>()?.concat();
     anyhow::ensure!(!anchors.is_empty(), "{} is not one of the server's TLDs", wanted.unwrap_or_default());
     if registrar.json {
         println!("{:#}", anchors.iter().map(Anchor::json).collect::<Value>());

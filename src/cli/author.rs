@@ -4,21 +4,18 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
 use data_encoding::{BASE64, HEXLOWER};
-use ed25519_dalek::{SigningKey, VerifyingKey};
+use ed25519_dalek::SigningKey;
 use serde_json::{Value, json};
 
-use crate::api::{AccountView, InfoView};
-use crate::dnssec::{self, FLAGS_ONLINE, FLAGS_OWNER, dnskey};
+use crate::api::{AccountView, InfoView, TldView};
+use crate::dnssec::PublicKey;
 use crate::op::{self, Op, OpBody, RegistryId, SigilId};
-use crate::wire::{Name, Rrset, Rtype};
+use crate::wire::{Name, Rrset, Rtype, rdata};
 
 /// Seconds until an op that has been signed expires: time to reach the server, no more.
 const OP_LIFETIME: u64 = 600;
-/// Seconds by which RRSIG inception lies in the past, for validators whose clocks are behind.
-const CLOCK_SKEW: u64 = 3_600;
-
-/// TTL of a name's DNSKEY RRset.
-const KEY_TTL: u32 = 3_600;
+/// TTL of SOA and NS of a strict name.
+const APEX_TTL: u32 = 3_600;
 
 /// A JSON-RPC connection.
 pub trait Call {
@@ -39,8 +36,9 @@ pub struct Target {
     pub registry: RegistryId,
     /// The server's time, seconds since 1970: ops and signatures follow it, not the local clock.
     pub time: u64,
-    /// The key that a delegated name lets sign what cannot be signed ahead.
-    pub online: VerifyingKey,
+    /// The keys that delegated names let sign what cannot be signed ahead.
+    pub online: Vec<PublicKey>,
+    tlds: Vec<TldView>,
 }
 
 impl Target {
@@ -52,9 +50,24 @@ impl Target {
         let info: InfoView = serde_json::from_value(rpc.call("registry.info", Value::Null)?)?;
         let octets = |hex: &str| -> Option<[u8; 32]> { HEXLOWER.decode(hex.as_bytes()).ok()?.try_into().ok() };
         let registry = octets(&info.registry).context("the server's registry id is not 64 hex digits")?;
-        let online = octets(&info.online_key).and_then(|key| VerifyingKey::from_bytes(&key).ok());
-        let online = online.context("the server's online key is not an Ed25519 public key")?;
-        Ok(Self { registry: RegistryId(registry), time: info.time, online })
+        let key = |text: &String| PublicKey::from_dnskey(&rdata::from_text(Rtype::DNSKEY, text, None).ok()?);
+        let online = info.online_keys.iter().map(key).collect::<Option<Vec<_>>>();
+        let online = online.context("the server's online keys are not zone keys")?;
+        Ok(Self { registry: RegistryId(registry), time: info.time, online, tlds: info.tlds })
+    }
+
+    /// SOA and NS that a strict zone at `name` takes from its TLD.
+    ///
+    /// # Errors
+    /// The server has no such TLD, or says of it what makes no sense.
+    pub fn apex_of(&self, name: &Name) -> anyhow::Result<(Rrset, Rrset)> {
+        let tld = name.suffix(1).to_string();
+        let tld = self.tlds.iter().find(|view| view.name == tld).with_context(|| format!("{tld} is not served"))?;
+        let rrset = |rtype: Rtype, texts: &[String]| -> anyhow::Result<Rrset> {
+            let data = texts.iter().map(|text| rdata::from_text(rtype, text, None)).collect::<Result<Vec<_>, _>>()?;
+            Ok(Rrset::new(name.clone(), rtype, APEX_TTL, data))
+        };
+        Ok((rrset(Rtype::SOA, std::slice::from_ref(&tld.soa))?, rrset(Rtype::NS, &tld.ns)?))
     }
 }
 
@@ -102,22 +115,6 @@ pub fn submit(rpc: &mut dyn Call, ops: &[Vec<u8>]) -> anyhow::Result<Vec<OpResul
     } else {
         bail!("the server told of {} ops, not {}", results.len(), ops.len())
     }
-}
-
-/// Signs `rrset` with its zone's key for `days`, unless it is the parent's to sign.
-pub fn with_rrsig(rrset: Rrset, apex: &Name, key: &SigningKey, now: u64, days: u32) -> Rrset {
-    if op::is_parent_side(&rrset, apex) {
-        return rrset;
-    }
-    let rrsig = dnssec::sign(key, apex, &rrset, now - CLOCK_SKEW.min(now), now + u64::from(days) * 86_400);
-    Rrset { rrsigs: vec![rrsig.into()], ..rrset }
-}
-
-/// The DNSKEY RRset that makes a name a signed zone once its owner has signed it: the owner's key, and the gateway's
-/// online key beside it.
-pub fn zone_keys(name: &Name, key: &SigningKey, target: &Target) -> Rrset {
-    let keys = [dnskey(FLAGS_OWNER, &key.verifying_key()), dnskey(FLAGS_ONLINE, &target.online)];
-    Rrset::new(name.clone(), Rtype::DNSKEY, KEY_TTL, keys)
 }
 
 /// Seconds since 1970.

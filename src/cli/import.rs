@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::author::{self, Author, Call, OpResult, Target};
 use super::client::RpcClient;
+use super::signing::Signers;
 use super::{Registrar, keys, output, owner};
 use crate::api::{AccountView, NameView, RrsetView};
 use crate::limits::SUBMIT_OPS;
@@ -187,15 +188,19 @@ impl<'a> Import<'a> {
     /// Its own keys make the name a signed zone, unless it is delegated elsewhere.
     fn with_keys(&self, planned: &PlannedName) -> Vec<Rrset> {
         let delegated = planned.rrsets.iter().any(|rrset| rrset.rtype == Rtype::NS && rrset.owner == planned.name);
-        let keys = || author::zone_keys(&planned.name, &self.keys[&planned.owner], &self.target);
-        let keys = (!delegated).then(keys);
+        let keys = || self.signers(planned).zone_keys(&planned.name, &self.target.online, false);
+        let keys = (!delegated).then(keys).into_iter().flatten();
         planned.rrsets.iter().cloned().chain(keys).collect()
     }
 
+    fn signers(&self, planned: &PlannedName) -> Signers {
+        Signers::new(&self.keys[&planned.owner], Vec::new())
+    }
+
     fn put_tasks(&self, planned: &PlannedName, rrsets: &[Rrset]) -> Vec<Task> {
-        let (name, key) = (&planned.name, &self.keys[&planned.owner]);
-        let sign = |rrset: &Rrset| author::with_rrsig(rrset.clone(), name, key, self.target.time, self.args.valid_days);
-        let put = |batch: &[Rrset]| Op::PutRecords { name: name.clone(), rrsets: batch.iter().map(sign).collect() };
+        let (name, signers) = (&planned.name, self.signers(planned));
+        let sign = |rrset: &Rrset| signers.sign(name, rrset, self.target.time, self.args.valid_days);
+        let put = |batch: &[Rrset]| Op::put(name.clone(), batch.iter().map(sign).collect());
         batches(rrsets).map(|batch| Task { owner: planned.owner, about: name.clone(), op: put(batch) }).collect()
     }
 

@@ -11,7 +11,7 @@ use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
 use ed25519_dalek::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _};
 use zeroize::Zeroizing;
 
-use crate::dnssec::{FLAGS_OWNER, dnskey, owner_key_tag};
+use crate::dnssec::{ALGORITHM_P256, PublicKey, Secret};
 use crate::limits::MAX_KEY_FILE;
 use crate::wire::{Name, Rtype, rdata};
 
@@ -26,6 +26,8 @@ pub enum KeyError {
     TooLong { path: String },
     #[error("{path} is not an Ed25519 private key in PKCS#8 PEM form")]
     NotPem { path: String },
+    #[error("{path} is not an Ed25519 or P-256 private key in PKCS#8 PEM form")]
+    NotZoneKey { path: String },
     #[error("{path} is not a BIND private key of algorithm 15 (ED25519)")]
     NotBind { path: String },
     #[error("{path} exists already; a key is never overwritten")]
@@ -68,13 +70,53 @@ pub fn save(path: &Path, key: &SigningKey) -> Result<(), KeyError> {
 pub fn load_or_create(path: &Path) -> Result<SigningKey, KeyError> {
     match load(path) {
         Err(KeyError::Io { error, .. }) if error.kind() == ErrorKind::NotFound => {
-            let io = |error: getrandom::Error| KeyError::Io { path: shown(path), error: error.into() };
-            let key = generate().map_err(io)?;
+            let key = generate().map_err(|error| no_randomness(path, error))?;
             save(path, &key)?;
             Ok(key)
         }
         other => other,
     }
+}
+
+/// Reads a zone key: a key file of either algorithm.
+///
+/// # Errors
+/// [`KeyError`]; a file that others can read is refused.
+pub fn load_zone_key(path: &Path) -> Result<Secret, KeyError> {
+    let text = read_secret(path)?;
+    let ed25519 = || SigningKey::from_pkcs8_pem(&text).map(Secret::Ed25519).ok();
+    let p256 = || p256::ecdsa::SigningKey::from_pkcs8_pem(&text).map(Secret::P256).ok();
+    ed25519().or_else(p256).ok_or_else(|| KeyError::NotZoneKey { path: shown(path) })
+}
+
+/// The zone key at `path`, made now, of `algorithm` (15 or 13), if there is none.
+///
+/// # Errors
+/// [`KeyError`]
+pub fn load_or_create_zone_key(path: &Path, algorithm: u8) -> Result<Secret, KeyError> {
+    match load_zone_key(path) {
+        Err(KeyError::Io { error, .. }) if error.kind() == ErrorKind::NotFound => {}
+        other => return other,
+    }
+    if algorithm != ALGORITHM_P256 {
+        return load_or_create(path).map(Secret::Ed25519);
+    }
+    let mut seed = Zeroizing::new([0; 32]);
+    // All but one in 2^32 of 32 random octets are a P-256 key.
+    let secret = loop {
+        getrandom::fill(&mut *seed).map_err(|error| no_randomness(path, error))?;
+        if let Some(Secret::P256(key)) = Secret::from_p256_seed(&seed) {
+            break key;
+        }
+    };
+    // Encoding a key into a PEM string cannot fail.
+    let pem = secret.to_pkcs8_pem(LineEnding::LF).expect("encoding into memory");
+    write_new(path, pem.as_bytes(), 0o600)?;
+    Ok(Secret::P256(secret))
+}
+
+fn no_randomness(path: &Path, error: getrandom::Error) -> KeyError {
+    KeyError::Io { path: shown(path), error: error.into() }
 }
 
 /// Reads the `.private` file of a BIND key pair ("Private-key-format: v1.x", algorithm 15).
@@ -98,14 +140,14 @@ pub fn load_bind(path: &Path) -> Result<SigningKey, KeyError> {
 /// # Errors
 /// [`KeyError::Exists`] rather than overwriting anything.
 pub fn save_bind(folder: &Path, name: &Name, key: &SigningKey) -> Result<PathBuf, KeyError> {
-    let public = key.verifying_key();
-    let base = folder.join(format!("K{name}+015+{:05}", owner_key_tag(&public)));
+    let public = PublicKey::of_sigil(&key.verifying_key());
+    let base = folder.join(format!("K{name}+015+{:05}", public.tag()));
     let ending = |ending: &str| PathBuf::from(format!("{}.{ending}", base.display()));
     let secret = Zeroizing::new(BASE64.encode(key.as_bytes()));
     let private =
         Zeroizing::new(format!("Private-key-format: v1.3\nAlgorithm: 15 (ED25519)\nPrivateKey: {}\n", secret.as_str()));
     write_new(&ending("private"), private.as_bytes(), 0o600)?;
-    let record = rdata::to_text(Rtype::DNSKEY, &dnskey(FLAGS_OWNER, &public));
+    let record = rdata::to_text(Rtype::DNSKEY, public.dnskey());
     write_new(&ending("key"), format!("{name} IN DNSKEY {record}\n").as_bytes(), 0o644)?;
     Ok(base)
 }
@@ -169,6 +211,14 @@ mod tests {
         assert_eq!(fs::metadata(&private).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(load_bind(&private).unwrap().to_bytes(), key.to_bytes());
         assert!(matches!(load(&private), Err(KeyError::NotPem { .. })));
+
+        let p256 = folder.path().join("b.pem");
+        let made = load_or_create_zone_key(&p256, ALGORITHM_P256).unwrap();
+        assert_eq!(made.algorithm(), ALGORITHM_P256);
+        let (Secret::P256(made), Secret::P256(again)) = (made, load_zone_key(&p256).unwrap()) else { panic!() };
+        assert_eq!(made.to_bytes(), again.to_bytes());
+        assert!(matches!(load_zone_key(&pem).unwrap(), Secret::Ed25519(again) if again.to_bytes() == key.to_bytes()));
+        assert!(matches!(load_zone_key(&private), Err(KeyError::NotZoneKey { .. })));
 
         fs::set_permissions(&pem, fs::Permissions::from_mode(0o640)).unwrap();
         assert!(matches!(load(&pem), Err(KeyError::Mode { mode: 0o640, .. })));

@@ -10,6 +10,7 @@ mod output;
 mod owner;
 pub mod query;
 mod serve;
+pub mod signing;
 mod zone;
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
@@ -21,6 +22,8 @@ use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 
 use client::{RpcClient, Target};
+
+use crate::dnssec::{FLAGS_OWNER, ZoneKey};
 
 /// A name-resolution gateway for .ghost, .sig, .gcc and .bc, answered by WebAssembly contracts
 #[derive(Debug, Parser)]
@@ -111,12 +114,20 @@ struct Registrar {
     /// Key file of the sigil that signs [default: DATA/dev.pem]
     #[arg(long, env = "GHOSTPLANE_SIGIL")]
     sigil: Option<PathBuf>,
+    /// Key file of a zone key that signs records in place of the sigil; may stand several times
+    #[arg(long, env = "GHOSTPLANE_ZONE_KEY", value_delimiter = ',')]
+    zone_key: Vec<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
 impl Registrar {
+    /// The zone keys, as owners' keys.
+    fn zone_keys(&self) -> anyhow::Result<Vec<ZoneKey>> {
+        self.zone_key.iter().map(|path| Ok(ZoneKey::new(keys::load_zone_key(path)?, FLAGS_OWNER))).collect()
+    }
+
     fn rpc(&self) -> anyhow::Result<RpcClient> {
         RpcClient::connect(&self.network.target(crate::server::Ports::default().https, true)?)
     }

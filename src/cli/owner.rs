@@ -3,22 +3,22 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use clap::Subcommand;
+use clap::{Subcommand, ValueEnum};
 use data_encoding::{BASE64, HEXLOWER};
 use ed25519_dalek::SigningKey;
 use serde_json::{Value, json};
 
 use super::author::{self, Author, Call, OpResult, Target};
 use super::client::RpcClient;
+use super::signing::{RESIGN_SOON, Signers, Zone};
 use super::{Registrar, keys, output};
 use crate::api::{ContractView, NameView, RrsetView};
 use crate::contract::{ContractHost, HostConfig, componentize};
-use crate::dnssec::owner_key_tag;
+use crate::dnssec::{ALGORITHM_ED25519, ALGORITHM_P256, FLAGS_OWNER, PublicKey, ZoneKey};
 use crate::limits::{MAX_CONTRACT, MAX_PARAMETERS};
 use crate::node::SHIPPED;
 use crate::op::{CodeHash, Op, RrsetKey, SigilId};
 use crate::wire::{Name, Rrset, Rtype, rdata};
-use crate::zone::community::batches;
 
 #[derive(Debug, Subcommand)]
 pub enum SigilCommand {
@@ -54,6 +54,24 @@ pub enum SigilCommand {
     },
 }
 
+/// Algorithms of zone keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Algorithm {
+    /// 15
+    Ed25519,
+    /// 13 (ECDSAP256SHA256)
+    P256,
+}
+
+impl Algorithm {
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Ed25519 => ALGORITHM_ED25519,
+            Self::P256 => ALGORITHM_P256,
+        }
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub enum NameCommand {
     /// Registers a name
@@ -75,9 +93,32 @@ pub enum NameCommand {
     /// key, which signs what cannot be signed ahead
     Sign {
         name: String,
+        /// Without the online key: everything is signed ahead, with an SOA and an NSEC chain. Nobody but the owner can
+        /// then say anything of the name; contracts cannot answer for it
+        #[arg(long)]
+        strict: bool,
         /// Days for which the RRSIG is valid
         #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=3650))]
         valid_days: u32,
+        #[command(flatten)]
+        registrar: Registrar,
+    },
+    /// Takes the next step in a roll of a name's key from --zone-key, or the sigil, to another; tells when the one after
+    /// it may be taken
+    Roll {
+        name: String,
+        /// Key file of the new key; made if there is none
+        #[arg(long)]
+        to: PathBuf,
+        /// Algorithm of a key that is made [default: ed25519]
+        #[arg(long, value_enum)]
+        algorithm: Option<Algorithm>,
+        /// Days for which RRSIGs are valid
+        #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=3650))]
+        valid_days: u32,
+        /// Do not wait until caches have forgotten what was there before
+        #[arg(long)]
+        now: bool,
         #[command(flatten)]
         registrar: Registrar,
     },
@@ -153,6 +194,9 @@ pub enum RecordCommand {
     Delete {
         owner: String,
         rtype: Rtype,
+        /// Days for which RRSIGs are valid that a strict name needs for it
+        #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=3650))]
+        valid_days: u32,
         #[command(flatten)]
         registrar: Registrar,
     },
@@ -254,7 +298,7 @@ pub fn sigil(command: SigilCommand) -> anyhow::Result<()> {
 
 fn show_sigil(key: &SigningKey, json: bool) {
     let public = key.verifying_key();
-    let (did, tag) = (SigilId::from(&public), owner_key_tag(&public));
+    let (did, tag) = (SigilId::from(&public), PublicKey::of_sigil(&public).tag());
     let hex = HEXLOWER.encode(public.as_bytes());
     if json {
         println!("{:#}", json!({ "did": did.to_string(), "public_key": hex, "key_tag": tag }));
@@ -267,15 +311,36 @@ pub fn name(command: NameCommand) -> anyhow::Result<()> {
     match command {
         NameCommand::Register { name, years, valid_days, unsigned, registrar } => {
             let name = parse_name(&name)?;
-            registrar.write_all(|key, target| {
-                let register = Op::Register { name: name.clone(), years };
-                let sign = put_keys(&name, key, target, valid_days);
-                std::iter::once(register).chain((!unsigned).then_some(sign)).collect()
+            registrar.write_all(|session| {
+                let register = vec![Op::Register { name: name.clone(), years }];
+                let zone = Zone::new(name, &[])?;
+                let sign = if unsigned { Vec::new() } else { session.sign(&zone, false, valid_days)? };
+                Ok([register, sign].concat())
             })
         }
-        NameCommand::Sign { name, valid_days, registrar } => {
+        NameCommand::Sign { name, strict, valid_days, registrar } => {
             let name = parse_name(&name)?;
-            registrar.write_all(|key, target| vec![put_keys(&name, key, target, valid_days)])
+            registrar.write_all(|session| {
+                let zone = session.zone(name)?;
+                session.sign(&zone, strict, valid_days)
+            })
+        }
+        NameCommand::Roll { name, to, algorithm, valid_days, now, registrar } => {
+            let name = parse_name(&name)?;
+            let algorithm = algorithm.map_or(ALGORITHM_ED25519, Algorithm::number);
+            let to = ZoneKey::new(keys::load_or_create_zone_key(&to, algorithm)?, FLAGS_OWNER);
+            let mut told = String::new();
+            registrar.write_all(|session| {
+                let from = registrar.zone_keys()?;
+                let zone = session.zone(name)?;
+                let (ops, step) = zone.roll(&from, to, &session.key, &session.target, valid_days, now)?;
+                told = step;
+                Ok(ops)
+            })?;
+            if !registrar.json {
+                println!("{told}");
+            }
+            Ok(())
         }
         NameCommand::Renew { name, years, registrar } => registrar.write(Op::Renew { name: parse_name(&name)?, years }),
         NameCommand::Transfer { name, to, registrar } => {
@@ -296,18 +361,15 @@ pub fn name(command: NameCommand) -> anyhow::Result<()> {
     }
 }
 
-fn put_keys(name: &Name, key: &SigningKey, target: &Target, days: u32) -> Op {
-    let keys = author::with_rrsig(author::zone_keys(name, key, target), name, key, target.time, days);
-    Op::PutRecords { name: name.clone(), rrsets: vec![keys] }
-}
-
-/// Seconds before the end of a signature from which on its owner is warned.
-const RESIGN_SOON: u64 = 14 * 86_400;
-
 /// Whether the name is a signed zone, and how long its signatures hold.
 fn signatures(name: &NameView, records: &[RrsetView], now: u64) -> String {
-    let keys = records.iter().any(|rrset| rrset.rtype == "DNSKEY" && rrset.owner == name.name);
-    let zone = if keys { "signed zone" } else { "unsigned zone; `name sign` signs it" };
+    let keys = records.iter().find(|rrset| rrset.rtype == "DNSKEY" && rrset.owner == name.name);
+    let is_strict = |keys: &RrsetView| keys.rdata.iter().all(|key| key.starts_with("257 "));
+    let zone = match keys {
+        Some(keys) if is_strict(keys) => "strict zone, signed ahead",
+        Some(_) => "signed zone",
+        None => "unsigned zone; `name sign` signs it",
+    };
     let Some(first) = records.iter().filter_map(|rrset| rrset.signed_until).min() else { return zone.to_owned() };
     let end = output::time(first);
     match first.saturating_sub(now) {
@@ -371,36 +433,27 @@ pub fn record(command: RecordCommand) -> anyhow::Result<()> {
         RecordCommand::Set { owner, rtype, rdata, ttl, valid_days, registrar } => {
             let owner = parse_name(&owner)?;
             let rrset = parse_rrset(&owner, rtype, &rdata, ttl)?;
-            let name = owner.suffix(2);
-            registrar.write_all(|key, target| {
-                let signed = author::with_rrsig(rrset, &name, key, target.time, valid_days);
-                vec![Op::PutRecords { name, rrsets: vec![signed] }]
+            registrar.write_all(|session| {
+                let zone = session.zone(owner.suffix(2))?;
+                zone.set(rrset, &session.signers, &session.target, valid_days)
             })
         }
-        RecordCommand::Delete { owner, rtype, registrar } => {
+        RecordCommand::Delete { owner, rtype, valid_days, registrar } => {
             let owner = parse_name(&owner)?;
-            registrar.write(Op::DeleteRecords { name: owner.suffix(2), keys: vec![RrsetKey { owner, rtype }] })
+            registrar.write_all(|session| {
+                let zone = session.zone(owner.suffix(2))?;
+                zone.delete(RrsetKey { owner, rtype }, &session.signers, &session.target, valid_days)
+            })
         }
-        RecordCommand::Resign { name, valid_days, registrar } => resign(&parse_name(&name)?, valid_days, &registrar),
+        RecordCommand::Resign { name, valid_days, registrar } => {
+            let name = parse_name(&name)?;
+            registrar.write_all(|session| session.zone(name)?.resign(&session.signers, &session.target, valid_days))
+        }
         RecordCommand::List { name, registrar } => {
             let listed = registrar.rpc()?.call("record.list", json!({ "name": name }))?;
             if registrar.json { print_json(&listed) } else { print_records(&serde_json::from_value(listed)?) }
         }
     }
-}
-
-fn resign(name: &Name, days: u32, registrar: &Registrar) -> anyhow::Result<()> {
-    let listed = registrar.rpc()?.call("record.list", json!({ "name": name.to_string() }))?;
-    let listed: Vec<RrsetView> = serde_json::from_value(listed)?;
-    let rrsets = listed.iter().map(RrsetView::rrset).collect::<Option<Vec<_>>>();
-    let rrsets = rrsets.context("the server's answer holds an RRset that is none")?;
-    anyhow::ensure!(!rrsets.is_empty(), "{name} has no records");
-    registrar.write_all(|key, target| {
-        let sign = |rrset: &Rrset| author::with_rrsig(rrset.clone(), name, key, target.time, days);
-        batches(&rrsets)
-            .map(|batch| Op::PutRecords { name: name.clone(), rrsets: batch.iter().map(sign).collect() })
-            .collect()
-    })
 }
 
 fn parse_rrset(owner: &Name, rtype: Rtype, texts: &[String], ttl: u32) -> anyhow::Result<Rrset> {
@@ -528,21 +581,33 @@ pub fn mana(command: ManaCommand) -> anyhow::Result<()> {
 impl Registrar {
     /// Signs one op and submits it.
     fn write(&self, op: Op) -> anyhow::Result<()> {
-        self.write_all(|_, _| vec![op])
+        self.write_all(|_| Ok(vec![op]))
     }
 
-    /// Signs the ops that `make` gives for the key and the server, and submits them in their order.
-    fn write_all(&self, make: impl FnOnce(&SigningKey, &Target) -> Vec<Op>) -> anyhow::Result<()> {
+    /// Signs the ops that `make` gives for the server and the registry as it is, and submits them in their order.
+    fn write_all(&self, make: impl FnOnce(&mut Session) -> anyhow::Result<Vec<Op>>) -> anyhow::Result<()> {
         let (mut rpc, key) = (self.rpc()?, self.key()?);
         let target = Target::fetch(&mut rpc)?;
-        let ops = make(&key, &target);
+        let signers = Signers::new(&key, self.zone_keys()?);
+        let mut session = Session { rpc, key, target, signers };
+        let ops = make(&mut session)?;
+        if ops.is_empty() {
+            if self.json {
+                return print_json(&Value::Null);
+            }
+            println!("nothing to write");
+            return Ok(());
+        }
+        let Session { mut rpc, key, target, .. } = session;
         let mut author = Author::fetch(key, &mut rpc)?;
         let signed: Vec<Vec<u8>> = ops.into_iter().map(|op| author.sign(&target, op)).collect();
         let mut last = None;
-        for outcome in author::submit(&mut rpc, &signed)? {
-            match outcome {
-                OpResult::Accepted { seq, time } => last = Some((seq, time)),
-                OpResult::Rejected { code, message } => bail!("rejected ({code}): {message}"),
+        for batch in signed.chunks(OPS_AT_ONCE) {
+            for outcome in author::submit(&mut rpc, batch)? {
+                match outcome {
+                    OpResult::Accepted { seq, time } => last = Some((seq, time)),
+                    OpResult::Rejected { code, message } => bail!("rejected ({code}): {message}"),
+                }
             }
         }
         let (seq, time) = last.context("the server gave no outcome")?;
@@ -551,6 +616,28 @@ impl Registrar {
         }
         println!("accepted: op {seq} at {}", output::time(time));
         Ok(())
+    }
+}
+
+/// Ops submitted in one call: a strict name's are up to 300 KB each.
+const OPS_AT_ONCE: usize = 8;
+
+/// One command's view of a server, and who writes.
+struct Session {
+    rpc: RpcClient,
+    key: SigningKey,
+    target: Target,
+    signers: Signers,
+}
+
+impl Session {
+    fn zone(&mut self, name: Name) -> anyhow::Result<Zone> {
+        let listed = self.rpc.call("record.list", json!({ "name": name.to_string() }))?;
+        Zone::new(name, &serde_json::from_value::<Vec<RrsetView>>(listed)?)
+    }
+
+    fn sign(&self, zone: &Zone, strict: bool, days: u32) -> anyhow::Result<Vec<Op>> {
+        zone.sign(strict, &SigilId::from(&self.key.verifying_key()), &self.signers, &self.target, days)
     }
 }
 

@@ -11,8 +11,8 @@ use tokio::time::timeout;
 use super::author::unix_time;
 use super::client::{ClientError, Connection, Target, dev_port};
 use super::{Network, output};
+use crate::dnssec::PublicKey;
 use crate::dnssec::validate::{Anchors, Ask, Report, Verdict, validate};
-use crate::dnssec::{FLAGS_OWNER, dnskey};
 use crate::limits::{QUERY_PAD_BLOCK, UDP_PAYLOAD};
 use crate::op::SigilId;
 use crate::wire::master::Reader;
@@ -99,7 +99,7 @@ pub fn run(args: &QueryArgs) -> anyhow::Result<bool> {
 fn is_trusted(args: &QueryArgs, name: &Name, report: &Report) -> bool {
     let by_owner = report.verdict == Verdict::SecureByOwner;
     let held = |owner: &SigilId| {
-        let wanted = owner.key().map(|key| dnskey(FLAGS_OWNER, &key).into_boxed_slice());
+        let wanted = owner.key().map(|key| PublicKey::of_sigil(&key));
         report.keys.get(&name.suffix(2)).zip(wanted).is_some_and(|(keys, wanted)| keys.contains(&wanted))
     };
     match &args.owner {

@@ -16,7 +16,7 @@ use super::anchor::{Anchor, AnchorFormat};
 use super::{author, keys};
 use crate::api::Rpc;
 use crate::config::{self, Config};
-use crate::dnssec::{FLAGS_ONLINE, FLAGS_OWNER, ZoneKey};
+use crate::dnssec::{ALGORITHM_ED25519, ALGORITHM_P256, FLAGS_ONLINE, FLAGS_OWNER, ZoneKey};
 use crate::gateway::{Signer, Tld, Transfers};
 use crate::node::{self, Node, SHIPPED};
 use crate::op::{self, Op, OpBody, Rejection, SigilId};
@@ -185,21 +185,24 @@ fn open_registry(data: &Path, operator: &SigningKey, clock: &Clock) -> anyhow::R
 
 /// The gateway's own keys, made on the first start: one for each TLD, and the online key.
 fn load_signer(folder: &Path, tlds: &[Tld]) -> anyhow::Result<Signer> {
-    let key = |name: &str, flags| -> anyhow::Result<ZoneKey> {
-        Ok(ZoneKey::new(keys::load_or_create(&folder.join(format!("{name}.pem")))?, flags))
+    let key = |name: &str, algorithm, flags| -> anyhow::Result<ZoneKey> {
+        Ok(ZoneKey::new(keys::load_or_create_zone_key(&folder.join(format!("{name}.pem")), algorithm)?, flags))
     };
-    let tld = |tld: &Tld| Ok((tld.apex.clone(), key(&format!("tld-{}", tld.policy.tld), FLAGS_OWNER)?));
-    let tlds = tlds.iter().map(tld).collect::<anyhow::Result<Vec<_>>>()?;
-    Ok(Signer::new(tlds, key("online", FLAGS_ONLINE)?))
+    let tld_key = |tld: &Tld| key(&format!("tld-{}", tld.policy.tld), ALGORITHM_ED25519, FLAGS_OWNER);
+    let tlds = tlds.iter().map(|tld| Ok((tld.apex.clone(), vec![tld_key(tld)?])));
+    let tlds = tlds.collect::<anyhow::Result<Vec<_>>>()?;
+    let online = [("online", ALGORITHM_ED25519), ("online-p256", ALGORITHM_P256)];
+    let online = online.map(|(name, algorithm)| key(name, algorithm, FLAGS_ONLINE));
+    Ok(Signer::new(tlds, online.into_iter().collect::<Result<_, _>>()?))
 }
 
 /// What to give to validators: the DS of every TLD.
 fn write_anchors(path: &Path, tlds: &[Tld], signer: &Signer) -> anyhow::Result<()> {
     let line = |tld: &Tld| {
-        let anchor = Anchor::new(&tld.apex, signer.tld(&tld.apex)?);
-        Some(anchor.line(AnchorFormat::Ds) + "\n")
+        let anchors = signer.tld(&tld.apex).iter().map(|key| Anchor::new(&tld.apex, key.dnskey()));
+        anchors.map(|anchor| anchor.line(AnchorFormat::Ds) + "\n").collect::<String>()
     };
-    let text: String = tlds.iter().filter_map(line).collect();
+    let text: String = tlds.iter().map(line).collect();
     std::fs::write(path, text).with_context(|| path.display().to_string())
 }
 

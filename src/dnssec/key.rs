@@ -1,10 +1,11 @@
 //! Keys that sign online, the validity of what they sign, and DS.
 
-use ed25519_dalek::SigningKey;
+use ed25519_dalek::{Signer as _, SigningKey};
+use p256::ecdsa;
 use sha2::{Digest as _, Sha256};
 
-use super::rrsig::sign_with;
-use super::{ALGORITHM_ED25519, dnskey, key_tag};
+use super::rrsig::unsigned;
+use super::{ALGORITHM_ED25519, ALGORITHM_P256, FLAGS_OWNER, PublicKey, key_tag};
 use crate::wire::{Name, Rrset};
 
 /// Seconds for which online signatures over the same RRset come out the same: what is signed again within is
@@ -15,29 +16,78 @@ const SKEW: u64 = 3_600;
 /// Seconds of validity after the quantum's begin; jitter of up to a quantum comes on top.
 const LIFETIME: u64 = 3 * 86_400;
 
-/// A key that signs the RRsets of one or many zones online.
+/// The secret half of a zone key.
+#[derive(Clone)]
+pub enum Secret {
+    Ed25519(SigningKey),
+    P256(ecdsa::SigningKey),
+}
+
+impl Secret {
+    /// A P-256 key of 32 octets; `None` for zero, and for what is not below the group's order.
+    pub fn from_p256_seed(seed: &[u8; 32]) -> Option<Self> {
+        ecdsa::SigningKey::from_slice(seed).ok().map(Self::P256)
+    }
+
+    /// The DNSSEC algorithm number.
+    pub fn algorithm(&self) -> u8 {
+        match self {
+            Self::Ed25519(_) => ALGORITHM_ED25519,
+            Self::P256(_) => ALGORITHM_P256,
+        }
+    }
+}
+
+/// A key that signs the RRsets of zones.
+#[derive(Clone)]
 pub struct ZoneKey {
-    key: SigningKey,
-    dnskey: Box<[u8]>,
-    tag: u16,
+    secret: Secret,
+    public: PublicKey,
 }
 
 impl ZoneKey {
-    /// The key with its DNSKEY flags: 257 for a TLD's, 256 for the gateway's under an owner's.
-    pub fn new(key: SigningKey, flags: u16) -> Self {
-        let dnskey = dnskey(flags, &key.verifying_key());
-        Self { tag: key_tag(&dnskey), dnskey: dnskey.into(), key }
+    /// The key with its DNSKEY flags: 257 for a TLD's and for an owner's, 256 for the gateway's under an owner's.
+    pub fn new(secret: Secret, flags: u16) -> Self {
+        let public = match &secret {
+            Secret::Ed25519(key) => PublicKey::ed25519(flags, key.verifying_key()),
+            Secret::P256(key) => PublicKey::p256(flags, *key.verifying_key()),
+        };
+        Self { secret, public }
+    }
+
+    /// The zone key that a sigil is.
+    pub fn of_sigil(key: &SigningKey) -> Self {
+        Self::new(Secret::Ed25519(key.clone()), FLAGS_OWNER)
+    }
+
+    /// Its public half.
+    pub fn public(&self) -> &PublicKey {
+        &self.public
     }
 
     /// DNSKEY RDATA.
     pub fn dnskey(&self) -> &[u8] {
-        &self.dnskey
+        self.public.dnskey()
     }
 
-    /// RRSIG RDATA over `rrset` in the zone `apex`, valid around `now` (seconds since 1970).
+    /// RRSIG RDATA over `rrset` in the zone `apex`, made online: valid around `now` (seconds since 1970).
     pub fn sign(&self, apex: &Name, rrset: &Rrset, now: u64) -> Vec<u8> {
         let (inception, expiration) = validity(&rrset.owner, now);
-        sign_with(&self.key, self.tag, apex, rrset, inception, expiration)
+        self.sign_until(apex, rrset, inception, expiration)
+    }
+
+    /// RRSIG RDATA over `rrset` in the zone `apex`. `inception` and `expiration` are seconds since 1970; the TTL and
+    /// RDATA signed are those of `rrset`, whose RDATA is canonical.
+    pub fn sign_until(&self, apex: &Name, rrset: &Rrset, inception: u64, expiration: u64) -> Vec<u8> {
+        let (mut rdata, data) = unsigned(&self.public, apex, rrset, inception, expiration);
+        match &self.secret {
+            Secret::Ed25519(key) => rdata.extend_from_slice(&key.sign(&data).to_bytes()),
+            Secret::P256(key) => {
+                let signature: ecdsa::Signature = key.sign(&data);
+                rdata.extend_from_slice(&signature.to_bytes());
+            }
+        }
+        rdata
     }
 }
 
@@ -55,7 +105,8 @@ fn validity(owner: &Name, now: u64) -> (u64, u64) {
 /// DS RDATA with a SHA-256 digest (RFC 4509) of the DNSKEY RDATA of the zone `apex`.
 pub fn ds(apex: &Name, dnskey: &[u8]) -> Vec<u8> {
     let mut rdata = key_tag(dnskey).to_be_bytes().to_vec();
-    rdata.extend_from_slice(&[ALGORITHM_ED25519, 2]);
+    // The algorithm stands behind flags and protocol; what is shorter is no DNSKEY.
+    rdata.extend_from_slice(&[dnskey.get(3).copied().unwrap_or_default(), 2]);
     rdata.extend_from_slice(&Sha256::new().chain_update(apex.as_wire()).chain_update(dnskey).finalize());
     rdata
 }
@@ -63,12 +114,12 @@ pub fn ds(apex: &Name, dnskey: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dnssec::{FLAGS_OWNER, Rrsig};
+    use crate::dnssec::Rrsig;
     use crate::wire::Rtype;
 
     #[test]
     fn signatures_of_one_hour_are_one() {
-        let key = ZoneKey::new(SigningKey::from_bytes(&[5; 32]), FLAGS_OWNER);
+        let key = ZoneKey::of_sigil(&SigningKey::from_bytes(&[5; 32]));
         let name = Name::from_user("alice.ghost").unwrap();
         let rrset = Rrset::new(name.clone(), Rtype::A, 60, [vec![192, 0, 2, 1]]);
         let hour = 500_000 * 3_600;

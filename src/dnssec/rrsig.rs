@@ -1,8 +1,6 @@
 //! RRSIG RDATA (RFC 4034 §3): making and checking.
 
-use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
-
-use super::{ALGORITHM_ED25519, key_tag, owner_key_tag};
+use super::PublicKey;
 use crate::wire::{Name, Rrset, Rtype, rdata, u16_at, u32_at};
 
 /// The fields of an RRSIG (RFC 4034 §3.1). Times are seconds since 1970 modulo 2^32.
@@ -26,7 +24,7 @@ pub enum RrsigError {
     Malformed,
     #[error("RRSIG covers another type")]
     Covered,
-    #[error("RRSIG algorithm is not 15 (Ed25519)")]
+    #[error("RRSIG algorithm is not the key's")]
     Algorithm,
     #[error("RRSIG labels field does not fit the owner name")]
     Labels,
@@ -34,7 +32,7 @@ pub enum RrsigError {
     OriginalTtl,
     #[error("RRSIG signer is not the registered name")]
     Signer,
-    #[error("RRSIG key tag is not that of the owner's key")]
+    #[error("RRSIG key tag is not that of a key it may be made with")]
     KeyTag,
     #[error("RRSIG is not valid yet; check the clock of the signing machine")]
     NotYet,
@@ -48,7 +46,7 @@ pub enum RrsigError {
 const FIXED: usize = 18;
 
 impl Rrsig {
-    /// Reads RRSIG RDATA; the signature of algorithm 15 has 64 octets.
+    /// Reads RRSIG RDATA; the signature of either algorithm has 64 octets.
     pub fn parse(rdata: &[u8]) -> Result<Self, RrsigError> {
         let malformed = |_| RrsigError::Malformed;
         let tail = rdata.get(FIXED..).ok_or(RrsigError::Malformed)?;
@@ -96,43 +94,33 @@ impl Rrsig {
     }
 }
 
-/// Signs `rrset` with the owner's key of the zone `apex`; gives the RRSIG RDATA. `inception` and `expiration` are
-/// seconds since 1970. The TTL and RDATA signed are those of `rrset`, whose RDATA is canonical.
-pub fn sign(key: &SigningKey, apex: &Name, rrset: &Rrset, inception: u64, expiration: u64) -> Vec<u8> {
-    sign_with(key, owner_key_tag(&key.verifying_key()), apex, rrset, inception, expiration)
-}
-
-/// [`sign`] by a key of any flags, whose tag is given.
-pub(super) fn sign_with(
-    key: &SigningKey,
-    key_tag: u16,
+/// RRSIG RDATA without its signature, and the octets to sign.
+pub(super) fn unsigned(
+    key: &PublicKey,
     apex: &Name,
     rrset: &Rrset,
     inception: u64,
     expiration: u64,
-) -> Vec<u8> {
+) -> (Vec<u8>, Vec<u8>) {
     let rrsig = Rrsig {
         covered: rrset.rtype,
-        algorithm: ALGORITHM_ED25519,
+        algorithm: key.algorithm(),
         labels: labels_of(&rrset.owner),
         original_ttl: rrset.ttl,
         expiration: expiration as u32,
         inception: inception as u32,
-        key_tag,
+        key_tag: key.tag(),
         signer: apex.clone(),
         signature: Vec::new(),
     };
-    let mut rdata = rrsig.prefix();
-    let signature = key.sign(&signed_data(&rrsig, rrset));
-    rdata.extend_from_slice(&signature.to_bytes());
-    rdata
+    (rrsig.prefix(), signed_data(&rrsig, rrset))
 }
 
 /// Checks that `rdata` is an RRSIG over `rrset` made at `apex` by `key`, valid at `now`.
 ///
 /// # Errors
 /// The first field that does not fit, cheap ones before the signature.
-pub fn verify(rdata: &[u8], rrset: &Rrset, apex: &Name, key: &VerifyingKey, now: u64) -> Result<Rrsig, RrsigError> {
+pub fn verify(rdata: &[u8], rrset: &Rrset, apex: &Name, key: &PublicKey, now: u64) -> Result<Rrsig, RrsigError> {
     let rrsig = Rrsig::parse(rdata)?;
     check_fields(&rrsig, rrset, apex, key)?;
     if serial_diff(now as u32, rrsig.inception) < 0 {
@@ -141,27 +129,24 @@ pub fn verify(rdata: &[u8], rrset: &Rrset, apex: &Name, key: &VerifyingKey, now:
     if rrsig.seconds_left(now) <= 0 {
         return Err(RrsigError::Expired);
     }
-    let signature = Signature::from_slice(&rrsig.signature).map_err(|_| RrsigError::Malformed)?;
-    // Strict: a small-order key or a malleable signature would let one record verify in two ways.
-    key.verify_strict(&signed_data(&rrsig, rrset), &signature).map_err(|_| RrsigError::Signature)?;
+    key.check(&signed_data(&rrsig, rrset), &rrsig.signature)?;
     Ok(rrsig)
 }
 
 /// Checks that `rdata` is an RRSIG over `rrset` as an answer has it (TTLs aged, wildcards expanded; RFC 4035
-/// §5.3), made by the zone key whose DNSKEY RDATA is `dnskey`, valid at `now`. That the signer may sign for the
-/// owner is for the caller to see to.
+/// §5.3), made by `key`, valid at `now`. That the signer may sign for the owner is for the caller to see to.
 ///
 /// # Errors
 /// The first field that does not fit, the key tag first.
-pub(super) fn verify_answer(rdata: &[u8], rrset: &Rrset, dnskey: &[u8], now: u64) -> Result<Rrsig, RrsigError> {
+pub(super) fn verify_answer(rdata: &[u8], rrset: &Rrset, key: &PublicKey, now: u64) -> Result<Rrsig, RrsigError> {
     let rrsig = Rrsig::parse(rdata)?;
-    if rrsig.key_tag != key_tag(dnskey) {
+    if rrsig.key_tag != key.tag() {
         return Err(RrsigError::KeyTag);
     }
     let labels = usize::from(rrsig.labels);
     let checks = [
         (rrsig.covered == rrset.rtype, RrsigError::Covered),
-        (rrsig.algorithm == ALGORITHM_ED25519, RrsigError::Algorithm),
+        (rrsig.algorithm == key.algorithm(), RrsigError::Algorithm),
         (labels <= usize::from(labels_of(&rrset.owner)) && labels >= rrsig.signer.label_count(), RrsigError::Labels),
         (rrset.ttl <= rrsig.original_ttl, RrsigError::OriginalTtl),
         (serial_diff(now as u32, rrsig.inception) >= 0, RrsigError::NotYet),
@@ -170,9 +155,6 @@ pub(super) fn verify_answer(rdata: &[u8], rrset: &Rrset, dnskey: &[u8], now: u64
     if let Some((_, error)) = checks.into_iter().find(|(holds, _)| !holds) {
         return Err(error);
     }
-    let key: Option<VerifyingKey> = dnskey.get(4..).and_then(|key| VerifyingKey::try_from(key).ok());
-    let key = key.ok_or(RrsigError::Signature)?;
-    let signature = Signature::from_slice(&rrsig.signature).map_err(|_| RrsigError::Malformed)?;
     let expanded = labels < usize::from(labels_of(&rrset.owner));
     let source = if expanded {
         rrset.owner.suffix(labels).child(b"*").map_err(|_| RrsigError::Labels)?
@@ -180,18 +162,18 @@ pub(super) fn verify_answer(rdata: &[u8], rrset: &Rrset, dnskey: &[u8], now: u64
         rrset.owner.clone()
     };
     let signed = Rrset { owner: source, rrsigs: Vec::new(), ..rrset.clone() };
-    key.verify_strict(&signed_data(&rrsig, &signed), &signature).map_err(|_| RrsigError::Signature)?;
+    key.check(&signed_data(&rrsig, &signed), &rrsig.signature)?;
     Ok(rrsig)
 }
 
-fn check_fields(rrsig: &Rrsig, rrset: &Rrset, apex: &Name, key: &VerifyingKey) -> Result<(), RrsigError> {
+fn check_fields(rrsig: &Rrsig, rrset: &Rrset, apex: &Name, key: &PublicKey) -> Result<(), RrsigError> {
     let checks = [
         (rrsig.covered == rrset.rtype, RrsigError::Covered),
-        (rrsig.algorithm == ALGORITHM_ED25519, RrsigError::Algorithm),
+        (rrsig.algorithm == key.algorithm(), RrsigError::Algorithm),
         (rrsig.labels == labels_of(&rrset.owner), RrsigError::Labels),
         (rrsig.original_ttl == rrset.ttl, RrsigError::OriginalTtl),
         (rrsig.signer == *apex, RrsigError::Signer),
-        (rrsig.key_tag == owner_key_tag(key), RrsigError::KeyTag),
+        (rrsig.key_tag == key.tag(), RrsigError::KeyTag),
     ];
     checks.into_iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, error)| Err(error))
 }
@@ -227,16 +209,19 @@ fn serial_diff(a: u32, b: u32) -> i32 {
 
 #[cfg(test)]
 mod tests {
+    use ed25519_dalek::SigningKey;
+
     use super::*;
+    use crate::dnssec::{Secret, ZoneKey};
 
     fn name(text: &str) -> Name {
         Name::from_text(text, None).unwrap()
     }
 
     /// The key of RFC 8080 §6.1.
-    fn rfc_8080_key() -> SigningKey {
+    fn rfc_8080_key() -> ZoneKey {
         let secret = data_encoding::BASE64.decode(b"ODIyNjAzODQ2MjgwODAxMjI2NDUxOTAyMDQxNDIyNjI=").unwrap();
-        SigningKey::from_bytes(&secret.try_into().unwrap())
+        ZoneKey::of_sigil(&SigningKey::from_bytes(&secret.try_into().unwrap()))
     }
 
     fn mx() -> Rrset {
@@ -246,7 +231,7 @@ mod tests {
 
     #[test]
     fn the_example_of_rfc_8080_comes_out_to_the_octet() {
-        let rdata = sign(&rfc_8080_key(), &name("example.com."), &mx(), 1_438_207_200, 1_440_021_600);
+        let rdata = rfc_8080_key().sign_until(&name("example.com."), &mx(), 1_438_207_200, 1_440_021_600);
         let rrsig = Rrsig::parse(&rdata).unwrap();
         assert_eq!((rrsig.key_tag, rrsig.labels), (3613, 2));
         assert_eq!(
@@ -258,8 +243,8 @@ mod tests {
     #[test]
     fn every_changed_field_is_told_apart() {
         let (key, apex, rrset) = (rfc_8080_key(), name("example.com."), mx());
-        let good = sign(&key, &apex, &rrset, 1_000, 2_000);
-        let check = |rdata: &[u8], rrset: &Rrset, now| verify(rdata, rrset, &apex, &key.verifying_key(), now).err();
+        let good = key.sign_until(&apex, &rrset, 1_000, 2_000);
+        let check = |rdata: &[u8], rrset: &Rrset, now| verify(rdata, rrset, &apex, key.public(), now).err();
         assert_eq!(check(&good, &rrset, 1_500), None);
         assert_eq!(check(&good, &rrset, 999), Some(RrsigError::NotYet));
         assert_eq!(check(&good, &rrset, 2_000), Some(RrsigError::Expired));
@@ -273,7 +258,29 @@ mod tests {
         other = rrset.clone();
         other.rdata[0][1] = 11;
         assert_eq!(check(&good, &other, 1_500), Some(RrsigError::Signature));
-        let elsewhere = verify(&good, &rrset, &name("com."), &key.verifying_key(), 1_500);
+        let elsewhere = verify(&good, &rrset, &name("com."), key.public(), 1_500);
         assert_eq!(elsewhere, Err(RrsigError::Signer));
+    }
+    /// The key and the signature of RFC 6605 §6.1.
+    #[test]
+    fn the_example_of_rfc_6605_verifies_and_ours_do() {
+        let decode = |text: &str| data_encoding::BASE64.decode(text.as_bytes()).unwrap();
+        let secret = decode("GU6SnQ/Ou+xC5RumuIUIuJZteXT2z0O/ok1s38Et6mQ=");
+        let key = ZoneKey::new(Secret::P256(p256::ecdsa::SigningKey::from_slice(&secret).unwrap()), 257);
+        let public = decode("GojIhhXUN/u4v54ZQqGSnyhWJwaubCvTmeexv7bR6edbkrSqQpF64cYbcB7wNcP+e+MAnLr+Wi9xMWyQLc8NAA==");
+        assert_eq!((&key.dnskey()[4..], key.public().tag()), (&public[..], 55_648));
+        let apex = name("example.net.");
+        let www = Rrset::new(name("www.example.net."), Rtype::A, 3600, [vec![192, 0, 2, 1]]);
+        let (mut rdata, _) = unsigned(key.public(), &apex, &www, 1_281_607_479, 1_284_026_679);
+        rdata
+            .extend(decode("qx6wLYqmh+l9oCKTN6qIc+bw6ya+KJ8oMz0YP107epXAyGmt+3SNruPFKG7tZoLBLlUzGGus7ZwmwWep666VCw=="));
+        assert_eq!(verify(&rdata, &www, &apex, key.public(), 1_283_000_000).err(), None);
+        let ours = key.sign_until(&apex, &www, 1_000, 2_000);
+        assert_eq!(verify(&ours, &www, &apex, key.public(), 1_500).err(), None);
+        let mut flipped = ours.clone();
+        *flipped.last_mut().unwrap() ^= 1;
+        assert_eq!(verify(&flipped, &www, &apex, key.public(), 1_500), Err(RrsigError::Signature));
+        assert_eq!(PublicKey::from_dnskey(key.dnskey()).as_ref(), Some(key.public()));
+        assert!(PublicKey::from_dnskey(&[&[1, 1, 3, 13][..], &[7; 64]].concat()).is_none());
     }
 }

@@ -5,12 +5,12 @@
 //!                                    '-- proven absent: insecure
 //! ```
 //!
-//! Algorithm 15 only, and denial by NSEC at the asked name (RFC 9824), as this gateway serves it.
+//! Algorithms 15 and 13; denial by NSEC, compact (RFC 9824) or with a chain (RFC 4035 §5.4).
 
 use std::collections::BTreeMap;
 
 use super::rrsig::verify_answer;
-use super::{ALGORITHM_ED25519, Rrsig, RrsigError, ds, key_tag};
+use super::{PublicKey, Rrsig, RrsigError, ds};
 use crate::wire::{Message, MessageRecord, Name, Rrset, Rtype, rdata};
 
 /// What the validator trusts: DS or DNSKEY RDATA by zone.
@@ -74,7 +74,7 @@ pub struct Report {
     pub verdict: Verdict,
     pub steps: Vec<String>,
     /// DNSKEY RDATA of the keys that the DS or the anchor of each signed zone vouches for: its owner's.
-    pub keys: BTreeMap<Name, Vec<Box<[u8]>>>,
+    pub keys: BTreeMap<Name, Vec<PublicKey>>,
 }
 
 /// Validates the reply to a question of class IN at `now`, seconds since 1970.
@@ -105,8 +105,8 @@ const MAX_QUESTIONS: usize = 64;
 /// A zone's keys: all of its DNSKEY RRset, and those that its DS or anchor vouches for.
 #[derive(Clone)]
 struct Keys {
-    all: Vec<Box<[u8]>>,
-    vouched: Vec<Box<[u8]>>,
+    all: Vec<PublicKey>,
+    vouched: Vec<PublicKey>,
 }
 
 /// `None`: proven not to be signed.
@@ -246,7 +246,7 @@ impl<A: Ask> Walk<'_, A> {
         }
     }
 
-    /// An NSEC at the name itself that denies the type or the name; `None` if there is none.
+    /// The NSECs that deny the type or the name; `None` if there are none.
     fn proof(
         &mut self,
         name: &Name,
@@ -254,32 +254,85 @@ impl<A: Ask> Walk<'_, A> {
         rcode: u16,
         authority: &[Rrset],
     ) -> Result<Option<Verdict>, Stop<A::Error>> {
-        let nsec = authority.iter().find(|rrset| rrset.rtype == Rtype::NSEC && rrset.owner == *name);
-        let Some((nsec, signer)) = nsec.and_then(|nsec| Some((nsec, signer(nsec)?))) else { return Ok(None) };
+        let nsecs: Vec<&Rrset> = authority.iter().filter(|rrset| rrset.rtype == Rtype::NSEC).collect();
+        let at = |wanted: &Name| nsecs.iter().find(|nsec| nsec.owner == *wanted).copied();
+        let around = |wanted: &Name, zone: &Name| nsecs.iter().find(|nsec| spans(nsec, wanted, zone)).copied();
+        let Some(signer) = nsecs.iter().find_map(|nsec| signer(nsec)) else { return Ok(None) };
         // DS is denied by the parent, everything else by the zone that the name is in.
         if !name.is_at_or_below(&signer) || (rtype == Rtype::DS && *name == signer) {
-            return bogus(format!("NSEC {name} is signed by {signer}"));
+            return bogus(format!("NSEC for {name} is signed by {signer}"));
         }
         let Some(keys) = self.zone(&signer)? else { return Ok(Some(Verdict::Insecure)) };
         // The SOA says how long the denial may be kept (RFC 2308 §5).
-        let soa = authority.iter().find(|rrset| rrset.rtype == Rtype::SOA);
-        for rrset in std::iter::once(nsec).chain(soa) {
-            if let Err(error) = self.signed(rrset, &keys.all) {
-                return bogus(format!("{} {}: {error}", rrset.rtype, rrset.owner));
-            }
+        let soa = authority.iter().filter(|rrset| rrset.rtype == Rtype::SOA);
+        let mut verdict = Verdict::SecureByOwner;
+        for rrset in nsecs.iter().copied().chain(soa) {
+            verdict = verdict.max(self.denier(rrset, &signer, &keys)?);
         }
+        if let Some(nsec) = at(name) {
+            if bitmap(nsec).contains(&Rtype::NXNAME) {
+                self.steps.push(format!("{name} does not exist: NSEC by {signer}"));
+                return Ok(Some(verdict));
+            }
+            return self.no_data(nsec, name, rtype, rcode, &signer).map(|()| Some(verdict));
+        }
+        let Some(nsec) = around(name, &signer) else { return bogus(format!("no NSEC is about {name}")) };
+        let types = bitmap(nsec);
+        // What a cut or a DNAME hides, the zone above cannot deny.
+        let cut = types.contains(&Rtype::NS) && !types.contains(&Rtype::SOA);
+        if name.is_below(&nsec.owner) && (cut || types.contains(&Rtype::DNAME)) {
+            return bogus(format!("NSEC {} is of a cut above {name}", nsec.owner));
+        }
+        let next = next(nsec).unwrap_or_else(Name::root);
+        if next.is_below(name) {
+            if rcode == 3 {
+                return bogus(format!("{name} is an empty non-terminal, but is said not to exist"));
+            }
+            self.steps.push(format!("{name} has only names below it: NSEC by {signer}"));
+            return Ok(Some(verdict));
+        }
+        // The closest encloser is what the name shares with one of its neighbours.
+        let shared =
+            |other: &Name| (0..name.label_count()).rev().find(|count| other.is_at_or_below(&name.suffix(*count)));
+        let encloser = shared(&nsec.owner).max(shared(&next)).unwrap_or(0);
+        let Ok(source) = name.suffix(encloser).child(b"*") else { return bogus(format!("no wildcard fits {name}")) };
+        if let Some(wildcard) = at(&source) {
+            return self.no_data(wildcard, &source, rtype, rcode, &signer).map(|()| Some(verdict));
+        }
+        if around(&source, &signer).is_none() || rcode != 3 {
+            return bogus(format!("nothing proves that {source} does not stand for {name}"));
+        }
+        self.steps.push(format!("{name} does not exist, nor does {source}: NSEC by {signer}"));
+        Ok(Some(verdict))
+    }
+
+    /// Who signed a part of a denial.
+    fn denier(&self, rrset: &Rrset, signer: &Name, keys: &Keys) -> Result<Verdict, Stop<A::Error>> {
+        let own = signer.label_count() > 1 && self.signed(rrset, &keys.vouched).is_ok();
+        match self.signed(rrset, &keys.all) {
+            Ok(_) if own => Ok(Verdict::SecureByOwner),
+            Ok(_) => Ok(Verdict::Secure),
+            Err(error) => bogus(format!("{} {}: {error}", rrset.rtype, rrset.owner)),
+        }
+    }
+
+    /// An NSEC at a name that has no such type.
+    fn no_data(
+        &mut self,
+        nsec: &Rrset,
+        name: &Name,
+        rtype: Rtype,
+        rcode: u16,
+        signer: &Name,
+    ) -> Result<(), Stop<A::Error>> {
         let types = bitmap(nsec);
         let has = |wanted: Rtype| types.contains(&wanted);
-        if has(Rtype::NXNAME) {
-            self.steps.push(format!("{name} does not exist: NSEC by {signer}"));
-            return Ok(Some(Verdict::Secure));
-        }
         let other_side = has(Rtype::NS) && !has(Rtype::SOA) && rtype != Rtype::DS;
         if rcode == 3 || has(rtype) || has(Rtype::CNAME) || other_side {
             return bogus(format!("NSEC {name} does not deny {rtype}"));
         }
         self.steps.push(format!("{name} has no {rtype}: NSEC by {signer}"));
-        Ok(Some(Verdict::Secure))
+        Ok(())
     }
 
     fn unsigned(&mut self, rrset: &Rrset) -> Result<Verdict, Stop<A::Error>> {
@@ -360,29 +413,27 @@ impl<A: Ask> Walk<'_, A> {
         let Some(set) = answer.iter().find(|rrset| rrset.owner == *zone && rrset.rtype == Rtype::DNSKEY) else {
             return bogus(format!("{zone} has no DNSKEY"));
         };
-        // Zone Key bit, protocol 3 (RFC 4034 §2.1).
-        let usable = |key: &[u8]| key.len() == 36 && key[0] & 1 == 1 && key[2] == 3 && key[3] == ALGORITHM_ED25519;
-        let all: Vec<Box<[u8]>> = set.rdata.iter().filter(|key| usable(key)).cloned().collect();
-        let named = |key: &[u8]| {
+        let all: Vec<PublicKey> = set.rdata.iter().filter_map(|key| PublicKey::from_dnskey(key)).collect();
+        let named = |key: &PublicKey| {
             vouching.iter().any(|(rtype, data)| match *rtype {
-                Rtype::DS => *data == ds(zone, key),
-                _ => *data == key,
+                Rtype::DS => *data == ds(zone, key.dnskey()),
+                _ => *data == key.dnskey(),
             })
         };
-        let vouched: Vec<Box<[u8]>> = all.iter().filter(|key| named(key)).cloned().collect();
+        let vouched: Vec<PublicKey> = all.iter().filter(|key| named(key)).cloned().collect();
         if vouched.is_empty() {
             return bogus(format!("no DNSKEY of {zone} matches its {what}"));
         }
         if let Err(error) = self.signed(set, &vouched) {
             return bogus(format!("DNSKEY {zone}: {error}"));
         }
-        let tag = key_tag(&vouched[0]);
+        let tag = vouched[0].tag();
         self.steps.push(format!("DNSKEY {zone}: key {tag} matches the {what} and signs the set"));
         Ok(Keys { all, vouched })
     }
 
     /// The first RRSIG that one of the keys made over the RRset.
-    fn signed(&self, rrset: &Rrset, keys: &[Box<[u8]>]) -> Result<Rrsig, RrsigError> {
+    fn signed(&self, rrset: &Rrset, keys: &[PublicKey]) -> Result<Rrsig, RrsigError> {
         let mut first = None;
         for rrsig in &rrset.rrsigs {
             for key in keys {
@@ -430,10 +481,17 @@ fn target(rrset: &Rrset) -> Option<Name> {
 
 /// True if `name` lies strictly between the owner and the next name of an NSEC of the zone; the last NSEC's next
 /// name is the apex.
+fn spans(nsec: &Rrset, name: &Name, zone: &Name) -> bool {
+    next(nsec).is_some_and(|next| nsec.owner < *name && (*name < next || next == *zone))
+}
+
+/// [`spans`], and nothing is below the name: else it would be an empty non-terminal.
 fn covers(nsec: &Rrset, name: &Name, zone: &Name) -> bool {
-    let Some(next) = nsec.rdata.first().and_then(|data| Name::from_wire_prefix(data).ok()) else { return false };
-    // Below the next name, the name itself would be an empty non-terminal.
-    nsec.owner < *name && (*name < next.0 || next.0 == *zone) && !next.0.is_at_or_below(name)
+    spans(nsec, name, zone) && next(nsec).is_some_and(|next| !next.is_at_or_below(name))
+}
+
+fn next(nsec: &Rrset) -> Option<Name> {
+    Name::from_wire_prefix(nsec.rdata.first()?).ok().map(|(next, _)| next)
 }
 
 fn bitmap(nsec: &Rrset) -> Vec<Rtype> {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::reads::{Noted, Sources, Stored, Zone};
+use super::signer::is_delegated;
 use super::{Signer, Tlds, current};
 use crate::registry::{Fault, Snapshot};
 use crate::state::View as _;
@@ -31,20 +32,25 @@ pub fn export(
     }
     let sources = Sources { tlds: tlds.clone(), signer: signer.clone(), snapshot, now };
     let zone = Zone::of(apex, Rtype::SOA, &sources, &mut Noted::default())?;
-    if zone.apex != *apex || (zone.entry.is_some() && sources.snapshot.rrset(apex, Rtype::NS)?.is_some()) {
+    if zone.apex != *apex || (zone.entry.is_some() && is_delegated(apex, &sources.snapshot)?) {
         return Ok(None);
     }
     let mut contents = if zone.entry.is_some() { name_data(&zone, &sources)? } else { tld_data(&zone, &sources)? };
-    let key = signer.of(&zone);
+    let signs = signer.signs(&zone);
     for rrset in contents.values_mut().flat_map(BTreeMap::values_mut) {
-        match key {
-            Some(_) => *rrset = (*current(&Arc::new(rrset.clone()), now).0).clone(),
+        if signs || zone.is_strict() {
+            *rrset = (*current(&Arc::new(rrset.clone()), now).0).clone();
+        } else {
             // RRSIGs in a zone without keys prove nothing to anyone.
-            None => rrset.rrsigs.clear(),
+            rrset.rrsigs.clear();
         }
     }
-    let sign = |rrset: &Rrset| key.map(|key| key.sign(apex, rrset, now)).unwrap_or_default();
-    Ok(Some(complete(apex, contents, key.map(|_| &sign as &dyn Fn(&Rrset) -> Vec<u8>))))
+    if zone.is_strict() {
+        // Its owner has made the chain; a digest of ours could not be signed.
+        return Ok(Some(contents));
+    }
+    let sign = |rrset: &Rrset| signer.sign(&zone, rrset, now);
+    Ok(Some(complete(apex, contents, signs.then_some(&sign as &dyn Fn(&Rrset) -> Vec<Box<[u8]>>))))
 }
 
 fn insert(contents: &mut Contents, rrset: Rrset) {
@@ -54,8 +60,8 @@ fn insert(contents: &mut Contents, rrset: Rrset) {
 fn name_data(zone: &Zone, sources: &Sources) -> Result<Contents, Fault> {
     let mut contents = Contents::new();
     for rrset in sources.snapshot.rrsets_below(&zone.apex)? {
-        // DS at the apex is the parent's.
-        if !(rrset.rtype == Rtype::DS && rrset.owner == zone.apex) {
+        let parents = rrset.rtype == Rtype::DS && rrset.owner == zone.apex;
+        if !parents && !zone.is_made(&rrset.owner, rrset.rtype) {
             insert(&mut contents, rrset);
         }
     }

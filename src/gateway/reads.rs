@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::signer::Signer;
+use super::signer::{Mode, Signer, is_delegated};
 use super::tlds::{Tld, Tlds};
 use crate::contract::{ReadFault, Reads};
-use crate::dnssec::{FLAGS_OWNER, dnskey, ds};
+use crate::dnssec::{PublicKey, ds_set};
 use crate::registry::{Fault, Snapshot, Stamp};
 use crate::state::{NameEntry, View as _};
 use crate::wire::{Name, Resolution, Rrset, Rtype};
@@ -17,8 +17,8 @@ pub(super) struct Zone {
     pub apex: Name,
     /// `None` for a TLD.
     pub entry: Option<NameEntry>,
-    /// The owner lets the online key sign.
-    pub trusts_online: bool,
+    /// Who signs the zone of a name; a TLD signs itself.
+    pub mode: Mode,
     /// The SOA's: a name's is the sequence of its last change; a TLD's, which changes with its names, that of
     /// its master file plus the sequence of the last op. Both plus the number of the day: whoever copied the zone
     /// comes for new online signatures before the old ones end.
@@ -86,16 +86,16 @@ impl Zone {
             return Ok(Self::tld(tld, sources));
         };
         noted.until(entry.expires);
-        let trusted = signer.trusted_until(&registered, snapshot, *now)?;
-        noted.until(trusted.unwrap_or(u64::MAX));
+        let (mode, until) = signer.mode(&registered, snapshot, *now)?;
+        noted.until(until);
         // Modulo 2^32, as serials are.
         let serial = (entry.changed as u32).wrapping_add(day(*now));
-        Ok(Self { tld, apex: registered, entry: Some(entry), trusts_online: trusted.is_some(), serial })
+        Ok(Self { tld, apex: registered, entry: Some(entry), mode, serial })
     }
 
     fn tld(tld: Arc<Tld>, Sources { snapshot, now, .. }: &Sources) -> Self {
         let serial = soa::serial(&tld.soa).wrapping_add(snapshot.seq() as u32).wrapping_add(day(*now));
-        Self { apex: tld.apex.clone(), tld, entry: None, trusts_online: false, serial }
+        Self { apex: tld.apex.clone(), tld, entry: None, mode: Mode::Unsigned, serial }
     }
 
     /// The zone that holds the DS of this one: its TLD.
@@ -108,6 +108,24 @@ impl Zone {
         soa::with_serial(&self.tld.soa, &self.apex, self.serial)
     }
 
+    /// True if the gateway adds nothing to what is stored.
+    pub(super) fn is_strict(&self) -> bool {
+        self.mode == Mode::Strict
+    }
+
+    /// True for what makes the name a zone: no contract may deny it, or validators would find the name bogus.
+    pub(super) fn is_own(&self, name: &Name, rtype: Rtype) -> bool {
+        let own = [Rtype::SOA, Rtype::NS, Rtype::DNSKEY, Rtype::CDS, Rtype::CDNSKEY];
+        *name == self.apex && own.contains(&rtype) && self.entry.as_ref().is_some_and(|entry| entry.contract.is_some())
+    }
+
+    /// True for types at the apex, and NSEC anywhere, that an owner stores for a strict zone; elsewhere the gateway
+    /// makes them, and what an owner left of them is passed over.
+    pub(super) fn is_made(&self, owner: &Name, rtype: Rtype) -> bool {
+        let at_apex = *owner == self.apex && [Rtype::SOA, Rtype::NS].contains(&rtype);
+        !self.is_strict() && (at_apex || rtype == Rtype::NSEC)
+    }
+
     /// RRsets that the gateway makes for the apex of a registered name.
     fn made(&self, entry: &NameEntry, rtype: Rtype) -> Option<Rrset> {
         match rtype {
@@ -115,7 +133,8 @@ impl Zone {
             Rtype::NS => Some(Rrset { owner: self.apex.clone(), rrsigs: Vec::new(), ..(*self.tld.ns).clone() }),
             Rtype::DNSKEY => {
                 let key = entry.owner.key()?;
-                Some(Rrset::new(self.apex.clone(), rtype, self.tld.soa.ttl, [dnskey(FLAGS_OWNER, &key)]))
+                let key = PublicKey::of_sigil(&key);
+                Some(Rrset::new(self.apex.clone(), rtype, self.tld.soa.ttl, [key.dnskey().to_vec()]))
             }
             _ => None,
         }
@@ -152,6 +171,11 @@ pub(super) struct Stored<'a> {
 }
 
 impl Stored<'_> {
+    fn made_at(&self, entry: &NameEntry, owner: &Name, rtype: Rtype) -> Option<Arc<Rrset>> {
+        let made = (*owner == self.zone.apex && !self.zone.is_strict()).then(|| self.zone.made(entry, rtype));
+        made.flatten().map(Arc::new)
+    }
+
     fn in_tld(&self, owner: &Name, rtype: Rtype) -> Result<Option<Arc<Rrset>>, Fault> {
         let Zone { tld, apex, .. } = self.zone;
         if *owner != *apex && rtype == Rtype::DS {
@@ -161,8 +185,9 @@ impl Stored<'_> {
             return Ok(Some(Arc::new(self.zone.soa())));
         }
         if *owner == *apex && rtype == Rtype::DNSKEY {
-            let key = self.sources.signer.tld(apex);
-            return Ok(key.map(|key| Arc::new(Rrset::new(apex.clone(), rtype, tld.soa.ttl, [key.to_vec()]))));
+            let keys = self.sources.signer.tld(apex);
+            let rrset = || Rrset::new(apex.clone(), rtype, tld.soa.ttl, keys.iter().map(|key| key.dnskey().to_vec()));
+            return Ok((!keys.is_empty()).then(|| Arc::new(rrset())));
         }
         Ok(tld.rrsets.get(owner).and_then(|types| types.get(&rtype)).cloned())
     }
@@ -173,14 +198,12 @@ impl Stored<'_> {
         let Sources { signer, snapshot, now, .. } = self.sources;
         let entry = snapshot.name(owner)?.filter(|entry| entry.is_live(*now));
         let Some(key) = entry.as_ref().and_then(|entry| entry.owner.key()) else { return Ok(None) };
-        if let Some(until) = signer.trusted_until(owner, snapshot, *now)? {
+        let (mode, until) = signer.mode(owner, snapshot, *now)?;
+        if mode != Mode::Unsigned {
+            let (cds, cdnskey) = (snapshot.rrset(owner, Rtype::CDS)?, snapshot.rrset(owner, Rtype::CDNSKEY)?);
+            let data = ds_set(owner, cds.as_ref(), cdnskey.as_ref(), &PublicKey::of_sigil(&key));
             let ttl = u32::try_from(until - now).unwrap_or(u32::MAX).min(self.zone.tld.soa.ttl);
-            return Ok(Some(Arc::new(Rrset::new(
-                owner.clone(),
-                Rtype::DS,
-                ttl,
-                [ds(owner, &dnskey(FLAGS_OWNER, &key))],
-            ))));
+            return Ok(Some(Arc::new(Rrset::new(owner.clone(), Rtype::DS, ttl, data))));
         }
         Ok(snapshot.rrset(owner, Rtype::DS)?.map(Arc::new))
     }
@@ -200,6 +223,7 @@ impl Stored<'_> {
             return Ok(types);
         };
         let mut types = self.sources.snapshot.types_at(owner)?;
+        types.retain(|rtype| !self.zone.is_made(owner, *rtype));
         if *owner == self.zone.apex {
             types.extend([Rtype::SOA, Rtype::NS, Rtype::DNSKEY]);
         }
@@ -221,9 +245,11 @@ impl ZoneView for Stored<'_> {
 
     fn rrset(&self, owner: &Name, rtype: Rtype) -> Result<Option<Arc<Rrset>>, Fault> {
         let Some(entry) = &self.zone.entry else { return self.in_tld(owner, rtype) };
-        let stored = self.sources.snapshot.rrset(owner, rtype)?;
-        let made = || (*owner == self.zone.apex).then(|| self.zone.made(entry, rtype)).flatten();
-        Ok(stored.or_else(made).map(Arc::new))
+        if self.zone.is_made(owner, rtype) && !(rtype == Rtype::NS && is_delegated(owner, &self.sources.snapshot)?) {
+            return Ok(self.made_at(entry, owner, rtype));
+        }
+        let stored = self.sources.snapshot.rrset(owner, rtype)?.map(Arc::new);
+        Ok(stored.or_else(|| self.made_at(entry, owner, rtype)))
     }
 
     fn exists(&self, owner: &Name) -> Result<bool, Fault> {
@@ -272,8 +298,7 @@ impl SnapshotReads {
         }
         let zone = Zone::of(name, rtype, &self.sources, &mut self.noted)?;
         let view = Stored { zone: &zone, sources: &self.sources };
-        // NS stored at a registered name's apex delegates the whole of it.
-        let apex_cut = zone.entry.is_some() && self.sources.snapshot.rrset(&zone.apex, Rtype::NS)?.is_some();
+        let apex_cut = zone.entry.is_some() && is_delegated(&zone.apex, &self.sources.snapshot)?;
         lookup(&view, &zone.apex, name, rtype, apex_cut)
     }
 }

@@ -5,9 +5,11 @@ use coset::{CoseSign1, CoseSign1Builder, HeaderBuilder, TaggedCborSerializable a
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use minicbor::{Decode, Decoder, Encode, Encoder, decode, encode};
 
-use super::{Op, OpBody, Rejection, SigilId, VerifiedOp};
-use crate::dnssec;
-use crate::limits::{MAX_NAME, MAX_OP, MAX_OP_LIFETIME, MAX_PUT_RRSETS, MAX_RDATA, MAX_RRSET_RECORDS, MAX_RRSIGS};
+use super::{DnskeyRdata, Op, OpBody, Rejection, SigilId, VerifiedOp};
+use crate::dnssec::{self, FLAGS_OWNER, PublicKey, RrsigError};
+use crate::limits::{
+    MAX_NAME, MAX_OP, MAX_OP_LIFETIME, MAX_PUT_RRSETS, MAX_RDATA, MAX_RRSET_RECORDS, MAX_RRSIGS, MAX_ZONE_KEYS,
+};
 use crate::wire::{Name, Rrset, Rtype, rdata};
 
 /// External additional data of the signature (RFC 9052 §4.3): keeps an op's signature from being taken for
@@ -51,16 +53,35 @@ pub fn verify(bytes: &[u8], registry: RegistryId, now: u64) -> Result<VerifiedOp
     check_scope(&body, registry, now)?;
     let key = author.key().ok_or(Rejection::BadSignature)?;
     check_signature(&key, &signed, &signature)?;
-    if let Op::PutRecords { name, rrsets } = &body.op {
-        rrsets.iter().try_for_each(|rrset| check_rrset(rrset, name, &key, now))?;
+    if let Op::PutRecords { name, rrsets, keys } = &body.op {
+        let signers = signers(name, &key, keys.as_deref())?;
+        rrsets.iter().try_for_each(|rrset| check_rrset(rrset, name, &signers, now))?;
     }
     Ok(VerifiedOp { author, body, bytes: bytes.to_vec() })
 }
 
-/// True for RRsets that belong to the parent side of a cut and are not the owner's to sign: NS anywhere,
-/// DS at the registered name itself (RFC 4035 §2.2).
+/// True for RRsets that belong to the parent side of a cut and are not the owner's to sign: NS below the registered
+/// name, DS at it (RFC 4035 §2.2).
 pub(crate) fn is_parent_side(rrset: &Rrset, apex: &Name) -> bool {
-    rrset.rtype == Rtype::NS || (rrset.rtype == Rtype::DS && rrset.owner == *apex)
+    match rrset.rtype {
+        Rtype::NS => rrset.owner != *apex,
+        Rtype::DS => rrset.owner == *apex,
+        _ => false,
+    }
+}
+
+/// The keys that may have made the RRSIGs of an op: its zone keys, else the author's sigil.
+fn signers(name: &Name, author: &VerifyingKey, keys: Option<&[DnskeyRdata]>) -> Result<Vec<PublicKey>, Rejection> {
+    let Some(keys) = keys else { return Ok(vec![PublicKey::of_sigil(author)]) };
+    if keys.is_empty() || keys.len() > MAX_ZONE_KEYS {
+        return Err(Rejection::TooMany { what: "zone keys in one op (or none)", max: MAX_ZONE_KEYS });
+    }
+    let usable = |key: &DnskeyRdata| {
+        let key = PublicKey::from_dnskey(&key.0).filter(|key| key.flags() == FLAGS_OWNER);
+        let reason = "a zone key of an op has flags 257 and algorithm 15 or 13".to_owned();
+        key.ok_or_else(|| Rejection::BadRecord { owner: name.clone(), rtype: Rtype::DNSKEY, reason })
+    };
+    keys.iter().map(usable).collect()
 }
 
 /// An op in its one legal encoding, nothing else of it checked.
@@ -113,8 +134,8 @@ fn check_signature(key: &VerifyingKey, signed: &[u8], signature: &[u8]) -> Resul
     key.verify_strict(signed, &signature).map_err(|_| Rejection::BadSignature)
 }
 
-/// Form, RDATA and RRSIGs of one RRset that `key` puts at or below `apex`.
-fn check_rrset(rrset: &Rrset, apex: &Name, key: &VerifyingKey, now: u64) -> Result<(), Rejection> {
+/// Form, RDATA and RRSIGs of one RRset that is put at or below `apex`.
+fn check_rrset(rrset: &Rrset, apex: &Name, signers: &[PublicKey], now: u64) -> Result<(), Rejection> {
     let (owner, rtype) = (rrset.owner.clone(), rrset.rtype);
     check_rdata(rrset).map_err(|reason| Rejection::BadRecord { owner: owner.clone(), rtype, reason })?;
     if is_parent_side(rrset, apex) {
@@ -125,14 +146,20 @@ fn check_rrset(rrset: &Rrset, apex: &Name, key: &VerifyingKey, now: u64) -> Resu
         };
     }
     if rrset.rrsigs.is_empty() {
-        return Err(Rejection::Unsigned { owner, rtype });
+        // NS at the name itself delegates it; signed, it is the name's own.
+        return if rtype == Rtype::NS { Ok(()) } else { Err(Rejection::Unsigned { owner, rtype }) };
     }
     for rrsig in &rrset.rrsigs {
-        dnssec::verify(rrsig, rrset, apex, key, now).map_err(|error| Rejection::BadRrsig {
-            owner: owner.clone(),
-            rtype,
-            error,
-        })?;
+        let error = match dnssec::Rrsig::parse(rrsig) {
+            Ok(fields) => match signers.iter().find(|key| key.tag() == fields.key_tag) {
+                Some(key) => dnssec::verify(rrsig, rrset, apex, key, now).err(),
+                None => Some(RrsigError::KeyTag),
+            },
+            Err(error) => Some(error),
+        };
+        if let Some(error) = error {
+            return Err(Rejection::BadRrsig { owner, rtype, error });
+        }
     }
     Ok(())
 }
@@ -270,7 +297,9 @@ mod tests {
 
     fn signed_a(ttl: u32) -> Rrset {
         let mut rrset = Rrset::new(name("alice.ghost."), Rtype::A, ttl, [vec![192, 0, 2, 1]]);
-        rrset.rrsigs = vec![dnssec::sign(&key(), &name("alice.ghost."), &rrset, NOW - 60, NOW + 86_400).into()];
+        rrset.rrsigs = vec![
+            dnssec::ZoneKey::of_sigil(&key()).sign_until(&name("alice.ghost."), &rrset, NOW - 60, NOW + 86_400).into(),
+        ];
         rrset
     }
 
@@ -282,7 +311,7 @@ mod tests {
             Op::Renew { name: name("a.sig."), years: 2 },
             Op::Transfer { name: name("a.sig."), to },
             Op::Release { name: name("a.sig.") },
-            Op::PutRecords { name: name("alice.ghost."), rrsets: vec![signed_a(60)] },
+            Op::put(name("alice.ghost."), vec![signed_a(60)]),
             Op::DeleteRecords { name: name("alice.ghost."), keys: vec![] },
             Op::DeployContract { wasm: vec![0; 300] },
             Op::BindContract { name: name("a.gcc."), contract: Some(CodeHash([2; 32])), parameters: vec![1] },
@@ -334,7 +363,7 @@ mod tests {
     #[test]
     fn records_must_carry_the_authors_rrsig() {
         let put = |rrset: Rrset| {
-            let op = Op::PutRecords { name: name("alice.ghost."), rrsets: vec![rrset] };
+            let op = Op::put(name("alice.ghost."), vec![rrset]);
             verify(&sign(&key(), &body(op)), REGISTRY, NOW).map(|_| ()).map_err(|rejection| rejection.code())
         };
         assert_eq!(put(signed_a(60)), Ok(()));

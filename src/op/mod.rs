@@ -59,6 +59,9 @@ pub enum Op {
         name: Name,
         #[n(1)]
         rrsets: Vec<Rrset>,
+        /// DNSKEY RDATA of the zone keys that made the RRSIGs; absent where the author's sigil did.
+        #[n(2)]
+        keys: Option<Vec<DnskeyRdata>>,
     },
     /// Deletes RRsets; all or none.
     #[n(5)]
@@ -95,6 +98,11 @@ pub enum Op {
         amount: u64,
     },
 }
+
+/// DNSKEY RDATA.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(transparent)]
+pub struct DnskeyRdata(#[cbor(with = "minicbor::bytes")] pub Vec<u8>);
 
 /// Owner and type of one RRset.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
@@ -182,6 +190,11 @@ impl OpKind {
 }
 
 impl Op {
+    /// Puts RRsets that the author's sigil has signed.
+    pub fn put(name: Name, rrsets: Vec<Rrset>) -> Self {
+        Self::PutRecords { name, rrsets, keys: None }
+    }
+
     /// Which kind this is.
     pub fn kind(&self) -> OpKind {
         match self {

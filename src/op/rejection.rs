@@ -57,7 +57,7 @@ pub enum Rejection {
     TypeRefused(Rtype),
     #[error("{owner} {rtype}: {reason}")]
     BadRecord { owner: Name, rtype: Rtype, reason: String },
-    #[error("{owner} {rtype} has no RRSIG by the owner's key")]
+    #[error("{owner} {rtype} has no RRSIG by the owner's key or a zone key of the op")]
     Unsigned { owner: Name, rtype: Rtype },
     #[error("{owner} {rtype}: {error}")]
     BadRrsig { owner: Name, rtype: Rtype, error: RrsigError },
@@ -78,6 +78,12 @@ pub enum Rejection {
     ContractInvalid(String),
     #[error("parameters are longer than {max} octets")]
     ParametersTooLong { max: usize },
+
+    #[error(
+        "{0} is strict: its owner signs everything ahead, and nobody could sign what a contract makes; \
+         `name sign {0}` lets the gateway's online key do that"
+    )]
+    Strict(Name),
 
     #[error("only the registry's operator may do this")]
     NotOperator,
@@ -127,6 +133,7 @@ impl Rejection {
             Self::ContractExists(_) => 501,
             Self::ContractInvalid(_) => 502,
             Self::ParametersTooLong { .. } => 503,
+            Self::Strict(_) => 504,
             Self::NotOperator => 600,
             Self::Level { .. } => 601,
             Self::Busy => 900,

@@ -103,6 +103,19 @@ impl Snapshot {
         Ok([self.names.len()?, self.records.len()?, contracts, accounts, log])
     }
 
+    /// The last RRset of a type at or before `name` in canonical order, at or below `apex`. Reads at most the rows
+    /// of one registered name.
+    pub fn last_until(&self, apex: &Name, name: &Name, rtype: Rtype) -> Result<Option<Rrset>, Fault> {
+        let (first, last) = (apex.sort_key(), name.sort_key());
+        for row in self.records.range((&first[..], 0)..=(&last[..], u16::MAX))?.rev() {
+            let (key, value) = row?;
+            if key.value().1 == rtype.0 {
+                return Ok(Some(decode(value.value())?));
+            }
+        }
+        Ok(None)
+    }
+
     /// True if anything is stored at `owner` (`below` false) or strictly below it (`below` true).
     pub fn has_data(&self, owner: &Name, below: bool) -> Result<bool, Fault> {
         let key = owner.sort_key();

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{At, Change, Effects, MAX_LEVEL, NameEntry, Rules, View};
-use crate::dnssec::{FLAGS_OWNER, dnskey};
+use crate::dnssec::{FLAGS_OWNER, PublicKey, Rrsig, ds, ds_set, is_strict};
 use crate::limits::{
     MAX_CONTRACT, MAX_PARAMETERS, MAX_PUT_RRSETS, MAX_RRSET_BYTES, MAX_RRSET_RECORDS, MAX_RRSETS_PER_NAME,
     MAX_TERM_YEARS, MAX_TTL, YEAR,
 };
-use crate::op::{CodeHash, Op, Rejection, RrsetKey, SigilId, VerifiedOp};
+use crate::op::{CodeHash, DnskeyRdata, Op, Rejection, RrsetKey, SigilId, VerifiedOp};
 use crate::wire::{Name, Rrset, Rtype};
 
 /// An op was not applied: it may not be, or the store failed.
@@ -64,7 +64,7 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
             Op::Renew { name, years } => self.renew(name, *years),
             Op::Transfer { name, to } => self.transfer(name, *to),
             Op::Release { name } => self.release(name),
-            Op::PutRecords { name, rrsets } => self.put_records(name, rrsets),
+            Op::PutRecords { name, rrsets, keys } => self.put_records(name, rrsets, keys.as_deref()),
             Op::DeleteRecords { name, keys } => self.delete_records(name, keys),
             Op::DeployContract { wasm } => self.deploy(wasm),
             Op::BindContract { name, contract, parameters } => self.bind(name, *contract, parameters),
@@ -113,11 +113,13 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
         if to.key().is_none() {
             return Err(Rejection::BadNewOwner.into());
         }
-        // The old key's signatures prove nothing for the new owner; the data itself goes along, the old key not.
+        // The old key's signatures prove nothing for the new owner; the data itself goes along, what only makes sense
+        // under the old keys does not.
         let mut changes = Vec::new();
         let mut rrsets = entry.rrsets;
         for rrset in self.read(self.view.rrsets_below(name))? {
-            if rrset.rtype == Rtype::DNSKEY {
+            let own_ns = rrset.rtype == Rtype::NS && !rrset.rrsigs.is_empty();
+            if OF_THE_KEYS.contains(&rrset.rtype) || own_ns {
                 changes.push(Change::DropRrset(RrsetKey { owner: rrset.owner, rtype: rrset.rtype }));
                 rrsets -= 1;
             } else {
@@ -134,14 +136,19 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
         Ok(touching(name, changes))
     }
 
-    fn put_records(&self, name: &Name, rrsets: &[Rrset]) -> Applied<Effects, V> {
+    fn put_records(&self, name: &Name, rrsets: &[Rrset], keys: Option<&[DnskeyRdata]>) -> Applied<Effects, V> {
         let entry = self.live(name)?;
         if rrsets.is_empty() || rrsets.len() > MAX_PUT_RRSETS {
             return Err(Rejection::TooMany { what: "RRsets in one op (or none)", max: MAX_PUT_RRSETS }.into());
         }
         rrsets.iter().try_for_each(|rrset| check_form(name, rrset))?;
-        rrsets.iter().filter(|rrset| rrset.rtype == Rtype::DNSKEY).try_for_each(|keys| self.check_keys(name, keys))?;
         let fresh = self.check_company(name, rrsets)?;
+        let apex = After { machine: self, name, put: rrsets, dropped: &[] };
+        self.check_signers(&apex, keys)?;
+        if rrsets.iter().any(|rrset| rrset.owner == *name && says_which_keys(rrset.rtype)) {
+            Apex::read(&apex)?.check(name, &entry)?;
+            self.check_kept(&apex, rrsets)?;
+        }
         let count = entry.rrsets + fresh;
         if count > MAX_RRSETS_PER_NAME {
             return Err(Rejection::TooMany { what: "RRsets of one name", max: MAX_RRSETS_PER_NAME as usize }.into());
@@ -150,17 +157,34 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
         Ok(self.rewritten(name, NameEntry { rrsets: count, ..entry }, changes))
     }
 
-    /// A DNSKEY RRset stands at the name itself and holds its owner's key: the DS is made from that one.
-    fn check_keys(&self, name: &Name, keys: &Rrset) -> Result<(), Rejection> {
-        if keys.owner != *name {
-            return Err(bad_record(keys, "stands at the registered name only (RFC 4034 section 2)"));
-        }
-        // An author whose op was verified has a key.
-        let owner = self.author.key().map(|key| dnskey(FLAGS_OWNER, &key));
-        if keys.rdata.iter().any(|key| owner.as_ref().is_some_and(|owner| **key == **owner)) {
+    /// Every key that made RRSIGs of the op is in the zone's DNSKEY RRset.
+    fn check_signers(&self, apex: &After<'_, V, R>, zone_keys: Option<&[DnskeyRdata]>) -> Applied<(), V> {
+        let held = match (apex.rrset(Rtype::DNSKEY)?, zone_keys) {
+            (Some(keys), None) => keys.rdata.iter().any(|held| **held == *apex.sigil().dnskey()),
+            (Some(keys), Some(signers)) => signers.iter().all(|key| keys.rdata.iter().any(|held| **held == *key.0)),
+            // Not a signed zone: only the sigil is known to belong to it.
+            (None, zone_keys) => zone_keys.is_none(),
+        };
+        let reason = || "does not hold the key that signed; sign with one that it holds (--zone-key)".to_owned();
+        let bad = || Rejection::BadRecord { owner: apex.name.clone(), rtype: Rtype::DNSKEY, reason: reason() };
+        Ok(held.then_some(()).ok_or_else(bad)?)
+    }
+
+    /// A key that leaves the DNSKEY RRset must not be the only one above an RRset that stays.
+    fn check_kept(&self, apex: &After<'_, V, R>, rrsets: &[Rrset]) -> Applied<(), V> {
+        let before = self.read(self.view.rrset(apex.name, Rtype::DNSKEY))?;
+        let (Some(before), Some(after)) = (before, apex.rrset(Rtype::DNSKEY)?) else { return Ok(()) };
+        if before.rdata.iter().all(|key| after.rdata.contains(key)) {
             return Ok(());
         }
-        Err(bad_record(keys, "must hold the owner's key with flags 257"))
+        let left: Vec<PublicKey> = after.rdata.iter().filter_map(|key| PublicKey::from_dnskey(key)).collect();
+        let put = |rrset: &Rrset| rrsets.iter().any(|put| put.owner == rrset.owner && put.rtype == rrset.rtype);
+        for rrset in self.read(self.view.rrsets_below(apex.name))? {
+            if !rrset.rrsigs.is_empty() && !put(&rrset) && !signed_by_any(&rrset, &left) {
+                return Err(bad_record(&rrset, "is signed by the key that leaves the DNSKEY RRset only").into());
+            }
+        }
+        Ok(())
     }
 
     /// Checks what will stand beside each other at every owner name the op writes to; gives the number of
@@ -177,9 +201,16 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
             let stored: BTreeSet<Rtype> = self.read(self.view.types_at(owner))?.into_iter().collect();
             fresh += types.difference(&stored).count() as u32;
             types.extend(stored);
-            check_types(apex, owner, &types)?;
+            let own_ns = owner == apex && types.contains(&Rtype::NS) && self.ns_is_signed(apex, rrsets)?;
+            check_types(apex, owner, &types, own_ns)?;
         }
         Ok(fresh)
+    }
+
+    fn ns_is_signed(&self, apex: &Name, rrsets: &[Rrset]) -> Applied<bool, V> {
+        let stored = self.read(self.view.rrset(apex, Rtype::NS))?;
+        let put = rrsets.iter().find(|rrset| rrset.owner == *apex && rrset.rtype == Rtype::NS);
+        Ok(put.or(stored.as_ref()).is_some_and(|ns| !ns.rrsigs.is_empty()))
     }
 
     fn delete_records(&self, name: &Name, keys: &[RrsetKey]) -> Applied<Effects, V> {
@@ -194,6 +225,9 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
             let missing = || Rejection::UnknownRecord { owner: owner.clone(), rtype: *rtype };
             let stored = self.read(self.view.rrset(owner, *rtype))?.is_some();
             (stored && gone.insert((owner, *rtype))).then_some(()).ok_or_else(missing)?;
+        }
+        if keys.iter().any(|key| key.owner == *name && says_which_keys(key.rtype)) {
+            Apex::read(&After { machine: self, name, put: &[], dropped: keys })?.check(name, &entry)?;
         }
         let changes = keys.iter().cloned().map(Change::DropRrset).collect();
         let rrsets = entry.rrsets.saturating_sub(keys.len() as u32);
@@ -220,6 +254,10 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
             && !self.read(self.view.has_contract(&hash))?
         {
             return Err(Rejection::UnknownContract(hash.to_string()).into());
+        }
+        let keys = self.read(self.view.rrset(name, Rtype::DNSKEY))?;
+        if contract.is_some() && keys.is_some_and(|keys| is_strict(&keys)) {
+            return Err(Rejection::Strict(name.clone()).into());
         }
         Ok(self.rewritten(name, NameEntry { contract, parameters: parameters.to_vec(), ..entry }, Vec::new()))
     }
@@ -283,18 +321,116 @@ fn touching(name: &Name, changes: Vec<Change>) -> Effects {
     Effects { changes, touched: vec![name.clone()] }
 }
 
+/// What stands at a name itself, as an op will leave it.
+struct After<'a, V, R: ?Sized> {
+    machine: &'a Machine<'a, V, R>,
+    name: &'a Name,
+    put: &'a [Rrset],
+    dropped: &'a [RrsetKey],
+}
+
+impl<V: View, R: Rules + ?Sized> After<'_, V, R> {
+    fn rrset(&self, rtype: Rtype) -> Applied<Option<Rrset>, V> {
+        if let Some(rrset) = self.put.iter().find(|rrset| rrset.owner == *self.name && rrset.rtype == rtype) {
+            return Ok(Some(rrset.clone()));
+        }
+        if self.dropped.iter().any(|key| key.owner == *self.name && key.rtype == rtype) {
+            return Ok(None);
+        }
+        self.machine.read(self.machine.view.rrset(self.name, rtype))
+    }
+
+    fn sigil(&self) -> PublicKey {
+        // An author whose op was verified has a key.
+        PublicKey::of_sigil(&self.machine.author.key().expect("a verified author"))
+    }
+}
+
+/// True for the types at a name itself that decide which keys are its zone's.
+fn says_which_keys(rtype: Rtype) -> bool {
+    OF_THE_KEYS.contains(&rtype) || rtype == Rtype::NS
+}
+
+/// The RRsets that say which keys are a name's.
+struct Apex {
+    dnskey: Option<Rrset>,
+    cds: Option<Rrset>,
+    cdnskey: Option<Rrset>,
+    ns: Option<Rrset>,
+    /// SOA and NSEC are there: what a strict name must have.
+    ahead: bool,
+    sigil: PublicKey,
+}
+
+impl Apex {
+    fn read<V: View, R: Rules + ?Sized>(after: &After<'_, V, R>) -> Applied<Self, V> {
+        Ok(Self {
+            dnskey: after.rrset(Rtype::DNSKEY)?,
+            cds: after.rrset(Rtype::CDS)?,
+            cdnskey: after.rrset(Rtype::CDNSKEY)?,
+            ns: after.rrset(Rtype::NS)?,
+            ahead: after.rrset(Rtype::SOA)?.is_some() && after.rrset(Rtype::NSEC)?.is_some(),
+            sigil: after.sigil(),
+        })
+    }
+
+    fn check(&self, name: &Name, entry: &NameEntry) -> Result<(), Rejection> {
+        let bad = |rtype, reason: &str| Err(Rejection::BadRecord { owner: name.clone(), rtype, reason: reason.into() });
+        let Some(keys) = &self.dnskey else {
+            return match (&self.cds, &self.cdnskey, &self.ns) {
+                (Some(_), ..) | (_, Some(_), _) => bad(Rtype::DNSKEY, "CDS and CDNSKEY need the keys that they name"),
+                (.., Some(ns)) if !ns.rrsigs.is_empty() => bad(Rtype::NS, "signed, it needs a DNSKEY RRset beside it"),
+                _ => Ok(()),
+            };
+        };
+        let owners = |key: &&PublicKey| key.flags() == FLAGS_OWNER;
+        let listed: Vec<PublicKey> = keys.rdata.iter().filter_map(|key| PublicKey::from_dnskey(key)).collect();
+        let wanted = ds_set(name, self.cds.as_ref(), self.cdnskey.as_ref(), &self.sigil);
+        let named = |ds_data: &Vec<u8>| listed.iter().filter(owners).find(|key| ds(name, key.dnskey()) == *ds_data);
+        let Some(vouched) = wanted.iter().map(named).collect::<Option<Vec<_>>>() else {
+            return bad(
+                Rtype::DNSKEY,
+                "must hold every key that the DS is made for: those of CDS (SHA-256) and CDNSKEY, else the sigil's, \
+                 flags 257",
+            );
+        };
+        let same = |cdnskey: &Rrset| {
+            let held = |key: &[u8]| vouched.iter().any(|vouched| vouched.dnskey() == key);
+            cdnskey.rdata.len() == vouched.len() && cdnskey.rdata.iter().all(|key| held(key))
+        };
+        if !self.cdnskey.as_ref().is_none_or(same) {
+            return bad(Rtype::CDNSKEY, "must name the same keys as CDS (RFC 7344 section 4)");
+        }
+        if !vouched.iter().all(|key| signed_by_any(keys, std::slice::from_ref(*key))) {
+            return bad(Rtype::DNSKEY, "must be signed by every key that the DS is made for");
+        }
+        if self.ns.as_ref().is_some_and(|ns| ns.rrsigs.is_empty()) {
+            return Err(Rejection::Occluded { owner: name.clone() });
+        }
+        if is_strict(keys) && !self.ahead {
+            return bad(Rtype::DNSKEY, "without an online key the zone needs an SOA and an NSEC chain of its own");
+        }
+        if is_strict(keys) && entry.contract.is_some() {
+            return Err(Rejection::Strict(name.clone()));
+        }
+        Ok(())
+    }
+}
+
+/// True if an RRSIG of the RRset says that one of the keys made it.
+fn signed_by_any(rrset: &Rrset, keys: &[PublicKey]) -> bool {
+    let made = |rrsig: &Rrsig| keys.iter().any(|key| (key.tag(), key.algorithm()) == (rrsig.key_tag, rrsig.algorithm));
+    rrset.rrsigs.iter().filter_map(|rrsig| Rrsig::parse(rrsig).ok()).any(|rrsig| made(&rrsig))
+}
+
+/// Types that say something about the keys, or that a strict owner made with them.
+const OF_THE_KEYS: [Rtype; 5] = [Rtype::DNSKEY, Rtype::CDS, Rtype::CDNSKEY, Rtype::SOA, Rtype::NSEC];
+
+/// Types that stand at the registered name and nowhere else.
+const AT_THE_NAME: [Rtype; 4] = [Rtype::DNSKEY, Rtype::CDS, Rtype::CDNSKEY, Rtype::SOA];
+
 /// Types that the gateway or the signer makes, not the owner.
-const NOT_FOR_OWNERS: [Rtype; 9] = [
-    Rtype::SOA,
-    Rtype::RRSIG,
-    Rtype::NSEC,
-    Rtype::NSEC3,
-    Rtype::NSEC3PARAM,
-    Rtype::CDS,
-    Rtype::CDNSKEY,
-    Rtype::SIG,
-    Rtype::ZONEMD,
-];
+const NOT_FOR_OWNERS: [Rtype; 5] = [Rtype::RRSIG, Rtype::NSEC3, Rtype::NSEC3PARAM, Rtype::SIG, Rtype::ZONEMD];
 
 fn check_form(name: &Name, rrset: &Rrset) -> Result<(), Rejection> {
     if !rrset.owner.is_at_or_below(name) {
@@ -310,24 +446,30 @@ fn check_form(name: &Name, rrset: &Rrset) -> Result<(), Rejection> {
         let reason = format!("more than {MAX_RRSET_RECORDS} records or {MAX_RRSET_BYTES} octets in one RRset");
         return Err(bad_record(rrset, &reason));
     }
-    let singleton = rrset.rtype == Rtype::CNAME || rrset.rtype == Rtype::DNAME;
-    if singleton && rrset.rdata.len() > 1 {
+    if AT_THE_NAME.contains(&rrset.rtype) && rrset.owner != *name {
+        return Err(bad_record(rrset, "stands at the registered name only"));
+    }
+    let singletons = [Rtype::CNAME, Rtype::DNAME, Rtype::SOA, Rtype::NSEC];
+    if singletons.contains(&rrset.rtype) && rrset.rdata.len() > 1 {
         return Err(bad_record(rrset, "only one such record can stand at an owner"));
     }
     Ok(())
 }
 
 /// What may stand together at one owner name (RFC 2181 §10.1, RFC 1034 §4.2.1, RFC 6672 §2.4).
-fn check_types(apex: &Name, owner: &Name, types: &BTreeSet<Rtype>) -> Result<(), Rejection> {
-    // The name's own keys stand beside an alias of the whole name, as its SOA and NS do.
-    let at_apex = |rtype: &Rtype| *rtype == Rtype::DNSKEY && owner == apex;
-    if types.contains(&Rtype::CNAME) && types.iter().any(|rtype| *rtype != Rtype::CNAME && !at_apex(rtype)) {
+///
+/// `own_ns`: the NS RRset is the name's own, not a delegation of it.
+fn check_types(apex: &Name, owner: &Name, types: &BTreeSet<Rtype>, own_ns: bool) -> Result<(), Rejection> {
+    // The name's own keys stand beside an alias of the whole name, as its SOA and NS do; an NSEC beside anything.
+    let of_zone = |rtype: &Rtype| owner == apex && (OF_THE_KEYS.contains(rtype) || (*rtype == Rtype::NS && own_ns));
+    let fits = |rtype: &Rtype| [Rtype::CNAME, Rtype::NSEC].contains(rtype) || of_zone(rtype);
+    if types.contains(&Rtype::CNAME) && !types.iter().all(fits) {
         return Err(Rejection::CnameAndOther { owner: owner.clone() });
     }
-    if types.contains(&Rtype::NS) {
+    if types.contains(&Rtype::NS) && !own_ns {
         // Below the apex, addresses may be glue: a name server named as the cut itself.
         let beside: &[Rtype] = if owner == apex { &[] } else { &[Rtype::A, Rtype::AAAA] };
-        let fits = |rtype: &Rtype| [Rtype::NS, Rtype::DS].contains(rtype) || beside.contains(rtype);
+        let fits = |rtype: &Rtype| [Rtype::NS, Rtype::DS, Rtype::NSEC].contains(rtype) || beside.contains(rtype);
         let occluded = || Rejection::Occluded { owner: owner.clone() };
         return types.iter().all(fits).then_some(()).ok_or_else(occluded);
     }

@@ -12,8 +12,8 @@ use crate::wire::{CLASS_IN, Name, Rrset, Rtype, rdata};
 /// A zone's RRsets by owner, in canonical order, and type.
 pub type Contents = BTreeMap<Name, BTreeMap<Rtype, Rrset>>;
 
-/// Makes RRSIG RDATA over an RRset.
-pub type Sign<'a> = &'a dyn Fn(&Rrset) -> Vec<u8>;
+/// Makes the RRSIGs over an RRset.
+pub type Sign<'a> = &'a dyn Fn(&Rrset) -> Vec<Box<[u8]>>;
 
 /// Completes the contents of the zone `apex`: drops what a cut hides but glue, adds the NSEC chain and the RRSIGs
 /// that are missing if there is a key to `sign` with, and the ZONEMD RRset. `contents` has a SOA at the apex.
@@ -41,7 +41,7 @@ pub fn complete(apex: &Name, mut contents: Contents, sign: Option<Sign<'_>>) -> 
             let cut = cuts.contains(owner);
             for rrset in types.values_mut().filter(|rrset| rrset.rrsigs.is_empty()) {
                 if !(cut && rrset.rtype == Rtype::NS) && rrset.rtype != Rtype::ZONEMD {
-                    rrset.rrsigs = vec![sign(rrset).into()];
+                    rrset.rrsigs = sign(rrset);
                 }
             }
         }
@@ -49,24 +49,24 @@ pub fn complete(apex: &Name, mut contents: Contents, sign: Option<Sign<'_>>) -> 
     let digest = digest(apex, &contents);
     digest_here(&mut contents, zonemd(serial, &digest));
     if let Some(zonemd) = contents.get_mut(apex).and_then(|types| types.get_mut(&Rtype::ZONEMD)) {
-        zonemd.rrsigs = sign.map(|sign| sign(zonemd).into()).into_iter().collect();
+        zonemd.rrsigs = sign.map(|sign| sign(zonemd)).unwrap_or_default();
     }
     contents
 }
 
 /// Owners of NS below the apex. (A DNAME's descendants cannot be there: look-ups never reach them.)
-fn cuts(apex: &Name, contents: &Contents) -> BTreeSet<Name> {
+pub(super) fn cuts(apex: &Name, contents: &Contents) -> BTreeSet<Name> {
     let has_ns = contents.iter().filter(|(owner, types)| *owner != apex && types.contains_key(&Rtype::NS));
     has_ns.map(|(owner, _)| owner.clone()).collect()
 }
 
 /// True below a cut. By ancestors: nearly every owner in a TLD is a cut itself, so trying each would be quadratic.
-fn is_hidden(owner: &Name, cuts: &BTreeSet<Name>) -> bool {
+pub(super) fn is_hidden(owner: &Name, cuts: &BTreeSet<Name>) -> bool {
     std::iter::successors(owner.parent(), Name::parent).any(|above| cuts.contains(&above))
 }
 
 /// One NSEC at every owner name that is not hidden, the last one pointing to the apex.
-fn chain(apex: &Name, contents: &mut Contents, hidden: &dyn Fn(&Name) -> bool, ttl: u32) {
+pub(super) fn chain(apex: &Name, contents: &mut Contents, hidden: &dyn Fn(&Name) -> bool, ttl: u32) {
     let owners: Vec<Name> = contents.keys().filter(|owner| !hidden(owner)).cloned().collect();
     for (at, owner) in owners.iter().enumerate() {
         let next = owners.get(at + 1).unwrap_or(apex);

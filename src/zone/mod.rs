@@ -1,5 +1,6 @@
 //! Zones: master files to RRsets, their checks, the look-up algorithm, the TLDs' policies.
 
+pub mod ahead;
 mod check;
 pub mod community;
 pub mod export;

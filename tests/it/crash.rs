@@ -7,6 +7,7 @@ use std::sync::mpsc;
 
 use ed25519_dalek::SigningKey;
 use ghostplane::cli::author::{self, Author, Call as _, OpResult, Target};
+use ghostplane::cli::signing::Signers;
 use ghostplane::gateway::Tlds;
 use ghostplane::node::{SHIPPED, built_in_tlds};
 use ghostplane::op::{self, Op, SigilId};
@@ -68,8 +69,8 @@ fn write_until_killed(server: &Server, data: &Path, round: usize, told: &mpsc::S
             ops.push(author.sign(&target, Op::Register { name: owner.clone(), years: 1 }));
             let text = rdata::txt(format!("{round} {batch} {n}").as_bytes());
             let rrset = Rrset::new(owner.clone(), "TXT".parse().unwrap(), 60, [text]);
-            let rrset = author::with_rrsig(rrset, &owner, &author.key, target.time, 30);
-            ops.push(author.sign(&target, Op::PutRecords { name: owner, rrsets: vec![rrset] }));
+            let rrset = Signers::new(&author.key, Vec::new()).sign(&owner, &rrset, target.time, 30);
+            ops.push(author.sign(&target, Op::put(owner, vec![rrset])));
         }
         let Ok(outcomes) = author::submit(&mut rpc, &ops) else { return };
         let acknowledged = outcomes.iter().zip(ops).map(|(outcome, op)| match outcome {

@@ -10,6 +10,7 @@ mod hostile;
 mod layers;
 #[path = "../shared/ops.rs"]
 mod ops;
+mod owners;
 mod process;
 mod resolve;
 mod scenarios;

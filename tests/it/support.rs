@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 
 use ed25519_dalek::SigningKey;
-use ghostplane::dnssec;
+use ghostplane::dnssec::ZoneKey;
 use ghostplane::gateway::{Client, Transport};
 use ghostplane::node::Node;
 use ghostplane::op::{self, CodeHash, Op, OpBody, Rejection, SigilId};
@@ -79,7 +79,7 @@ impl World {
     /// Puts one RRset, signed by the person, at `owner` in the registered name it falls into.
     pub fn put(&self, person: &mut Person, owner: &str, rtype: &str, texts: &[&str]) -> Outcome {
         let rrset = self.signed(person, owner, rtype, texts);
-        self.submit(person, Op::PutRecords { name: rrset.owner.suffix(2), rrsets: vec![rrset] })
+        self.submit(person, Op::put(rrset.owner.suffix(2), vec![rrset]))
     }
 
     pub fn signed(&self, person: &Person, owner: &str, rtype: &str, texts: &[&str]) -> Rrset {
@@ -88,7 +88,8 @@ impl World {
         let mut rrset = Rrset::new(name(owner), rtype, 3600, data);
         let apex = rrset.owner.suffix(2);
         if rtype != Rtype::NS && !(rtype == Rtype::DS && rrset.owner == apex) {
-            let rrsig = dnssec::sign(&person.key, &apex, &rrset, self.now() - 60, self.now() + 30 * 86_400);
+            let key = ZoneKey::of_sigil(&person.key);
+            let rrsig = key.sign_until(&apex, &rrset, self.now() - 60, self.now() + 30 * 86_400);
             rrset.rrsigs = vec![rrsig.into()];
         }
         rrset
@@ -96,11 +97,12 @@ impl World {
 
     /// Makes a name a signed zone.
     pub fn sign(&self, person: &mut Person, text: &str) -> Outcome {
-        let (name, online) = (name(text), self.node.service.signer.online().to_vec());
-        let keys = [dnssec::dnskey(dnssec::FLAGS_OWNER, &person.key.verifying_key()), online];
+        let (name, online) = (name(text), &self.node.service.signer.online()[0]);
+        let key = ZoneKey::of_sigil(&person.key);
+        let keys = [&key, online].map(|key| key.dnskey().to_vec());
         let mut rrset = Rrset::new(name.clone(), Rtype::DNSKEY, 3600, keys);
-        rrset.rrsigs = vec![dnssec::sign(&person.key, &name, &rrset, self.now() - 60, self.now() + 30 * 86_400).into()];
-        self.submit(person, Op::PutRecords { name, rrsets: vec![rrset] })
+        rrset.rrsigs = vec![key.sign_until(&name, &rrset, self.now() - 60, self.now() + 30 * 86_400).into()];
+        self.submit(person, Op::put(name, vec![rrset]))
     }
 
     pub fn deploy(&self, person: &mut Person, wasm: &[u8]) -> CodeHash {

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 
 use ed25519_dalek::SigningKey;
 use ghostplane::dnssec::validate::{Anchors, Ask, Report, Verdict, validate};
-use ghostplane::dnssec::{FLAGS_ONLINE, ZoneKey, dnskey, ds};
+use ghostplane::dnssec::{FLAGS_ONLINE, PublicKey, Secret, ZoneKey, ds};
 use ghostplane::gateway::{Client, Transport};
 use ghostplane::op::Op;
 use ghostplane::wire::{Message, MessageRecord, Name, Rtype};
@@ -33,7 +33,7 @@ fn anchors(world: &World) -> Anchors {
     let mut anchors = Anchors::default();
     for tld in ["ghost", "sig", "gcc"] {
         let apex = name(tld);
-        let key = world.node.service.signer.tld(&apex).unwrap();
+        let key = world.node.service.signer.tld(&apex)[0].dnskey();
         anchors.add(apex.clone(), Rtype::DS, ds(&apex, key));
     }
     anchors
@@ -175,12 +175,12 @@ fn a_forging_gateway_is_found_out() {
     assert_eq!(check(&world, &replaced(&good, &address, Some(stolen))).verdict, Verdict::Bogus);
     let forged = ghostplane::wire::Rrset::new(alice.clone(), Rtype::A, 3_600, [address.to_vec()]);
     // The seed of gateways in memory.
-    let online = ZoneKey::new(SigningKey::from_bytes(&[210; 32]), FLAGS_ONLINE);
-    assert_eq!(online.dnskey(), world.node.service.signer.online());
+    let online = ZoneKey::new(Secret::Ed25519(SigningKey::from_bytes(&[210; 32])), FLAGS_ONLINE);
+    assert_eq!(online.dnskey(), world.node.service.signer.online()[0].dnskey());
     let rrsig = online.sign(&alice, &forged, world.now());
     assert_eq!(check(&world, &replaced(&good, &address, Some(rrsig))).verdict, Verdict::Secure);
     // Another zone's key, be it the TLD's own, is no key of this zone.
-    let tld = ZoneKey::new(SigningKey::from_bytes(&[220; 32]), 257);
+    let tld = ZoneKey::new(Secret::Ed25519(SigningKey::from_bytes(&[220; 32])), 257);
     for (signer, verdict) in [(&alice, Verdict::Bogus), (&name("ghost"), Verdict::Secure)] {
         let rrsig = tld.sign(signer, &forged, world.now());
         assert!(check(&world, &replaced(&good, &address, Some(rrsig))).verdict >= verdict);
@@ -202,7 +202,7 @@ fn the_report_names_the_owners_key() {
     let mut alice = world.person(1);
     alice.nonce = world.node.service.account(&alice.id().to_string()).unwrap().next_nonce;
     let reply = |world: &World| Message::parse(&Asker(world).wire(&name("alice.ghost"), Rtype::A, DO)).unwrap();
-    let key = |person: &crate::support::Person| dnskey(257, &person.key.verifying_key()).into_boxed_slice();
+    let key = |person: &crate::support::Person| PublicKey::of_sigil(&person.key.verifying_key());
     assert_eq!(check(&world, &reply(&world)).keys[&name("alice.ghost")], [key(&alice)]);
     let mut bob = world.person(3);
     world.submit(&mut alice, Op::Transfer { name: name("alice.ghost"), to: bob.id() }).unwrap();

@@ -74,7 +74,7 @@ fn delv_validates_everything() {
     }
 }
 
-fn delv(data: &Path, server: &Server, tld: &str, name: &str, rtype: &str) -> String {
+pub fn delv(data: &Path, server: &Server, tld: &str, name: &str, rtype: &str) -> String {
     delv_at(data, server, server.port("udp"), tld, name, rtype)
 }
 
@@ -92,13 +92,13 @@ pub fn delv_at(data: &Path, server: &Server, port: u16, tld: &str, name: &str, r
 }
 
 /// unbound as a validating forwarder over DoT: everything it is asked, it asks us, and nobody else.
-struct Unbound {
+pub struct Unbound {
     _daemon: Daemon,
     port: u16,
 }
 
 impl Unbound {
-    fn start(data: &Path, server: &Server, anchors: &str) -> Self {
+    pub fn start(data: &Path, server: &Server, anchors: &str) -> Self {
         let port = free_port();
         let config = data.join("unbound.conf");
         let text = format!(
@@ -117,7 +117,7 @@ impl Unbound {
     }
 
     /// `CODE`, and ` ad` if it was validated.
-    fn ask(&self, name: &str, rtype: &str) -> String {
+    pub fn ask(&self, name: &str, rtype: &str) -> String {
         let port = self.port.to_string();
         let output = Command::new("dig")
             .args(["@127.0.0.1", "-p", &port, "+tries=1", "+timeout=20", "-q", name, "-t", rtype])
@@ -131,7 +131,7 @@ impl Unbound {
     }
 }
 
-fn anchors(server: &Server) -> String {
+pub fn anchors(server: &Server) -> String {
     server.ok("https", &["zone", "anchor", "--format", "unbound"])
 }
 
@@ -206,7 +206,7 @@ fn never() -> Genesis {
 }
 
 /// Writes rows behind the state machine's back.
-fn tamper(data: &Path, change: impl FnOnce(&Registry) -> Change) {
+pub fn tamper(data: &Path, change: impl FnOnce(&Registry) -> Change) {
     let registry = Registry::open(&data.join("registry.redb"), never).unwrap();
     let change = change(&registry);
     let transaction = registry.begin_write().unwrap();

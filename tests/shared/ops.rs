@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use ed25519_dalek::SigningKey;
-use ghostplane::dnssec;
+use ghostplane::dnssec::{self, PublicKey};
 use ghostplane::gateway::Tlds;
 use ghostplane::limits::{MAX_TERM_YEARS, YEAR};
 use ghostplane::node;
@@ -16,7 +16,7 @@ pub const REGISTRY: RegistryId = RegistryId([3; 32]);
 const START: u64 = 1_800_000_000;
 const NAMES: [&str; 6] = ["a.ghost", "b.ghost", "a.sig", "ns.ghost", "ghost", "x.a.ghost"];
 const OWNERS: [&str; 7] = ["a.ghost", "w.a.ghost", "*.a.ghost", "x.w.a.ghost", "b.ghost", "a.sig", "\\000.a.ghost"];
-const DATA: [(&str, &str); 9] = [
+const DATA: [(&str, &str); 13] = [
     ("A", "192.0.2.1"),
     ("A", "192.0.2.2"),
     ("TXT", "\"x\""),
@@ -26,7 +26,14 @@ const DATA: [(&str, &str); 9] = [
     ("DS", "1 15 2 0000000000000000000000000000000000000000000000000000000000000000"),
     ("MX", "10 mx.a.ghost."),
     ("TYPE65280", "\\# 2 abcd"),
+    ("SOA", "ns.a.ghost. h.a.ghost. 1 2 3 4 5"),
+    ("NSEC", "b.ghost. A RRSIG NSEC"),
+    ("DNSKEY", STRICT),
+    ("DNSKEY", DELEGATED),
 ];
+/// Stand for the author's key, alone and with another one.
+const STRICT: &str = "strict";
+const DELEGATED: &str = "delegated";
 /// Seconds that pass between two ops.
 const STEPS: [u64; 12] = [0, 0, 0, 1, 1, 60, 3_600, 3_600, 3_600, 86_400, 20 * 86_400, YEAR];
 
@@ -105,7 +112,7 @@ impl Script {
             4 => Op::Release { name: about },
             5..=8 => {
                 let count = usize::from(source.byte() % 3) + usize::from(!source.seldom());
-                Op::PutRecords { rrsets: (0..count).map(|_| self.rrset(source, author, &about)).collect(), name: about }
+                Op::put(about.clone(), (0..count).map(|_| self.rrset(source, author, &about)).collect())
             }
             9 | 10 => {
                 let count = source.byte() % 3;
@@ -154,11 +161,18 @@ impl Script {
     fn rrset(&self, source: &mut Source<'_>, author: &SigningKey, apex: &Name) -> Rrset {
         let (rtype, text) = source.pick(&DATA);
         let rtype: Rtype = rtype.parse().expect("a type of the table");
-        let data = rdata::from_text(rtype, text, None).expect("RDATA of the table");
-        let mut rrset = Rrset::new(self.owner(source, apex), rtype, u32::from(source.byte()) << 12, [data]);
-        let parent_side = rtype == Rtype::NS || (rtype == Rtype::DS && rrset.owner == *apex);
+        let own = || dnssec::ZoneKey::of_sigil(author).dnskey().to_vec();
+        let data = match text {
+            STRICT => vec![own()],
+            DELEGATED => vec![own(), [&[1, 0], &own()[2..]].concat()],
+            text => vec![rdata::from_text(rtype, text, None).expect("RDATA of the table")],
+        };
+        let mut rrset = Rrset::new(self.owner(source, apex), rtype, u32::from(source.byte()) << 12, data);
+        let parent_side = (rtype == Rtype::NS && (rrset.owner != *apex || source.byte() < 128))
+            || (rtype == Rtype::DS && rrset.owner == *apex);
         if !parent_side && rrset.owner.is_at_or_below(apex) {
-            rrset.rrsigs = vec![dnssec::sign(author, apex, &rrset, self.time - 60, self.time + 86_400).into()];
+            let key = dnssec::ZoneKey::of_sigil(author);
+            rrset.rrsigs = vec![key.sign_until(apex, &rrset, self.time - 60, self.time + 86_400).into()];
         }
         rrset
     }
@@ -202,6 +216,21 @@ impl Script {
         }
     }
 
+    /// A signed zone has its owner's key; a strict one all that nobody else can sign, and no contract.
+    fn check_keys(&self) {
+        for (name, entry) in &self.model.names {
+            let types = self.model.rrsets.get(name);
+            let get = |rtype: Rtype| types.and_then(|types| types.get(&rtype));
+            let Some(keys) = get(Rtype::DNSKEY) else { continue };
+            let owner = PublicKey::of_sigil(&entry.owner.key().expect("an owner has a key"));
+            assert!(keys.rdata.iter().any(|key| **key == *owner.dnskey()), "{name}: DNSKEY without the owner's key");
+            if dnssec::is_strict(keys) {
+                assert!(get(Rtype::SOA).is_some() && get(Rtype::NSEC).is_some(), "{name}: strict, but not ahead");
+                assert!(entry.contract.is_none(), "{name}: strict, but a contract answers");
+            }
+        }
+    }
+
     fn check_state(&self) {
         let mut counted = 0;
         for (name, entry) in &self.model.names {
@@ -215,9 +244,15 @@ impl Script {
         assert_eq!(counted, stored, "RRsets outside every registered name");
         for (owner, types) in &self.model.rrsets {
             let types: BTreeSet<Rtype> = types.keys().copied().collect();
-            assert!(!types.contains(&Rtype::CNAME) || types.len() == 1, "{owner}: CNAME and other data");
+            let of_zone = [Rtype::SOA, Rtype::NS, Rtype::DNSKEY, Rtype::CDS, Rtype::CDNSKEY];
+            let beside = |rtype: &Rtype| {
+                [Rtype::CNAME, Rtype::NSEC].contains(rtype) || (owner.label_count() == 2 && of_zone.contains(rtype))
+            };
+            let alone = types.iter().all(beside);
+            assert!(!types.contains(&Rtype::CNAME) || alone, "{owner}: CNAME and other data");
             assert!(!types.contains(&Rtype::DS) || types.contains(&Rtype::NS), "{owner}: DS without NS");
         }
+        self.check_keys();
         for (id, account) in &self.model.accounts {
             assert!(account.mana(self.time) <= account.capacity(), "{id}");
         }

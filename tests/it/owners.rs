@@ -1,0 +1,201 @@
+//! What owners choose for their names: everything signed ahead, other keys, keys that roll. Stock validators find nothing
+//! wrong at any moment, and a gateway that makes something up is found out.
+
+use std::path::Path;
+
+use ed25519_dalek::SigningKey;
+use ed25519_dalek::pkcs8::DecodePrivateKey as _;
+use ghostplane::dnssec::{FLAGS_ONLINE, Secret, ZoneKey};
+use ghostplane::state::Change;
+use ghostplane::wire::{Rrset, Rtype};
+
+use crate::clients::have;
+use crate::process::Server;
+use crate::support::name;
+use crate::validators::{Unbound, anchors, delv, populate, tamper};
+
+/// Registers `NAME` with some data of every kind.
+fn furnish(server: &Server, owner: &str) {
+    server.ok("https", &["name", "register", owner]);
+    for (labels, rtype, data) in [
+        ("", "A", "192.0.2.1"),
+        ("www.", "CNAME", &format!("{owner}.")),
+        ("*.w.", "TXT", "wild"),
+        ("x.ent.", "TXT", "below"),
+        ("d.", "DNAME", &format!("ent.{owner}.")),
+        ("cut.", "NS", "ns.elsewhere.example."),
+    ] {
+        server.ok("https", &["record", "set", &format!("{labels}{owner}"), rtype, data]);
+    }
+}
+
+/// Labels below a name, and the type; and what a validator that knows the anchor alone says.
+const ASKED: [(&str, &str); 15] = [
+    ("", "A"),
+    ("", "MX"),
+    ("", "SOA"),
+    ("", "NS"),
+    ("", "DNSKEY"),
+    ("", "DS"),
+    ("www.", "A"),
+    ("any.w.", "TXT"),
+    ("a.b.w.", "TXT"),
+    ("any.w.", "A"),
+    ("no.", "A"),
+    ("ent.", "A"),
+    ("x.d.", "TXT"),
+    ("_did.", "TXT"),
+    ("cut.", "DS"),
+];
+
+fn assert_valid(data: &Path, server: &Server, owner: &str, when: &str) {
+    for (labels, rtype) in ASKED {
+        let said = delv(data, server, "ghost", &format!("{labels}{owner}"), rtype);
+        assert!(said.contains("fully validated"), "{when}: {labels}{owner} {rtype}:\n{said}");
+    }
+}
+
+/// Asks with `--validate` and further options; whether the answer was believed, and what was said.
+fn query(server: &Server, owner: &str, rtype: &str, options: &[&str]) -> (bool, String) {
+    let output = server.run("udp", &[&["query", owner, rtype, "--via", "udp", "--validate"][..], options].concat());
+    (output.status.success(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+}
+
+#[test]
+fn a_strict_name_is_its_owners_alone() {
+    if !have(&["delv", "unbound", "dig", "kzonecheck", "ldns-verify-zone"]) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    furnish(&server, "fort.ghost");
+    server.ok("https", &["contract", "bind", "fort.ghost", "park"]);
+    let refused = server.run("https", &["name", "sign", "fort.ghost", "--strict"]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("rejected (504)"), "{refused:?}");
+    server.ok("https", &["contract", "bind", "fort.ghost", "default"]);
+    server.ok("https", &["name", "sign", "fort.ghost", "--strict"]);
+    let refused = server.run("https", &["contract", "bind", "fort.ghost", "park"]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("signs everything ahead"), "{refused:?}");
+
+    assert_valid(dir.path(), &server, "fort.ghost", "strict");
+    let unbound = Unbound::start(dir.path(), &server, &anchors(&server));
+    for (labels, rtype) in ASKED {
+        let owner = format!("{labels}fort.ghost");
+        let told = unbound.ask(&owner, rtype);
+        let expected = if labels == "no." { "NXDOMAIN ad" } else { "NOERROR ad" };
+        assert_eq!(told, expected, "{owner} {rtype}");
+        let of_the_parent = labels.is_empty() && rtype == "DS";
+        let (believed, said) = query(&server, &owner, rtype, &["--require-owner"]);
+        assert_eq!(believed, !of_the_parent, "{owner} {rtype}: {said}");
+    }
+
+    // Changes go on being signed ahead: what is new, what is gone, and the names around them.
+    server.ok("https", &["record", "set", "new.fort.ghost", "AAAA", "2001:db8::1"]);
+    server.ok("https", &["record", "delete", "x.ent.fort.ghost", "TXT"]);
+    for (owner, rtype, words) in [
+        ("new.fort.ghost", "AAAA", "; fully validated"),
+        ("ent.fort.ghost", "TXT", "ncache nxdomain"),
+        ("no.fort.ghost", "A", "negative response, fully validated"),
+    ] {
+        let said = delv(dir.path(), &server, "ghost", owner, rtype);
+        assert!(said.contains(words) && said.contains("fully validated"), "{owner} {rtype}:\n{said}");
+    }
+    let file = dir.path().join("fort.zone");
+    server.ok("https", &["zone", "export", "fort.ghost", "--out", file.to_str().unwrap()]);
+    for (tool, args) in [("kzonecheck", &["-o", "fort.ghost", "-d", "on"][..]), ("ldns-verify-zone", &[])] {
+        let output = std::process::Command::new(tool).args(args).arg(&file).output().unwrap();
+        assert!(output.status.success(), "{tool}: {output:?}");
+    }
+
+    // And back: the gateway helps again.
+    server.ok("https", &["name", "sign", "fort.ghost"]);
+    assert!(!server.ok("https", &["record", "list", "fort.ghost"]).contains("NSEC"));
+    server.ok("https", &["contract", "bind", "fort.ghost", "park"]);
+    let said = delv(dir.path(), &server, "ghost", "fort.ghost", "MX");
+    assert!(said.contains("fully validated"), "{said}");
+}
+
+/// The gateway has the online key and the TLD's, and its operator the registry: what can they make others believe?
+#[test]
+fn a_forging_gateway_is_caught() {
+    if !have(&["delv", "unbound", "dig"]) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    populate(&server);
+    furnish(&server, "fort.ghost");
+    server.ok("https", &["name", "sign", "fort.ghost", "--strict"]);
+    for owner in ["alice.ghost", "fort.ghost"] {
+        assert!(query(&server, owner, "A", &["--require-owner"]).0);
+    }
+    assert!(server.terminate().success());
+    let online = std::fs::read_to_string(dir.path().join("keys/online.pem")).unwrap();
+    let online = ZoneKey::new(Secret::Ed25519(SigningKey::from_pkcs8_pem(&online).unwrap()), FLAGS_ONLINE);
+    for owner in ["alice.ghost", "fort.ghost"] {
+        tamper(dir.path(), |_| {
+            let forged = Rrset::new(name(owner), Rtype::A, 3_600, [vec![203, 0, 113, 66]]);
+            let rrsigs = vec![online.sign(&name(owner), &forged, ghostplane::cli::author::unix_time()).into()];
+            Change::PutRrset(Rrset { rrsigs, ..forged })
+        });
+    }
+    let server = Server::start(dir.path());
+    let unbound = Unbound::start(dir.path(), &server, &anchors(&server));
+
+    // Nobody can sign for a strict name: everyone notices.
+    assert!(delv(dir.path(), &server, "ghost", "fort.ghost", "A").contains("resolution failed"));
+    assert_eq!(unbound.ask("fort.ghost", "A"), "SERVFAIL");
+    let (believed, said) = query(&server, "fort.ghost", "A", &["--require-owner"]);
+    assert!(!believed && said.contains("bogus"), "{said}");
+
+    // A delegated name's owner lets the gateway sign: who wants the owner's word must ask for it.
+    assert!(delv(dir.path(), &server, "ghost", "alice.ghost", "A").contains("fully validated"));
+    assert_eq!(unbound.ask("alice.ghost", "A"), "NOERROR ad");
+    assert!(query(&server, "alice.ghost", "A", &[]).0);
+    let (believed, said) = query(&server, "alice.ghost", "A", &["--require-owner"]);
+    assert!(!believed && said.contains("not signed by the owner"), "{said}");
+}
+
+/// From the sigil to a P-256 key and back to a sigil's, delegated and strict; valid at every step.
+#[test]
+fn keys_roll_and_every_step_is_valid() {
+    if !have(&["delv"]) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let (p256, own) = (dir.path().join("p256.pem"), dir.path().join("dev.pem"));
+    let (p256, own) = (p256.to_str().unwrap(), own.to_str().unwrap());
+    for (owner, strict) in [("del.ghost", false), ("fort.ghost", true)] {
+        furnish(&server, owner);
+        // What the TLD's contract says of a delegated name.
+        server.ok("https", &[&["name", "sign", owner][..], if strict { &["--strict"] } else { &[] }].concat());
+        let to = ["name", "roll", owner, "--to", p256, "--algorithm", "p256"];
+        let back = ["name", "roll", owner, "--to", own, "--zone-key", p256];
+        for roll in [&to[..], &back] {
+            let step = server.ok("https", roll);
+            assert!(step.contains("step 1 of 3"), "{step}");
+            assert_valid(dir.path(), &server, owner, "both keys");
+            let early = server.run("https", roll);
+            assert!(String::from_utf8_lossy(&early.stderr).contains("caches may hold"), "{early:?}");
+            for step in ["step 2 of 3", "step 3 of 3"] {
+                let told = server.ok("https", &[roll, &["--now"]].concat());
+                assert!(told.contains(step), "{told}");
+                assert_valid(dir.path(), &server, owner, step);
+            }
+            assert!(server.ok("https", roll).contains("done"));
+            // The key that left signs no more, the one that came does.
+            let (old, new) = if roll == to { (own, p256) } else { (p256, own) };
+            let set = ["record", "set", owner, "A", "192.0.2.2", "--zone-key"];
+            assert!(!server.run("https", &[&set[..], &[old]].concat()).status.success());
+            server.ok("https", &[&set[..], &[new]].concat());
+            assert_valid(dir.path(), &server, owner, "after a write");
+        }
+    }
+    // A name may begin with another key.
+    server.ok("https", &["name", "register", "fresh.ghost", "--zone-key", p256]);
+    server.ok("https", &["record", "set", "fresh.ghost", "A", "192.0.2.2", "--zone-key", p256]);
+    assert!(delv(dir.path(), &server, "ghost", "fresh.ghost", "A").contains("fully validated"));
+    assert!(delv(dir.path(), &server, "ghost", "no.fresh.ghost", "A").contains("fully validated"));
+    assert!(query(&server, "fresh.ghost", "A", &["--require-owner"]).0);
+}
