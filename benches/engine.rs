@@ -63,7 +63,8 @@ impl Author {
     }
 
     fn keys(&self, name: &Name) -> Op {
-        let online = &self.node.service.signer.online()[0];
+        let signer = self.node.service.keys.get();
+        let online = &signer.online()[0];
         let keys = [&ZoneKey::of_sigil(&self.key), online].map(|key| key.dnskey().to_vec());
         let mut rrset = Rrset::new(name.clone(), Rtype::DNSKEY, 3_600, keys);
         rrset.rrsigs = vec![ZoneKey::of_sigil(&self.key).sign_until(name, &rrset, NOW - 60, NOW + 86_400).into()];

@@ -91,6 +91,11 @@ impl AnswerCache {
         self.entries.insert(key.as_slice().into(), Arc::new(entry));
     }
 
+    /// Forgets everything.
+    pub fn clear(&self) {
+        self.entries.clear();
+    }
+
     /// Answers held.
     pub fn len(&self) -> usize {
         self.entries.len()

@@ -16,7 +16,7 @@ mod tlds;
 mod transfer;
 
 pub use export::export;
-pub use signer::Signer;
+pub use signer::{Keys, Signer};
 pub use tlds::{Tld, Tlds};
 pub use transfer::{Transfer, TransferDone, Transfers};
 
@@ -76,7 +76,7 @@ pub struct Engine {
     pub registry: Arc<Registry>,
     pub host: Arc<ContractHost>,
     pub tlds: Arc<Tlds>,
-    pub signer: Arc<Signer>,
+    pub keys: Arc<Keys>,
     pub cache: AnswerCache,
     pub transfers: Transfers,
     pub metrics: Arc<Metrics>,
@@ -196,7 +196,7 @@ impl Engine {
 
     fn resolve(&self, query: &Query, snapshot: &Arc<Snapshot>) -> Result<Answer, Fault> {
         let now = (self.clock)();
-        let (tlds, signer, snapshot) = (self.tlds.clone(), self.signer.clone(), snapshot.clone());
+        let (tlds, signer, snapshot) = (self.tlds.clone(), self.keys.get(), snapshot.clone());
         let sources = Sources { tlds, signer, snapshot, now };
         let mut work = Work {
             engine: self,

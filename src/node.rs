@@ -9,7 +9,7 @@ use crate::api::Service;
 use crate::cache::AnswerCache;
 use crate::contract::{ContractHost, HostConfig, HostError};
 use crate::dnssec::{FLAGS_ONLINE, FLAGS_OWNER, Secret, ZoneKey};
-use crate::gateway::{Engine, Gateway, Signer, Tld, Tlds, Transfers};
+use crate::gateway::{Engine, Gateway, Keys, Signer, Tld, Tlds, Transfers};
 use crate::limits::{CACHE_BYTES, MAX_ZONE_FILE};
 use crate::metrics::Metrics;
 use crate::op::{CodeHash, SigilId};
@@ -83,7 +83,7 @@ impl Node {
         let registry = Arc::new(registry);
         let shipped = SHIPPED.iter().map(|(_, wasm)| wasm.to_vec());
         let tlds = Arc::new(Tlds::new(tlds, shipped, registry.genesis().operator));
-        let signer = Arc::new(signer);
+        let keys = Arc::new(Keys::new(signer));
         let host = Arc::new(ContractHost::new(HostConfig::default())?);
         let rules = tlds.clone();
         let writer =
@@ -92,14 +92,14 @@ impl Node {
             registry: registry.clone(),
             host: host.clone(),
             tlds: tlds.clone(),
-            signer: signer.clone(),
+            keys: keys.clone(),
             cache: AnswerCache::new(CACHE_BYTES),
             transfers,
             metrics: metrics.clone(),
             clock: clock.clone(),
         };
         let gateway = Arc::new(Gateway::start(engine).map_err(StartError::Threads)?);
-        let service = Arc::new(Service { registry, writer, host, tlds, signer, clock });
+        let service = Arc::new(Service { registry, writer, host, tlds, keys, clock });
         Ok(Self { gateway, service, metrics })
     }
 

@@ -11,12 +11,12 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::contract::ContractHost;
-use crate::gateway::{self, Signer, Tlds};
+use crate::gateway::{self, Keys, Tlds};
 use crate::limits::{MAX_EXPORT, SUBMIT_OPS};
 use crate::op::{self, CodeHash, Op, Rejection, SigilId, VerifiedOp};
 use crate::registry::{Fault, Registry};
 use crate::state::{Rules as _, View as _};
-use crate::wire::Name;
+use crate::wire::{Name, Rtype};
 use crate::writer::{Clock, Outcome, Writer};
 use crate::zone::export::to_master_file;
 
@@ -29,7 +29,7 @@ pub struct Service {
     pub writer: Writer,
     pub host: Arc<ContractHost>,
     pub tlds: Arc<Tlds>,
-    pub signer: Arc<Signer>,
+    pub keys: Arc<Keys>,
     pub clock: Clock,
 }
 
@@ -106,7 +106,7 @@ impl Service {
         Ok(InfoView::new(
             &self.registry,
             &self.tlds,
-            &self.signer,
+            &self.keys.get(),
             snapshot.last_seq()?,
             snapshot.counts()?,
             (self.clock)(),
@@ -172,13 +172,33 @@ impl Service {
     pub fn zone(&self, name: &str) -> Result<String, ServiceError> {
         let apex = parse_name(name)?;
         let snapshot = Arc::new(self.registry.snapshot()?);
-        let contents = gateway::export(&self.tlds, &self.signer, snapshot, (self.clock)(), &apex)?;
+        let contents = gateway::export(&self.tlds, &self.keys.get(), snapshot, (self.clock)(), &apex)?;
         let contents = contents.ok_or_else(|| ServiceError::NotFound(format!("zone {apex}")))?;
         let text = to_master_file(&apex, &contents);
         if text.len() > MAX_EXPORT {
             return Err(ServiceError::Bad(format!("zone {apex} is longer than {MAX_EXPORT} octets")));
         }
         Ok(text)
+    }
+
+    /// Live names whose DNSKEY RRset holds the online key with this DNSKEY RDATA and none of `others`.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn dependents(&self, key: &[u8], others: &[Vec<u8>]) -> Result<usize, ServiceError> {
+        let (snapshot, now) = (self.registry.snapshot()?, (self.clock)());
+        let mut after: Option<Name> = None;
+        let mut count = 0;
+        loop {
+            let page = snapshot.names_after(after.as_ref(), PAGE)?;
+            let Some((last, _)) = page.last() else { return Ok(count) };
+            after = Some(last.clone());
+            for (name, _) in page.iter().filter(|(_, entry)| entry.is_live(now)) {
+                let Some(keys) = snapshot.rrset(name, Rtype::DNSKEY)? else { continue };
+                let held = |key: &[u8]| keys.rdata.iter().any(|held| **held == *key);
+                count += usize::from(held(key) && !others.iter().any(|other| held(other)));
+            }
+        }
     }
 
     /// Log entries from `from` on, at most [`PAGE`].

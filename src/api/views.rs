@@ -87,7 +87,7 @@ impl TldView {
         Self {
             name: tld.apex.to_string(),
             contract: tld.contract.to_string(),
-            dnskeys: signer.tld(&tld.apex).iter().map(dnskey_text).collect(),
+            dnskeys: signer.anchors(&tld.apex).map(dnskey_text).collect(),
             soa: rdata::to_text(Rtype::SOA, &tld.soa.rdata[0]),
             ns: texts(&tld.ns),
         }

@@ -180,6 +180,16 @@ fn write_new(path: &Path, octets: &[u8], mode: u32) -> Result<(), KeyError> {
     written.map_err(failed)
 }
 
+/// Writes a file that may be read by its owner only, in place of what was there: whole or not at all.
+///
+/// # Errors
+/// The file system's.
+pub fn replace(path: &Path, octets: &[u8]) -> std::io::Result<()> {
+    let fresh = PathBuf::from(format!("{}.new", path.display()));
+    write_file(&fresh, octets, 0o600)?;
+    fs::rename(&fresh, path)
+}
+
 fn write_file(path: &Path, octets: &[u8], mode: u32) -> std::io::Result<()> {
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path)?;
     file.set_permissions(fs::Permissions::from_mode(mode))?;

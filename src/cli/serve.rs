@@ -8,16 +8,17 @@ use std::sync::{Arc, mpsc};
 
 use anyhow::Context as _;
 use clap::ValueEnum;
+use data_encoding::BASE64;
 use ed25519_dalek::SigningKey;
 use ipnet::IpNet;
 use tracing_subscriber::EnvFilter;
 
 use super::anchor::{Anchor, AnchorFormat};
+use super::ring::Ring;
 use super::{author, keys};
 use crate::api::Rpc;
 use crate::config::{self, Config};
-use crate::dnssec::{ALGORITHM_ED25519, ALGORITHM_P256, FLAGS_ONLINE, FLAGS_OWNER, ZoneKey};
-use crate::gateway::{Signer, Tld, Transfers};
+use crate::gateway::{Signer, Transfers};
 use crate::node::{self, Node, SHIPPED};
 use crate::op::{self, Op, OpBody, Rejection, SigilId};
 use crate::registry::{FORMAT, Genesis, Registry};
@@ -26,6 +27,7 @@ use crate::state::{LEVELS, MAX_LEVEL, View as _};
 use crate::transport::Shutdown;
 use crate::transport::admission::Limits;
 use crate::transport::tls::Identity;
+use crate::wire::Name;
 use crate::writer::Clock;
 
 #[derive(Debug, clap::Args)]
@@ -106,10 +108,15 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
         None if args.dev => Identity::development(&settings.data, std::time::SystemTime::now())?,
         None => anyhow::bail!("give a certificate with --cert and --key, or run with --dev"),
     };
-    let signer = load_signer(&settings.data.join("keys"), &tlds)?;
-    write_anchors(&settings.data.join("anchors.ds"), &tlds, &signer)?;
+    Ring::load_or_create(&settings.data.join("keys"), &tlds, clock())?;
+    let apexes: Vec<Name> = tlds.iter().map(|tld| tld.apex.clone()).collect();
+    let signer = load_signer(&settings.data, &apexes)?;
     let transfers = Transfers::new(settings.transfer_to);
     let node = Node::start(registry, tlds, signer, transfers, clock, Arc::default())?;
+    // Only a convenience: a data directory whose path is too long for a socket is served all the same.
+    if let Err(error) = control(&node, &settings.data, apexes) {
+        tracing::warn!("commands cannot reach this server: {error:#}");
+    }
     if args.dev {
         set_up_dev(&node, &settings.data, operator)?;
     }
@@ -183,27 +190,42 @@ fn open_registry(data: &Path, operator: &SigningKey, clock: &Clock) -> anyhow::R
     Ok(Registry::open(&data.join("registry.redb"), genesis)?)
 }
 
-/// The gateway's own keys, made on the first start: one for each TLD, and the online key.
-fn load_signer(folder: &Path, tlds: &[Tld]) -> anyhow::Result<Signer> {
-    let key = |name: &str, algorithm, flags| -> anyhow::Result<ZoneKey> {
-        Ok(ZoneKey::new(keys::load_or_create_zone_key(&folder.join(format!("{name}.pem")), algorithm)?, flags))
-    };
-    let tld_key = |tld: &Tld| key(&format!("tld-{}", tld.policy.tld), ALGORITHM_ED25519, FLAGS_OWNER);
-    let tlds = tlds.iter().map(|tld| Ok((tld.apex.clone(), vec![tld_key(tld)?])));
-    let tlds = tlds.collect::<anyhow::Result<Vec<_>>>()?;
-    let online = [("online", ALGORITHM_ED25519), ("online-p256", ALGORITHM_P256)];
-    let online = online.map(|(name, algorithm)| key(name, algorithm, FLAGS_ONLINE));
-    Ok(Signer::new(tlds, online.into_iter().collect::<Result<_, _>>()?))
-}
-
-/// What to give to validators: the DS of every TLD.
-fn write_anchors(path: &Path, tlds: &[Tld], signer: &Signer) -> anyhow::Result<()> {
-    let line = |tld: &Tld| {
-        let anchors = signer.tld(&tld.apex).iter().map(|key| Anchor::new(&tld.apex, key.dnskey()));
+/// The gateway's own keys, made on the first start, and the anchors that validators need: the DS of every TLD.
+fn load_signer(data: &Path, tlds: &[Name]) -> anyhow::Result<Signer> {
+    let folder = data.join("keys");
+    let ring = Ring::load(&folder)?.with_context(|| format!("{} has no key ring", folder.display()))?;
+    let signer = ring.signer(&folder, tlds)?;
+    let line = |apex: &Name| {
+        let anchors = signer.anchors(apex).map(|key| Anchor::new(apex, key.dnskey()));
         anchors.map(|anchor| anchor.line(AnchorFormat::Ds) + "\n").collect::<String>()
     };
+    let path = data.join("anchors.ds");
     let text: String = tlds.iter().map(line).collect();
-    std::fs::write(path, text).with_context(|| path.display().to_string())
+    std::fs::write(&path, text).with_context(|| path.display().to_string())?;
+    Ok(signer)
+}
+
+/// What the operator's commands ask of a running server.
+fn control(node: &Node, data: &Path, tlds: Vec<Name>) -> anyhow::Result<()> {
+    let (gateway, service, folder) = (node.gateway.clone(), node.service.clone(), data.to_owned());
+    let answer = move |line: &str| -> anyhow::Result<String> {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let key = |word: &&str| BASE64.decode(word.as_bytes()).context("not base64");
+        match words[..] {
+            ["reload-keys"] => {
+                gateway.replace_keys(load_signer(&folder, &tlds)?);
+                tracing::info!("keys reloaded");
+                Ok(String::new())
+            }
+            ["dependents", ref key_and_others @ ..] => {
+                let keys = key_and_others.iter().map(key).collect::<Result<Vec<_>, _>>()?;
+                let (first, others) = keys.split_first().context("dependents KEY [OTHER ...]")?;
+                Ok(service.dependents(first, others)?.to_string())
+            }
+            _ => anyhow::bail!("no such command"),
+        }
+    };
+    super::control::serve(data, answer)
 }
 
 /// Funds the operator and the development sigil, and deploys the contracts that come with the program.

@@ -7,7 +7,7 @@ use ed25519_dalek::SigningKey;
 use super::author::Target;
 use super::output;
 use crate::api::RrsetView;
-use crate::dnssec::{FLAGS_OWNER, PublicKey, Rrsig, ZoneKey, ds, is_strict};
+use crate::dnssec::{FLAGS_OWNER, INCEPTION_SKEW, PublicKey, Rrsig, ZoneKey, ds, is_strict};
 use crate::op::{self, DnskeyRdata, Op, SigilId};
 use crate::wire::{Name, Rrset, Rtype, rdata};
 use crate::zone::ahead::{KEY_TYPES, Plan, plan, with_chain};
@@ -15,8 +15,6 @@ use crate::zone::community::batches;
 use crate::zone::export::Contents;
 use crate::zone::soa;
 
-/// Seconds by which RRSIG inception lies in the past, for validators whose clocks are behind.
-pub const CLOCK_SKEW: u64 = 3_600;
 /// TTL of a name's DNSKEY, CDS and CDNSKEY RRsets.
 pub const KEY_TTL: u32 = 3_600;
 /// TTL of what a strict name says of its owner.
@@ -52,7 +50,7 @@ impl Signers {
     /// [`Self::sign`] for what is the zone's own in any case: a strict zone's NS.
     fn sign_own(&self, apex: &Name, rrset: &Rrset, now: u64, days: u32) -> Rrset {
         let until = now + u64::from(days) * 86_400;
-        let rrsig = |key: &ZoneKey| key.sign_until(apex, rrset, now - CLOCK_SKEW.min(now), until).into();
+        let rrsig = |key: &ZoneKey| key.sign_until(apex, rrset, now - INCEPTION_SKEW.min(now), until).into();
         Rrset { rrsigs: self.keys.iter().map(rrsig).collect(), ..rrset.clone() }
     }
 
@@ -271,7 +269,7 @@ impl Zone {
         }
         let wait = |what: &str, since: &Rrset| {
             let signed = since.rrsigs.iter().filter_map(|rrsig| Rrsig::parse(rrsig).ok());
-            let made = signed.map(|rrsig| u64::from(rrsig.inception) + CLOCK_SKEW).max().unwrap_or(0);
+            let made = signed.map(|rrsig| u64::from(rrsig.inception) + INCEPTION_SKEW).max().unwrap_or(0);
             let ready = made + u64::from(since.ttl.max(KEY_TTL));
             ensure!(
                 now || target.time >= ready,

@@ -6,12 +6,16 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Subcommand;
+use data_encoding::BASE64;
 use serde_json::{Value, json};
 
 use super::Registrar;
 use super::anchor::{self, AnchorFormat};
-use super::author::Call as _;
+use super::author::{Call as _, unix_time};
 use super::import::{self, ImportArgs};
+use super::ring::{self, Entry, Next, Ring, State};
+use super::{control, output};
+use crate::dnssec::PublicKey;
 use crate::node;
 use crate::wire::Name;
 use crate::zone::policy::Policy;
@@ -48,6 +52,24 @@ pub enum ZoneCommand {
         #[command(flatten)]
         registrar: Registrar,
     },
+    /// Shows the gateway's own keys, those of the TLDs and the online keys, and takes the next step in rolling one of
+    /// them. Runs where the data directory is
+    Roll {
+        /// A TLD, `online` or `online-p256` [default: all, to show]
+        key: Option<String>,
+        /// Take the step that is next
+        #[arg(long, requires = "key")]
+        next: bool,
+        /// Do not wait until it is safe
+        #[arg(long, requires = "next")]
+        now: bool,
+        /// Data directory of the server
+        #[arg(long, env = "GHOSTPLANE_DATA", default_value = "ghostplane-data")]
+        data: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Imports a master file, or JSON lines of names, owners and records
     Import(Box<ImportArgs>),
 }
@@ -69,8 +91,80 @@ pub fn run(command: ZoneCommand) -> anyhow::Result<bool> {
         ZoneCommand::Anchor { tld, format, registrar } => {
             anchor::run(tld.as_deref(), format, &registrar).map(|()| true)
         }
+        ZoneCommand::Roll { key, next, now, data, json } => roll(key.as_deref(), next, now, &data, json).map(|()| true),
         ZoneCommand::Import(args) => import::run(&args),
     }
+}
+
+fn roll(role: Option<&str>, next: bool, now: bool, data: &Path, json: bool) -> anyhow::Result<()> {
+    let folder = data.join("keys");
+    let mut ring = Ring::load(&folder)?
+        .with_context(|| format!("{} has no key ring; `serve` makes it, --data says where", folder.display()))?;
+    let role = role.map(|role| role.trim_matches('.'));
+    if let Some(role) = role {
+        let roles = ring.roles();
+        anyhow::ensure!(roles.iter().any(|known| known == role), "no keys of {role}; there are: {}", roles.join(", "));
+        if next {
+            take_step(&mut ring, &folder, data, role, now)?;
+        }
+    }
+    let roles = role.map_or_else(|| ring.roles(), |role| vec![role.to_owned()]);
+    let mut rows = Vec::new();
+    for role in roles {
+        let next = ring.next(&role);
+        for entry in ring.of(&role) {
+            rows.push((entry.clone(), ring::zone_key(&folder, entry)?.public().clone(), next.clone()));
+        }
+    }
+    if json {
+        let row = |(entry, key, next): &(Entry, PublicKey, Next)| {
+            json!({ "key": entry.role, "file": entry.file, "tag": key.tag(), "algorithm": key.algorithm(),
+                    "state": entry.state, "since": entry.since, "next": next.what, "next_from": next.from })
+        };
+        println!("{:#}", rows.iter().map(row).collect::<Value>());
+        return Ok(());
+    }
+    let text = |(entry, key, next): &(Entry, PublicKey, Next)| {
+        let state = format!("{:?}", entry.state).to_lowercase();
+        let next = match (entry.state == State::Active, next.from) {
+            (false, _) => String::new(),
+            (true, 0) => format!("next: {}", next.what),
+            (true, from) => format!("next: {} (from {})", next.what, output::time(from)),
+        };
+        let key = format!("key {}, algorithm {}", key.tag(), key.algorithm());
+        vec![entry.role.clone(), key, format!("{state} since {}", output::time(entry.since)), next]
+    };
+    print!("{}", output::align(&rows.iter().map(text).collect::<Vec<_>>()));
+    Ok(())
+}
+
+/// Takes a role's next step and has a running server take it, too.
+fn take_step(ring: &mut Ring, folder: &Path, data: &Path, role: &str, now: bool) -> anyhow::Result<()> {
+    let (time, next) = (unix_time(), ring.next(role));
+    let early = || format!("too early to {}: wait until {}, or insist with --now", next.what, output::time(next.from));
+    anyhow::ensure!(now || time >= next.from, early());
+    let retired = ring.of(role).into_iter().find(|entry| entry.state == State::Retired);
+    if let Some(retired) = retired.filter(|_| ring::is_online(role) && !now) {
+        let mut words = vec!["dependents".to_owned()];
+        let others = ring.of(role).into_iter().filter(|entry| *entry != retired);
+        for entry in std::iter::once(retired).chain(others) {
+            words.push(BASE64.encode(ring::zone_key(folder, entry)?.dnskey()));
+        }
+        let count = control::ask(data, &words.join(" "))?;
+        let count =
+            count.context("no server runs over this directory, and only it knows which names depend on the key")?;
+        anyhow::ensure!(
+            count == "0",
+            "{count} names depend on the retired key: their owners must run `name sign` or `record resign` first; \
+             with --now they become insecure"
+        );
+    }
+    ring.step(folder, role, time)?;
+    match control::ask(data, "reload-keys")? {
+        Some(_) => eprintln!("done: {}; the server has taken it up", next.what),
+        None => eprintln!("done: {}; no server runs over {}, the next one takes it up", next.what, data.display()),
+    }
+    Ok(())
 }
 
 fn check_all(paths: &[PathBuf], json: bool) -> anyhow::Result<bool> {

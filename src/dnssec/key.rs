@@ -11,8 +11,8 @@ use crate::wire::{Name, Rrset};
 /// Seconds for which online signatures over the same RRset come out the same: what is signed again within is
 /// the same octets.
 const QUANTUM: u64 = 3_600;
-/// Seconds by which inception lies before the quantum: for clocks that are behind, ours stepped back included.
-const SKEW: u64 = 3_600;
+/// Seconds by which inception lies before the signing: for clocks that are behind, ours stepped back included.
+pub const INCEPTION_SKEW: u64 = 3_600;
 /// Seconds of validity after the quantum's begin; jitter of up to a quantum comes on top.
 const LIFETIME: u64 = 3 * 86_400;
 
@@ -99,7 +99,7 @@ pub const ONLINE_SECONDS: u32 = (LIFETIME - QUANTUM) as u32;
 fn validity(owner: &Name, now: u64) -> (u64, u64) {
     let begin = now - now % QUANTUM;
     let jitter = owner.as_wire().iter().fold(7_u64, |sum, octet| (sum * 31 + u64::from(*octet)) % QUANTUM);
-    (begin.saturating_sub(SKEW), begin + LIFETIME + jitter)
+    (begin.saturating_sub(INCEPTION_SKEW), begin + LIFETIME + jitter)
 }
 
 /// DS RDATA with a SHA-256 digest (RFC 4509) of the DNSKEY RDATA of the zone `apex`.

@@ -9,7 +9,7 @@ mod rrsig;
 pub mod validate;
 
 pub use delegation::{ds_set, is_strict};
-pub use key::{ONLINE_SECONDS, Secret, ZoneKey, ds};
+pub use key::{INCEPTION_SKEW, ONLINE_SECONDS, Secret, ZoneKey, ds};
 pub use public::PublicKey;
 pub use rrsig::{Rrsig, RrsigError, verify};
 

@@ -20,8 +20,8 @@ pub(super) struct Zone {
     /// Who signs the zone of a name; a TLD signs itself.
     pub mode: Mode,
     /// The SOA's: a name's is the sequence of its last change; a TLD's, which changes with its names, that of
-    /// its master file plus the sequence of the last op. Both plus the number of the day: whoever copied the zone
-    /// comes for new online signatures before the old ones end.
+    /// its master file plus the sequence of the last op. Both plus the number of the day and of the steps that
+    /// keys have rolled: whoever copied the zone comes for new signatures before the old ones end.
     serial: u32,
 }
 
@@ -89,12 +89,13 @@ impl Zone {
         let (mode, until) = signer.mode(&registered, snapshot, *now)?;
         noted.until(until);
         // Modulo 2^32, as serials are.
-        let serial = (entry.changed as u32).wrapping_add(day(*now));
+        let serial = (entry.changed as u32).wrapping_add(day(*now)).wrapping_add(signer.steps());
         Ok(Self { tld, apex: registered, entry: Some(entry), mode, serial })
     }
 
-    fn tld(tld: Arc<Tld>, Sources { snapshot, now, .. }: &Sources) -> Self {
-        let serial = soa::serial(&tld.soa).wrapping_add(snapshot.seq() as u32).wrapping_add(day(*now));
+    fn tld(tld: Arc<Tld>, Sources { signer, snapshot, now, .. }: &Sources) -> Self {
+        let changes = (snapshot.seq() as u32).wrapping_add(day(*now)).wrapping_add(signer.steps());
+        let serial = soa::serial(&tld.soa).wrapping_add(changes);
         Self { apex: tld.apex.clone(), tld, entry: None, mode: Mode::Unsigned, serial }
     }
 

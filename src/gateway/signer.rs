@@ -1,9 +1,11 @@
 //! The gateway's own keys, and which zones they sign.
 
 use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
 
+use super::Gateway;
 use super::reads::Zone;
-use crate::dnssec::{Rrsig, ZoneKey, is_strict};
+use crate::dnssec::{FLAG_REVOKE, INCEPTION_SKEW, Rrsig, ZoneKey, is_strict};
 use crate::registry::{Fault, Snapshot};
 use crate::state::View as _;
 use crate::wire::{Name, Rrset, Rtype};
@@ -12,7 +14,38 @@ use crate::wire::{Name, Rrset, Rtype};
 /// RRsets.
 pub struct Signer {
     tlds: HashMap<Name, Vec<ZoneKey>>,
+    /// Those that are on their way out last, from `retired` on.
     online: Vec<ZoneKey>,
+    retired: usize,
+    steps: u32,
+}
+
+/// The keys in force; they are replaced whole while questions are answered.
+pub struct Keys(RwLock<Arc<Signer>>);
+
+impl Keys {
+    /// Begins with these.
+    pub fn new(signer: Signer) -> Self {
+        Self(RwLock::new(Arc::new(signer)))
+    }
+
+    /// Those of this moment.
+    pub fn get(&self) -> Arc<Signer> {
+        // Replacing an `Arc` cannot fail half-way.
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn replace(&self, signer: Signer) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(signer);
+    }
+}
+
+impl Gateway {
+    /// Answers and signs with other keys from now on. What was cached under the old ones is forgotten.
+    pub fn replace_keys(&self, signer: Signer) {
+        self.engine().keys.replace(signer);
+        self.engine().cache.clear();
+    }
 }
 
 /// Who signs a zone.
@@ -28,9 +61,29 @@ pub(super) enum Mode {
 
 impl Signer {
     /// Of a TLD's keys the first one signs, all are in its DNSKEY RRset and sign that. TLDs without a key are served
-    /// unsigned. Of the online keys of one algorithm the first one that an owner has signed in signs.
+    /// unsigned. Of the online keys of one algorithm the first one that an owner has signed in signs for the owner.
     pub fn new(tlds: impl IntoIterator<Item = (Name, Vec<ZoneKey>)>, online: Vec<ZoneKey>) -> Self {
-        Self { tlds: tlds.into_iter().collect(), online }
+        let retired = online.len();
+        Self { tlds: tlds.into_iter().collect(), online, retired, steps: 0 }
+    }
+
+    /// With online keys that sign only where an owner has signed in no other, or another only just now.
+    #[must_use]
+    pub fn with_retired(mut self, keys: Vec<ZoneKey>) -> Self {
+        self.online.truncate(self.retired);
+        self.online.extend(keys);
+        self
+    }
+
+    /// With the number of steps in which its keys came to be what they are: raises the serial of every zone, for
+    /// secondaries are to come for the new keys.
+    #[must_use]
+    pub fn with_steps(self, steps: u32) -> Self {
+        Self { steps, ..self }
+    }
+
+    pub(super) fn steps(&self) -> u32 {
+        self.steps
     }
 
     /// The online keys.
@@ -41,6 +94,11 @@ impl Signer {
     /// The keys in the DNSKEY RRset of a TLD.
     pub fn tld(&self, apex: &Name) -> &[ZoneKey] {
         self.tlds.get(apex).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The keys of a TLD that may be trusted: not those that are revoked.
+    pub fn anchors(&self, apex: &Name) -> impl Iterator<Item = &ZoneKey> {
+        self.tld(apex).iter().filter(|key| key.public().flags() & FLAG_REVOKE == 0)
     }
 
     /// True if the gateway signs in a zone.
@@ -79,8 +137,15 @@ impl Signer {
         if is_strict(&keys) {
             return Ok((Mode::Strict, until));
         }
+        // While caches may hold a DNSKEY RRset from before the owner signed the newer key in, the older one signs.
+        let signed = current.iter().map(|rrsig| u64::from(rrsig.inception) + INCEPTION_SKEW).max().unwrap_or(0);
+        let settled = self.retired == self.online.len() || signed + u64::from(keys.ttl) <= now;
+        let mut order: Vec<usize> = (0..self.online.len()).collect();
+        order.rotate_left(if settled { 0 } else { self.retired });
+        let until = if settled { until } else { until.min(signed + u64::from(keys.ttl)) };
         let mut chosen: Vec<usize> = Vec::new();
-        for (at, key) in self.online.iter().enumerate() {
+        for at in order {
+            let key = &self.online[at];
             let held = keys.rdata.iter().any(|held| **held == *key.dnskey());
             let algorithm = |at: &usize| self.online[*at].public().algorithm();
             if held && !chosen.iter().any(|chosen| algorithm(chosen) == key.public().algorithm()) {

@@ -87,15 +87,15 @@ impl Engine {
     fn messages(&self, query: &Query) -> Gathered {
         let (now, apex) = ((self.clock)(), &query.name);
         let snapshot = Arc::new(self.registry.snapshot()?);
-        let (tlds, signer) = (self.tlds.clone(), self.signer.clone());
-        let sources = Sources { tlds, signer, snapshot: snapshot.clone(), now };
+        let (tlds, signer) = (self.tlds.clone(), self.keys.get());
+        let sources = Sources { tlds, signer: signer.clone(), snapshot: snapshot.clone(), now };
         let soa = Zone::of(apex, Rtype::SOA, &sources, &mut Noted::default())?.soa();
         let serial = soa::serial(&soa);
         if soa.owner == *apex && query.serial == Some(serial) {
             return Ok(Some(Arc::from([transfer::soa_only(query, &soa)])));
         }
         self.transfers.get(apex, serial, || {
-            let contents = export(&self.tlds, &self.signer, snapshot, now, apex)?;
+            let contents = export(&self.tlds, &signer, snapshot, now, apex)?;
             let messages = contents.map(|contents| transfer::whole(query, apex, &contents)).unwrap_or_default();
             let bytes: usize = messages.iter().map(Answer::weight).sum();
             Ok((!messages.is_empty() && bytes <= MAX_TRANSFER_BYTES).then(|| messages.into()))

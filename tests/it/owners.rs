@@ -199,3 +199,67 @@ fn keys_roll_and_every_step_is_valid() {
     assert!(delv(dir.path(), &server, "ghost", "no.fresh.ghost", "A").contains("fully validated"));
     assert!(query(&server, "fresh.ghost", "A", &["--require-owner"]).0);
 }
+
+/// The gateway's own keys roll under a running server, and no validator notices but by the new anchor.
+#[test]
+fn the_gateways_keys_roll_under_a_running_server() {
+    if !have(&["delv"]) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    furnish(&server, "alice.ghost");
+    let roll = |args: &[&str]| {
+        let mut command = std::process::Command::new(crate::process::PROGRAM);
+        let output = command.args(["zone", "roll", "--data"]).arg(dir.path()).args(args).output().unwrap();
+        (output.status.success(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+    };
+    let anchor = || server.ok("https", &["zone", "anchor", "ghost", "--format", "bind"]);
+    let with_anchor = |text: &str, owner: &str, rtype: &str| {
+        std::fs::write(dir.path().join("ghost.anchor"), text).unwrap();
+        delv(dir.path(), &server, "ghost", owner, rtype)
+    };
+    let old = anchor();
+    assert!(roll(&["ghost", "--next"]).0);
+    let both = anchor();
+    assert_eq!(both.matches("static-ds").count(), 2);
+    let (early, said) = roll(&["ghost", "--next"]);
+    assert!(!early && said.contains("too early"), "{said}");
+    // Signing with the new key troubles nobody who still has the old anchor.
+    assert!(roll(&["ghost", "--next", "--now"]).0);
+    for anchor in [&old, &both] {
+        for (owner, rtype) in [("alice.ghost", "A"), ("no.ghost", "A"), ("ghost", "SOA")] {
+            assert!(with_anchor(anchor, owner, rtype).contains("fully validated"), "{owner} {rtype}");
+        }
+    }
+    for (what, believed) in [("revoked", false), ("gone", false)] {
+        let (done, said) = roll(&["ghost", "--next", "--now"]);
+        assert!(done, "{what}: {said}");
+        let new = anchor();
+        assert_eq!(new.matches("static-ds").count(), 1, "{what}");
+        assert_eq!(with_anchor(&old, "alice.ghost", "A").contains("fully validated"), believed, "{what}");
+        assert!(with_anchor(&new, "alice.ghost", "A").contains("fully validated"), "{what}");
+    }
+
+    // The online key: names take it up when their owners sign; until then the old one serves them.
+    let new = anchor();
+    let made_up = |owner: &str| with_anchor(&new, &format!("no.{owner}"), "A").contains("fully validated");
+    assert!(roll(&["online", "--next"]).0 && roll(&["online", "--next", "--now"]).0);
+    server.ok("https", &["name", "register", "later.ghost"]);
+    assert!(made_up("alice.ghost") && made_up("later.ghost"));
+    let ring = dir.path().join("keys/ring.json");
+    let mut aged: serde_json::Value = serde_json::from_slice(&std::fs::read(&ring).unwrap()).unwrap();
+    // As if its hour of waiting were over.
+    aged["keys"].as_array_mut().unwrap().iter_mut().for_each(|key| key["since"] = 1_000_000.into());
+    std::fs::write(&ring, aged.to_string()).unwrap();
+    let (done, said) = roll(&["online", "--next"]);
+    assert!(!done && said.contains("1 names depend on the retired key"), "{said}");
+    server.ok("https", &["name", "sign", "alice.ghost"]);
+    let (done, said) = roll(&["online", "--next"]);
+    assert!(done, "{said}");
+    assert!(made_up("alice.ghost") && made_up("later.ghost"));
+    // What is on disk is what a restart finds.
+    assert!(server.terminate().success());
+    let server = Server::start(dir.path());
+    assert!(delv(dir.path(), &server, "ghost", "alice.ghost", "A").contains("fully validated"));
+}

@@ -97,7 +97,8 @@ impl World {
 
     /// Makes a name a signed zone.
     pub fn sign(&self, person: &mut Person, text: &str) -> Outcome {
-        let (name, online) = (name(text), &self.node.service.signer.online()[0]);
+        let (name, signer) = (name(text), self.node.service.keys.get());
+        let online = &signer.online()[0];
         let key = ZoneKey::of_sigil(&person.key);
         let keys = [&key, online].map(|key| key.dnskey().to_vec());
         let mut rrset = Rrset::new(name.clone(), Rtype::DNSKEY, 3600, keys);

@@ -33,8 +33,8 @@ fn anchors(world: &World) -> Anchors {
     let mut anchors = Anchors::default();
     for tld in ["ghost", "sig", "gcc"] {
         let apex = name(tld);
-        let key = world.node.service.signer.tld(&apex)[0].dnskey();
-        anchors.add(apex.clone(), Rtype::DS, ds(&apex, key));
+        let signer = world.node.service.keys.get();
+        anchors.add(apex.clone(), Rtype::DS, ds(&apex, signer.tld(&apex)[0].dnskey()));
     }
     anchors
 }
@@ -176,7 +176,7 @@ fn a_forging_gateway_is_found_out() {
     let forged = ghostplane::wire::Rrset::new(alice.clone(), Rtype::A, 3_600, [address.to_vec()]);
     // The seed of gateways in memory.
     let online = ZoneKey::new(Secret::Ed25519(SigningKey::from_bytes(&[210; 32])), FLAGS_ONLINE);
-    assert_eq!(online.dnskey(), world.node.service.signer.online()[0].dnskey());
+    assert_eq!(online.dnskey(), world.node.service.keys.get().online()[0].dnskey());
     let rrsig = online.sign(&alice, &forged, world.now());
     assert_eq!(check(&world, &replaced(&good, &address, Some(rrsig))).verdict, Verdict::Secure);
     // Another zone's key, be it the TLD's own, is no key of this zone.
