@@ -7,6 +7,7 @@
 //!                               ^------- alias target in our TLDs ---'
 //! ```
 
+mod chain;
 mod export;
 mod pool;
 mod reads;
@@ -15,6 +16,7 @@ mod strict;
 mod tlds;
 mod transfer;
 
+pub use chain::{ChainDone, ChainReply};
 pub use export::export;
 pub use signer::{Keys, Signer};
 pub use tlds::{Tld, Tlds};
@@ -120,6 +122,15 @@ impl Gateway {
         let Err(Task::Transfer(request, done)) = self.pool.submit(zone, Task::Transfer(request, done)) else { return };
         self.engine.metrics.misses_shed.add(1);
         done(Arc::from([servfail(&request.query, EdeCode::NotReady, "too many questions are waiting".into())]));
+    }
+
+    /// Gathers a DNSSEC chain on a worker's thread and calls `done` there, exactly once; at once, with SERVFAIL, if too
+    /// many are waiting.
+    pub fn chain(&self, name: Name, rtype: Rtype, done: ChainDone) {
+        let zone = self.engine.tlds.zone_key(&name);
+        let Err(Task::Chain(_, _, done)) = self.pool.submit(zone, Task::Chain(name, rtype, done)) else { return };
+        self.engine.metrics.misses_shed.add(1);
+        done(Err(Rcode::ServFail));
     }
 
     /// Answers on the calling thread, from the cache or by execution: for benches and tools. Of a transfer the first

@@ -1,7 +1,7 @@
 //! `ghostplane query`: a dig that speaks every transport.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context as _;
@@ -12,6 +12,7 @@ use super::author::unix_time;
 use super::client::{ClientError, Connection, Target, dev_port};
 use super::{Network, output};
 use crate::dnssec::PublicKey;
+use crate::dnssec::chain::Chain;
 use crate::dnssec::validate::{Anchors, Ask, Report, Verdict, validate};
 use crate::limits::{QUERY_PAD_BLOCK, UDP_PAYLOAD};
 use crate::op::SigilId;
@@ -49,6 +50,9 @@ pub struct QueryArgs {
     /// Trust anchors, DS or DNSKEY records in master file form [default: DATA/anchors.ds]
     #[arg(long)]
     anchor: Option<PathBuf>,
+    /// Asks nobody: checks what a DNSSEC chain says, as a gateway serves it at https://SERVER/chain/NAME/TYPE
+    #[arg(long, conflicts_with_all = ["via", "server", "dnssec"])]
+    chain: Option<PathBuf>,
     /// Print the data of the answer section only
     #[arg(long, conflicts_with = "json")]
     short: bool,
@@ -63,15 +67,12 @@ pub struct QueryArgs {
 /// No answer came, or it is not one to this question.
 pub fn run(args: &QueryArgs) -> anyhow::Result<bool> {
     let name = Name::from_user(&args.name).with_context(|| format!("{:?} is not a name", args.name))?;
-    let target = args.network.target(dev_port(args.via), args.via.is_encrypted())?;
-    let anchors =
-        (args.validate || args.require_owner || args.owner.is_some()).then(|| read_anchors(args)).transpose()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let mut asker = Asker { runtime, via: args.via, target };
-    let begun = Instant::now();
-    let (reply, via) = asker.exchange(&name, args.rtype, args.dnssec || anchors.is_some())?;
-    let elapsed = begun.elapsed();
-    let report = anchors.map(|anchors| validate(&reply, &anchors, unix_time(), &mut asker)).transpose()?;
+    let checks = args.validate || args.require_owner || args.owner.is_some() || args.chain.is_some();
+    let anchors = checks.then(|| read_anchors(args)).transpose()?;
+    let Outcome { reply, report, source } = match (&args.chain, anchors) {
+        (Some(path), anchors) => read_chain(path, &name, args.rtype, &anchors.unwrap_or_default())?,
+        (None, anchors) => ask_server(args, &name, anchors)?,
+    };
     if args.json {
         let mut value = as_json(&reply);
         if let Some(Report { verdict, steps, .. }) = &report {
@@ -82,18 +83,46 @@ pub fn run(args: &QueryArgs) -> anyhow::Result<bool> {
         let shown = reply.sections[0].iter().filter(|record| record.rtype != Rtype::RRSIG || args.dnssec);
         shown.for_each(|record| println!("{}", rdata::to_text(record.rtype, &record.rdata)));
     } else {
-        let Target { addr, host, .. } = &asker.target;
         print!("{}", as_text(&reply));
         if let Some(Report { verdict, steps, .. }) = &report {
             println!("\n;; VALIDATION: {}", verdict.text());
             steps.iter().for_each(|step| println!(";; - {step}"));
         }
-        println!("\n;; Query time: {:.1} ms", elapsed.as_secs_f64() * 1e3);
-        println!(";; Server: {}#{} ({host}, {})", addr.ip(), addr.port(), via.text());
-        println!(";; Size: {} octets", reply.size);
+        println!("\n{source}");
     }
     let trusted = report.is_none_or(|report| is_trusted(args, &name, &report));
     Ok(trusted && [0, 3].contains(&reply.rcode()))
+}
+
+/// An answer, what validation makes of it, and where it came from.
+struct Outcome {
+    reply: Message,
+    report: Option<Report>,
+    source: String,
+}
+
+fn ask_server(args: &QueryArgs, name: &Name, anchors: Option<Anchors>) -> anyhow::Result<Outcome> {
+    let target = args.network.target(dev_port(args.via), args.via.is_encrypted())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut asker = Asker { runtime, via: args.via, target };
+    let begun = Instant::now();
+    let (reply, via) = asker.exchange(name, args.rtype, args.dnssec || anchors.is_some())?;
+    let elapsed = begun.elapsed().as_secs_f64() * 1e3;
+    let report = anchors.map(|anchors| validate(&reply, &anchors, unix_time(), &mut asker)).transpose()?;
+    let Target { addr, host, .. } = &asker.target;
+    let (ip, port, via, size) = (addr.ip(), addr.port(), via.text(), reply.size);
+    let source =
+        format!(";; Query time: {elapsed:.1} ms\n;; Server: {ip}#{port} ({host}, {via})\n;; Size: {size} octets");
+    Ok(Outcome { reply, report, source })
+}
+
+fn read_chain(path: &Path, name: &Name, rtype: Rtype, anchors: &Anchors) -> anyhow::Result<Outcome> {
+    let shown = path.display();
+    let octets = crate::node::read_bounded(path).with_context(|| shown.to_string())?;
+    let chain = Chain::parse(&octets).with_context(|| format!("{shown} is not a DNSSEC chain"))?;
+    let (reply, report) = chain.validate(name, rtype, anchors, unix_time());
+    let source = format!(";; Chain: {shown}, {} octets; nobody was asked", octets.len());
+    Ok(Outcome { reply, report: Some(report), source })
 }
 
 fn is_trusted(args: &QueryArgs, name: &Name, report: &Report) -> bool {

@@ -1,6 +1,7 @@
 //! DNSSEC with Ed25519 (algorithm 15, RFC 8080) and ECDSA P-256 (algorithm 13, RFC 6605): keys, RRSIGs over canonical
 //! RRsets, denial, validation. Pure.
 
+pub mod chain;
 mod delegation;
 pub mod denial;
 mod key;

@@ -254,56 +254,26 @@ impl<A: Ask> Walk<'_, A> {
         rcode: u16,
         authority: &[Rrset],
     ) -> Result<Option<Verdict>, Stop<A::Error>> {
-        let nsecs: Vec<&Rrset> = authority.iter().filter(|rrset| rrset.rtype == Rtype::NSEC).collect();
-        let at = |wanted: &Name| nsecs.iter().find(|nsec| nsec.owner == *wanted).copied();
-        let around = |wanted: &Name, zone: &Name| nsecs.iter().find(|nsec| spans(nsec, wanted, zone)).copied();
-        let Some(signer) = nsecs.iter().find_map(|nsec| signer(nsec)) else { return Ok(None) };
-        // DS is denied by the parent, everything else by the zone that the name is in.
-        if !name.is_at_or_below(&signer) || (rtype == Rtype::DS && *name == signer) {
-            return bogus(format!("NSEC for {name} is signed by {signer}"));
-        }
+        let Some((signer, nsecs)) = denying(name, rtype, authority) else { return Ok(None) };
         let Some(keys) = self.zone(&signer)? else { return Ok(Some(Verdict::Insecure)) };
         // The SOA says how long the denial may be kept (RFC 2308 §5).
-        let soa = authority.iter().filter(|rrset| rrset.rtype == Rtype::SOA);
+        let soa = authority.iter().filter(|rrset| rrset.rtype == Rtype::SOA && rrset.owner == signer);
         let mut verdict = Verdict::SecureByOwner;
         for rrset in nsecs.iter().copied().chain(soa) {
             verdict = verdict.max(self.denier(rrset, &signer, &keys)?);
         }
-        if let Some(nsec) = at(name) {
-            if bitmap(nsec).contains(&Rtype::NXNAME) {
-                self.steps.push(format!("{name} does not exist: NSEC by {signer}"));
-                return Ok(Some(verdict));
+        let denied = match nsecs.iter().find(|nsec| nsec.owner == *name) {
+            Some(nsec) if bitmap(nsec).contains(&Rtype::NXNAME) => Ok(format!("{name} does not exist")),
+            Some(nsec) => lacks(nsec, rtype, rcode),
+            None => denied_around(name, rtype, rcode, &signer, &nsecs),
+        };
+        match denied {
+            Ok(what) => {
+                self.steps.push(format!("{what}: NSEC by {signer}"));
+                Ok(Some(verdict))
             }
-            return self.no_data(nsec, name, rtype, rcode, &signer).map(|()| Some(verdict));
+            Err(why) => bogus(why),
         }
-        let Some(nsec) = around(name, &signer) else { return bogus(format!("no NSEC is about {name}")) };
-        let types = bitmap(nsec);
-        // What a cut or a DNAME hides, the zone above cannot deny.
-        let cut = types.contains(&Rtype::NS) && !types.contains(&Rtype::SOA);
-        if name.is_below(&nsec.owner) && (cut || types.contains(&Rtype::DNAME)) {
-            return bogus(format!("NSEC {} is of a cut above {name}", nsec.owner));
-        }
-        let next = next(nsec).unwrap_or_else(Name::root);
-        if next.is_below(name) {
-            if rcode == 3 {
-                return bogus(format!("{name} is an empty non-terminal, but is said not to exist"));
-            }
-            self.steps.push(format!("{name} has only names below it: NSEC by {signer}"));
-            return Ok(Some(verdict));
-        }
-        // The closest encloser is what the name shares with one of its neighbours.
-        let shared =
-            |other: &Name| (0..name.label_count()).rev().find(|count| other.is_at_or_below(&name.suffix(*count)));
-        let encloser = shared(&nsec.owner).max(shared(&next)).unwrap_or(0);
-        let Ok(source) = name.suffix(encloser).child(b"*") else { return bogus(format!("no wildcard fits {name}")) };
-        if let Some(wildcard) = at(&source) {
-            return self.no_data(wildcard, &source, rtype, rcode, &signer).map(|()| Some(verdict));
-        }
-        if around(&source, &signer).is_none() || rcode != 3 {
-            return bogus(format!("nothing proves that {source} does not stand for {name}"));
-        }
-        self.steps.push(format!("{name} does not exist, nor does {source}: NSEC by {signer}"));
-        Ok(Some(verdict))
     }
 
     /// Who signed a part of a denial.
@@ -314,25 +284,6 @@ impl<A: Ask> Walk<'_, A> {
             Ok(_) => Ok(Verdict::Secure),
             Err(error) => bogus(format!("{} {}: {error}", rrset.rtype, rrset.owner)),
         }
-    }
-
-    /// An NSEC at a name that has no such type.
-    fn no_data(
-        &mut self,
-        nsec: &Rrset,
-        name: &Name,
-        rtype: Rtype,
-        rcode: u16,
-        signer: &Name,
-    ) -> Result<(), Stop<A::Error>> {
-        let types = bitmap(nsec);
-        let has = |wanted: Rtype| types.contains(&wanted);
-        let other_side = has(Rtype::NS) && !has(Rtype::SOA) && rtype != Rtype::DS;
-        if rcode == 3 || has(rtype) || has(Rtype::CNAME) || other_side {
-            return bogus(format!("NSEC {name} does not deny {rtype}"));
-        }
-        self.steps.push(format!("{name} has no {rtype}: NSEC by {signer}"));
-        Ok(())
     }
 
     fn unsigned(&mut self, rrset: &Rrset) -> Result<Verdict, Stop<A::Error>> {
@@ -477,6 +428,58 @@ fn signer(rrset: &Rrset) -> Option<Name> {
 fn target(rrset: &Rrset) -> Option<Name> {
     let [data] = &rrset.rdata[..] else { return None };
     Name::from_wire(data).ok()
+}
+
+/// The NSECs that can say something of the type at `name`, and the zone that signed them: for DS the parent's, for
+/// everything else those of the zone that the name is in. (Others deny what led here, or are the other side of a cut.)
+fn denying<'a>(name: &Name, rtype: Rtype, authority: &'a [Rrset]) -> Option<(Name, Vec<&'a Rrset>)> {
+    let of_parent = |nsec: &Rrset| {
+        let types = bitmap(nsec);
+        let cut = types.contains(&Rtype::NS) && !types.contains(&Rtype::SOA);
+        cut && name.is_at_or_below(&nsec.owner) && !(rtype == Rtype::DS && *name == nsec.owner)
+    };
+    let nsecs = authority.iter().filter(|rrset| rrset.rtype == Rtype::NSEC && !of_parent(rrset));
+    let signed: Vec<(Name, &Rrset)> = nsecs.filter_map(|nsec| Some((signer(nsec)?, nsec))).collect();
+    let fits = |zone: &Name| name.is_at_or_below(zone) && !(rtype == Rtype::DS && zone == name);
+    let zones = signed.iter().map(|(zone, _)| zone).filter(|zone| fits(zone));
+    let zone = zones.max_by_key(|zone| zone.label_count())?.clone();
+    let nsecs = signed.iter().filter(|(signer, _)| *signer == zone).map(|(_, nsec)| *nsec).collect();
+    Some((zone, nsecs))
+}
+
+/// What an NSEC at a name denies of it, or why it does not.
+fn lacks(nsec: &Rrset, rtype: Rtype, rcode: u16) -> Result<String, String> {
+    let types = bitmap(nsec);
+    if rcode == 3 || types.contains(&rtype) || types.contains(&Rtype::CNAME) {
+        return Err(format!("NSEC {} does not deny {rtype}", nsec.owner));
+    }
+    Ok(format!("{} has no {rtype}", nsec.owner))
+}
+
+/// What the NSECs of a chain deny of a name that they are around (RFC 4035 §5.4): it is an empty non-terminal, or there is
+/// neither it nor a wildcard for it, or the wildcard lacks the type.
+fn denied_around(name: &Name, rtype: Rtype, rcode: u16, zone: &Name, nsecs: &[&Rrset]) -> Result<String, String> {
+    let around = |wanted: &Name| nsecs.iter().find(|nsec| spans(nsec, wanted, zone)).copied();
+    let nsec = around(name).ok_or_else(|| format!("no NSEC is about {name}"))?;
+    if name.is_below(&nsec.owner) && bitmap(nsec).contains(&Rtype::DNAME) {
+        return Err(format!("NSEC {} is of a DNAME above {name}", nsec.owner));
+    }
+    let next = next(nsec).unwrap_or_else(Name::root);
+    if next.is_below(name) {
+        let missing = || Err(format!("{name} is an empty non-terminal, but is said not to exist"));
+        return if rcode == 3 { missing() } else { Ok(format!("{name} has only names below it")) };
+    }
+    // The closest encloser is what the name shares with one of its neighbours.
+    let shared = |other: &Name| (0..name.label_count()).rev().find(|count| other.is_at_or_below(&name.suffix(*count)));
+    let encloser = shared(&nsec.owner).max(shared(&next)).unwrap_or(0);
+    let source = name.suffix(encloser).child(b"*").map_err(|_| format!("no wildcard fits {name}"))?;
+    if let Some(wildcard) = nsecs.iter().find(|nsec| nsec.owner == source) {
+        return lacks(wildcard, rtype, rcode);
+    }
+    if around(&source).is_none() || rcode != 3 {
+        return Err(format!("nothing proves that {source} does not stand for {name}"));
+    }
+    Ok(format!("{name} does not exist, nor does {source}"))
 }
 
 /// True if `name` lies strictly between the owner and the next name of an NSEC of the zone; the last NSEC's next

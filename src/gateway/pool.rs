@@ -4,9 +4,10 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use super::{Done, Engine, Miss, TransferDone};
+use super::{ChainDone, Done, Engine, Miss, TransferDone};
 use crate::limits::{MISS_QUEUE, MISS_WORKERS, MISSES_PER_ZONE};
 use crate::registry::Stamp;
+use crate::wire::{Name, Rtype};
 
 /// Executions of one zone at once. A name whose contract burns its whole allowance leaves the other
 /// workers to everybody else.
@@ -43,6 +44,7 @@ struct Load {
 pub(super) enum Task {
     Answer(Miss, Done),
     Transfer(Miss, TransferDone),
+    Chain(Name, Rtype, ChainDone),
 }
 
 struct Job {
@@ -92,6 +94,7 @@ fn serve(engine: &Engine, shared: &Shared) {
         match job.task {
             Task::Answer(miss, done) => done(engine.execute(&miss)),
             Task::Transfer(request, done) => done(engine.transfer(&request)),
+            Task::Chain(name, rtype, done) => done(engine.chain(&name, rtype)),
         }
         shared.finished(job.zone);
     }

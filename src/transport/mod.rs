@@ -29,9 +29,9 @@ use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, Interval, interval_at};
 
-use crate::gateway::{Begun, Client, Gateway, Miss, Transfer, TransferDone, Transport};
+use crate::gateway::{Begun, ChainDone, ChainReply, Client, Gateway, Miss, Transfer, TransferDone, Transport};
 use crate::metrics::{Metrics, Outcome};
-use crate::wire::{EdeCode, Query, Rcode, Reply, Shape};
+use crate::wire::{EdeCode, Name, Query, Rcode, Reply, Rtype, Shape};
 use admission::{Admission, ConnectionGuard};
 
 /// What answers queries: the gateway, or something canned in tests.
@@ -42,6 +42,8 @@ pub trait Answerer: Send + Sync + 'static {
     fn finish(&self, miss: Miss, done: Box<dyn FnOnce(Reply) + Send>);
     /// See [`Gateway::transfer`].
     fn transfer(&self, request: Miss, done: TransferDone);
+    /// See [`Gateway::chain`].
+    fn chain(&self, name: Name, rtype: Rtype, done: ChainDone);
 }
 
 impl Answerer for Gateway {
@@ -55,6 +57,10 @@ impl Answerer for Gateway {
 
     fn transfer(&self, request: Miss, done: TransferDone) {
         self.transfer(request, done);
+    }
+
+    fn chain(&self, name: Name, rtype: Rtype, done: ChainDone) {
+        self.chain(name, rtype, done);
     }
 }
 
@@ -187,6 +193,14 @@ impl Edge {
         // As in `finish`.
         self.answerer.transfer(request, Box::new(move |messages| drop(sender.send(messages))));
         receiver.await.ok()
+    }
+
+    /// The DNSSEC chain for a question.
+    pub async fn chain(&self, name: Name, rtype: Rtype) -> ChainReply {
+        let (sender, receiver) = oneshot::channel();
+        // As in `finish`.
+        self.answerer.chain(name, rtype, Box::new(move |chain| drop(sender.send(chain))));
+        receiver.await.unwrap_or(Err(Rcode::ServFail))
     }
 
     /// True if `client` may ask now; counts the query if not.

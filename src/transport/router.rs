@@ -1,4 +1,4 @@
-//! One router for HTTP/1.1, HTTP/2 and HTTP/3: DNS over HTTPS (RFC 8484) and JSON-RPC.
+//! One router for HTTP/1.1, HTTP/2 and HTTP/3: DNS over HTTPS (RFC 8484), DNSSEC chains and JSON-RPC.
 
 use std::future::Future;
 
@@ -12,12 +12,14 @@ use tokio::time::timeout;
 use super::Edge;
 use crate::gateway::Client;
 use crate::limits::{MAX_DOH_BODY, MAX_RPC_BODY, REQUEST_TIMEOUT};
-use crate::wire::Reply;
+use crate::wire::{Name, Rcode, Reply, Rtype};
 
 /// Path of DNS over HTTPS.
 pub const DOH_PATH: &str = "/dns-query";
 /// Path of JSON-RPC.
 pub const RPC_PATH: &str = "/rpc";
+/// Path of DNSSEC chains: `/chain/NAME/TYPE`.
+pub const CHAIN_PATH: &str = "/chain/";
 /// Octets of all request headers.
 pub const MAX_HEADERS: usize = 16 << 10;
 
@@ -49,6 +51,7 @@ pub async fn route(
     let answered = match parts.uri.path() {
         DOH_PATH => doh(edge, client, parts, body).await,
         RPC_PATH => rpc(edge, client, parts, body).await,
+        path if path.starts_with(CHAIN_PATH) => chain(edge, client, parts).await,
         _ => Err(Problem::NotFound),
     };
     let mut response = match answered {
@@ -87,14 +90,39 @@ async fn doh(
     Ok(dns_response(reply))
 }
 
+/// The answer to one question with every RRset and RRSIG up to the TLD's keys (RFC 9102 §3.4).
+async fn chain(edge: &Edge, client: Client, parts: &Parts) -> Result<Response<Bytes>, Problem> {
+    if parts.method != Method::GET && parts.method != Method::HEAD {
+        return Err(Problem::Method("GET, HEAD"));
+    }
+    let question = parts.uri.path().strip_prefix(CHAIN_PATH).and_then(|rest| rest.split_once('/'));
+    let (name, rtype) = question.ok_or(Problem::BadChain)?;
+    let name = Name::from_user(name).map_err(|_| Problem::BadChain)?;
+    let rtype: Rtype = rtype.parse().map_err(|_| Problem::BadChain)?;
+    if !edge.admit(client) {
+        return Err(Problem::Limited);
+    }
+    let (octets, seconds) = edge.chain(name, rtype).await.map_err(|rcode| match rcode {
+        Rcode::ServFail => Problem::NoChain,
+        _ => Problem::NotFound,
+    })?;
+    let mut response = Response::new(Bytes::from(octets));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    response.headers_mut().insert(CACHE_CONTROL, max_age(seconds));
+    Ok(response)
+}
+
+/// Digits and ASCII letters are a header value.
+fn max_age(seconds: u32) -> HeaderValue {
+    HeaderValue::try_from(format!("max-age={seconds}")).unwrap_or(HeaderValue::from_static("no-store"))
+}
+
 /// A DNS error is still an HTTP success (RFC 8484 §4.2.1); freshness is the smallest TTL (§5.1).
 fn dns_response(reply: Reply) -> Response<Bytes> {
     let mut response = Response::new(Bytes::from(reply.wire));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(DNS_MESSAGE));
-    let freshness = format!("max-age={}", reply.ttl);
-    // Digits and ASCII letters are a header value.
-    headers.insert(CACHE_CONTROL, HeaderValue::try_from(freshness).unwrap_or(HeaderValue::from_static("no-store")));
+    headers.insert(CACHE_CONTROL, max_age(reply.ttl));
     response
 }
 
@@ -173,7 +201,7 @@ async fn read_body(headers: &HeaderMap, body: &mut impl BodySource, limit: usize
 enum Problem {
     #[error("the client is gone")]
     Gone,
-    #[error("nothing here; DNS is at /dns-query, JSON-RPC at /rpc")]
+    #[error("nothing here; DNS is at /dns-query, chains at /chain/NAME/TYPE, JSON-RPC at /rpc")]
     NotFound,
     #[error("this path takes {0}")]
     Method(&'static str),
@@ -189,6 +217,10 @@ enum Problem {
     BadBase64,
     #[error("the message is not a DNS query")]
     NotAQuery,
+    #[error("chains are at /chain/NAME/TYPE")]
+    BadChain,
+    #[error("the name cannot be resolved now")]
+    NoChain,
     #[error("the body took too long")]
     Slow,
     #[error("too many requests from your network; slow down")]
@@ -203,7 +235,10 @@ impl Problem {
             Self::MediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
-            Self::Gone | Self::NoDnsParameter | Self::BadBase64 | Self::NotAQuery => StatusCode::BAD_REQUEST,
+            Self::Gone | Self::NoDnsParameter | Self::BadBase64 | Self::NotAQuery | Self::BadChain => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::NoChain => StatusCode::SERVICE_UNAVAILABLE,
             Self::Slow => StatusCode::REQUEST_TIMEOUT,
             Self::Limited => StatusCode::TOO_MANY_REQUESTS,
         }

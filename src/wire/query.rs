@@ -93,6 +93,20 @@ impl Query {
         Ok(Self { id: header.id, rd: header.rd(), cd: header.cd(), name, rtype, question, edns, serial })
     }
 
+    /// A question of the gateway's own, with DO.
+    pub fn internal(name: Name, rtype: Rtype) -> Self {
+        let fixed = [rtype.0.to_be_bytes(), CLASS_IN.to_be_bytes()].concat();
+        let question = [name.as_wire(), &fixed].concat().into();
+        let edns = Edns {
+            udp_payload: UDP_PAYLOAD_MIN,
+            dnssec_ok: true,
+            compact_ok: false,
+            tcp_keepalive: false,
+            padded: false,
+        };
+        Self { id: 0, rd: false, cd: false, name, rtype, question, edns: Some(edns), serial: None }
+    }
+
     /// True if the client wants RRSIGs (RFC 4035 §3.1).
     pub fn dnssec_ok(&self) -> bool {
         self.edns.is_some_and(|edns| edns.dnssec_ok)

@@ -299,3 +299,24 @@ fn bind_reads_and_makes_our_keys() {
         assert_eq!(mode & 0o777, 0o600, "{secret}");
     }
 }
+
+/// What `/chain` serves holds without us: dnspython walks it from the anchor down.
+#[test]
+fn dnspython_validates_chains_by_itself() {
+    if !have_python() {
+        return;
+    }
+    let gateway = Gateway::start();
+    gateway.server.ok("https", &["name", "register", "fort.ghost"]);
+    gateway.server.ok("https", &["name", "sign", "fort.ghost", "--strict"]);
+    let anchors = gateway.dir.path().join("anchors.ds");
+    let questions = "alice.ghost A\nwww.alice.ghost A\nx.y.w.alice.ghost AAAA\nno.alice.ghost A\nfort.ghost TXT\n\
+                     no.fort.ghost A\n_did.alice.ghost TXT\nnobody.ghost A\nghost SOA\n";
+    let (ca, port) = (gateway.ca(), gateway.port("https"));
+    let output = python("chain.py", &[ca.to_str().unwrap(), &port, anchors.to_str().unwrap()], questions);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let told = String::from_utf8(output.stdout).unwrap();
+    let counts: Vec<&str> = told.lines().map(|line| line.rsplit(' ').next().unwrap()).collect();
+    // Answer; keys and DS of the name; the TLD's keys. An alias has both ends'; a denial SOA and NSEC; a wildcard its proof.
+    assert_eq!(counts, ["4", "8", "5", "5", "5", "6", "4", "3", "2"], "{told}");
+}

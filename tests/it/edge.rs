@@ -8,14 +8,14 @@ use std::time::{Duration, SystemTime};
 
 use bytes::{Buf, Bytes};
 use data_encoding::BASE64URL_NOPAD;
-use ghostplane::gateway::{Begun, Client, Miss, TransferDone, Transport};
+use ghostplane::gateway::{Begun, ChainDone, Client, Miss, TransferDone, Transport};
 use ghostplane::limits::{MAX_DOH_BODY, MAX_QUERY, MAX_RPC_BODY, RESPONSE_PAD_BLOCK};
 use ghostplane::metrics::{Metrics, Outcome};
 use ghostplane::server::{self, Addrs, Ports, ServeError, ServerConfig, Service};
 use ghostplane::transport::admission::Limits;
 use ghostplane::transport::tls::{Identity, provider, read_certificates};
 use ghostplane::transport::{Answerer, BoxFuture, RpcHandler, Shutdown, doq};
-use ghostplane::wire::{Builder, Query, QueryError, Rcode, Reply, Rrset, Rtype, Section};
+use ghostplane::wire::{Builder, Name, Query, QueryError, Rcode, Reply, Rrset, Rtype, Section};
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -73,6 +73,11 @@ impl Answerer for Canned {
     fn finish(&self, miss: Miss, done: Done) {
         self.held.lock().unwrap().push((miss.query, done));
         self.arrived.notify_waiters();
+    }
+
+    fn chain(&self, name: Name, rtype: Rtype, done: ChainDone) {
+        let missing = name.to_string().starts_with("fail");
+        done(if missing { Err(Rcode::ServFail) } else { Ok((format!("{name} {rtype}").into_bytes(), 7)) });
     }
 
     fn transfer(&self, request: Miss, done: TransferDone) {
@@ -609,6 +614,26 @@ fn doh_bad_requests_have_their_codes() {
             assert_eq!(response.status(), status, "{what}");
             assert_eq!(response.headers().get("allow").is_some(), status == 405, "{what}");
         }
+    });
+}
+
+#[test]
+fn chains_have_a_path_of_their_own() {
+    over_each_http(async |server, version| {
+        let get = |path: &str| request(Method::GET, path, None, "");
+        let chain = http(server, version, get("/chain/alice.ghost/A")).await;
+        assert_eq!((chain.status(), &chain.body()[..]), (StatusCode::OK, &b"alice.ghost. A"[..]));
+        assert_eq!(chain.headers()["cache-control"], "max-age=7");
+        for (path, status) in [
+            ("/chain/alice.ghost", StatusCode::BAD_REQUEST),
+            ("/chain/alice.ghost/NOTYPE", StatusCode::BAD_REQUEST),
+            ("/chain/a..b/A", StatusCode::BAD_REQUEST),
+            ("/chain/fail.ghost/A", StatusCode::SERVICE_UNAVAILABLE),
+        ] {
+            assert_eq!(http(server, version, get(path)).await.status(), status, "{path}");
+        }
+        let posted = http(server, version, request(Method::POST, "/chain/alice.ghost/A", None, "")).await;
+        assert_eq!(posted.status(), StatusCode::METHOD_NOT_ALLOWED);
     });
 }
 

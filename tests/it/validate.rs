@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 
 use ed25519_dalek::SigningKey;
+use ghostplane::dnssec::chain::Chain;
 use ghostplane::dnssec::validate::{Anchors, Ask, Report, Verdict, validate};
 use ghostplane::dnssec::{FLAGS_ONLINE, PublicKey, Secret, ZoneKey, ds};
 use ghostplane::gateway::{Client, Transport};
@@ -108,10 +109,42 @@ fn every_kind_of_answer_has_its_verdict() {
             let report = check(&world, &reply);
             assert_eq!(report.verdict, verdict, "{owner} {rtype}: {:#?}", report.steps);
         }
+        // And in one message, without a network.
+        let chain = chain(&world, owner, rtype);
+        let (told, report) = chain.validate(&name(owner), rtype, &anchors(&world), world.now());
+        assert_eq!(report.verdict, verdict, "chain of {owner} {rtype}: {:#?}", report.steps);
+        let reply = Message::parse(&Asker(&world).wire(&name(owner), rtype, DO)).unwrap();
+        assert_eq!(data(&told.sections[0]), data(&reply.sections[0]), "{owner} {rtype}");
     }
     // Without DO there is nothing to check.
     let reply = Message::parse(&Asker(&world).wire(&name("alice.ghost"), Rtype::A, 0)).unwrap();
     assert_eq!(check(&world, &reply).verdict, Verdict::Bogus);
+}
+
+fn chain(world: &World, owner: &str, rtype: Rtype) -> Chain {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    world.node.gateway.chain(name(owner), rtype, Box::new(move |chain| sender.send(chain).unwrap()));
+    Chain::parse(&receiver.recv().unwrap().unwrap().0).unwrap()
+}
+
+/// Whatever bit of a chain is turned over: it is accepted only if it says what it said before.
+#[test]
+fn no_single_bit_of_a_chain_changes_what_is_accepted() {
+    let world = populated();
+    for (owner, rtype) in [("alice.ghost", Rtype::A), ("no.alice.ghost", Rtype::A), ("a.w.alice.ghost", Rtype::TXT)] {
+        let octets = chain(&world, owner, rtype).to_octets();
+        let ask = |octets: &[u8]| {
+            let chain = Chain::parse(octets).ok()?;
+            let (told, report) = chain.validate(&name(owner), rtype, &anchors(&world), world.now());
+            (report.verdict <= Verdict::Secure).then(|| data(&told.sections[0]))
+        };
+        let good = ask(&octets).unwrap();
+        for bit in 0..octets.len() * 8 {
+            let mut flipped = octets.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(ask(&flipped).is_none_or(|told| told == good), "{owner}: bit {bit}");
+        }
+    }
 }
 
 fn data(records: &[MessageRecord]) -> Vec<(Name, Rtype, Vec<u8>)> {
