@@ -5,16 +5,19 @@ usage: community.py FILE REPORT CA ANCHORS TLS_PORT HTTPS_PORT COUNT SEED [KDIG_
 
 REPORT lists what the import refused, ANCHORS has the DS of the TLD. Every name is asked with dnspython over DoQ and
 over HTTP/3, and what came over DoQ is validated from the anchor down; with KDIG (a command, its words apart) over
-QUIC, too; KDIG_CA is the CA file as KDIG sees it. Exits 1 at the first difference.
+QUIC, too; KDIG_CA is the CA file as KDIG sees it. With RESOLVER_PORT in the environment, a validating resolver at that
+port must say the same, with AD. Exits 1 at the first difference.
 """
 import asyncio
 import json
+import os
 import random
 import subprocess
 import sys
 
 import dns.asyncquery
 import dns.dnssec
+import dns.flags
 import dns.message
 import dns.name
 import dns.query
@@ -111,9 +114,10 @@ async def ask_all(questions, ca, anchors, tls_port, https_port):
     tld_keys = {tld: vouched(tld, await over_doq(tld, "DNSKEY"), anchors)}
 
     async def validate(owner, rtype, response):
-        ds_set = await over_doq(owner, "DS")
-        ds_set = signed(ds_set, ds_set.answer, owner, "DS", tld_keys)
-        keys = {owner: vouched(owner, await over_doq(owner, "DNSKEY"), ds_set)}
+        zone = dns.name.Name(owner.labels[-3:])
+        ds_set = await over_doq(zone, "DS")
+        ds_set = signed(ds_set, ds_set.answer, zone, "DS", tld_keys)
+        keys = {zone: vouched(zone, await over_doq(zone, "DNSKEY"), ds_set)}
         signed(response, response.answer, owner, rtype, keys)
 
     async def one(owner, rtype, wanted):
@@ -130,6 +134,21 @@ async def ask_all(questions, ca, anchors, tls_port, https_port):
             h3 = dns.query.HTTPVersion.HTTP_3
             over_h3 = await dns.asyncquery.https(query, url, verify=ca, http_version=h3, timeout=20)
             compare("dnspython DoH3", owner, rtype, wanted, over_h3)
+
+    await asyncio.gather(*[one(*question) for question in questions])
+
+
+async def ask_validator(questions, port):
+    """Everything that a validating resolver behind us says, it says with AD."""
+    limit = asyncio.Semaphore(16)
+
+    async def one(owner, rtype, wanted):
+        async with limit:
+            query = dns.message.make_query(owner, rtype, want_dnssec=True)
+            response = (await dns.asyncquery.udp_with_fallback(query, "127.0.0.1", port=port, timeout=20))[0]
+            compare("the resolver", owner, rtype, wanted, response)
+            if not response.flags & dns.flags.AD:
+                raise AssertionError("the resolver: %s %s without AD" % (owner, rtype))
 
     await asyncio.gather(*[one(*question) for question in questions])
 
@@ -176,9 +195,16 @@ def main():
             # What a delegation hides is not there to ask for; its DS is asked by its own name.
             questions += [(owner, rtype, data) for rtype, data in wanted.items()]
     asyncio.run(ask_all(questions, ca, anchors, int(tls_port), int(https_port)))
+    also = ""
     if kdig:
         ask_kdig(questions, kdig_ca, int(tls_port), kdig)
-    print("%d names, %d RRsets equal the file over DoQ (validated) and HTTP/3%s" % (asked, len(questions), " and kdig over QUIC" if kdig else ""))
+        also = " and kdig over QUIC"
+    if "RESOLVER_PORT" in os.environ:
+        delegated = {owner for owner, rtype, _ in questions if rtype == "NS"}
+        here = [question for question in questions if question[0] not in delegated]
+        asyncio.run(ask_validator(here, int(os.environ["RESOLVER_PORT"])))
+        also += ", %d of them with AD through the resolver" % len(here)
+    print("%d names, %d RRsets equal the file over DoQ (validated) and HTTP/3%s" % (asked, len(questions), also))
 
 
 main()

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use crate::process::{PROGRAM, Server};
+use crate::validators::{self, Unbound};
 
 /// True if every tool can be run; says which one is missing.
 pub fn have(tools: &[&str]) -> bool {
@@ -133,11 +134,16 @@ fn dig_over_every_transport() {
 }
 
 fn python(script: &str, args: &[&str], input: &str) -> Output {
+    python_with(script, args, input, &[])
+}
+
+fn python_with(script: &str, args: &[&str], input: &str, env: &[(&str, String)]) -> Output {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(script);
     let mut command = Command::new("python3");
     let mut child = command
         .arg(script)
         .args(args)
+        .envs(env.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -196,8 +202,15 @@ fn imported_names_equal_their_file() {
     if have(&["kdig"]) {
         args.extend([ca, "kdig"]);
     }
-    let output = python("community.py", &args, "");
-    assert!(text(&output).contains("equal the file over DoQ (validated) and HTTP/3"), "{output:?}");
+    // A validating forwarder in front of us, over DoT.
+    let unbound = have(&["unbound"]).then(|| Unbound::start(&data, &server, &validators::anchors(&server)));
+    let resolver: Vec<(&str, String)> =
+        unbound.iter().map(|unbound| ("RESOLVER_PORT", unbound.port.to_string())).collect();
+    let output = python_with("community.py", &args, "", &resolver);
+    let told = text(&output);
+    assert!(told.contains("equal the file over DoQ (validated) and HTTP/3"), "{output:?}");
+    assert!(unbound.is_none() || told.contains("with AD through the resolver"), "{told}");
+    println!("{told}");
 }
 
 fn synthetic_names() -> String {

@@ -94,7 +94,7 @@ pub fn delv_at(data: &Path, server: &Server, port: u16, tld: &str, name: &str, r
 /// unbound as a validating forwarder over DoT: everything it is asked, it asks us, and nobody else.
 pub struct Unbound {
     _daemon: Daemon,
-    port: u16,
+    pub port: u16,
 }
 
 impl Unbound {
