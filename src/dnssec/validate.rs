@@ -225,9 +225,7 @@ impl<A: Ask> Walk<'_, A> {
         let Some(nsec) = authority.iter().find(covers) else {
             return bogus(format!("expanded from a wildcard, but nothing proves that {closer} does not exist"));
         };
-        if let Err(error) = self.signed(nsec, &keys.all) {
-            return bogus(format!("NSEC {}: {error}", nsec.owner));
-        }
+        self.denier(nsec, zone, keys)?;
         self.steps.push(format!("{closer} does not exist: the wildcard applies"));
         Ok(())
     }
@@ -276,10 +274,14 @@ impl<A: Ask> Walk<'_, A> {
         }
     }
 
-    /// Who signed a part of a denial.
+    /// Who signed a part of a denial. An NSEC that was expanded from a wildcard proves nothing about the name that it
+    /// came to stand at (CVE-2017-15107).
     fn denier(&self, rrset: &Rrset, signer: &Name, keys: &Keys) -> Result<Verdict, Stop<A::Error>> {
         let own = signer.label_count() > 1 && self.signed(rrset, &keys.vouched).is_ok();
         match self.signed(rrset, &keys.all) {
+            Ok(rrsig) if rrsig.next_closer(&rrset.owner).is_some() => {
+                bogus(format!("{} {} is expanded from a wildcard", rrset.rtype, rrset.owner))
+            }
             Ok(_) if own => Ok(Verdict::SecureByOwner),
             Ok(_) => Ok(Verdict::Secure),
             Err(error) => bogus(format!("{} {}: {error}", rrset.rtype, rrset.owner)),
