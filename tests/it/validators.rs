@@ -9,7 +9,7 @@ use ghostplane::state::{Change, NameEntry, View as _};
 use ghostplane::wire::{Rrset, Rtype};
 
 use crate::clients::have;
-use crate::process::{Daemon, Server, free_port};
+use crate::process::{Daemon, PROGRAM, Server, free_port};
 use crate::support::{Person, name};
 
 /// Registers a signed name in each TLD, and one that is not signed.
@@ -259,6 +259,54 @@ fn drill_chases_signatures() {
         let said = String::from_utf8(output.stdout).unwrap();
         assert!(said.contains("Chase successful"), "{name} {rtype}:\n{said}");
     }
+}
+
+/// dnsviz marks what it doubts with `?` and what is wrong with `!`.
+#[test]
+fn dnsviz_finds_nothing_wrong() {
+    if !have(&["dnsviz"]) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    with_strict_name(&server);
+    let key = dir.path().join("ghost.key");
+    std::fs::write(&key, server.ok("https", &["zone", "anchor", "ghost", "--format", "dnskey"])).unwrap();
+    let probed = dir.path().join("probe.json");
+    let at = |zone: &str| format!("{zone}:ns.ghost=[127.0.0.1]:{}", server.port("udp"));
+    for name in ["alice.ghost", "www.alice.ghost", "fort.ghost", "no.fort.ghost", "nobody.ghost"] {
+        let mut probe = Command::new("dnsviz");
+        probe.args(["probe", "-4", "-A", "-a", "ghost", "-x", &at("ghost+"), "-x", &at("alice.ghost")]);
+        let probe = probe.args(["-x", &at("fort.ghost"), "-o"]).arg(&probed).arg(name).output().unwrap();
+        assert!(probe.status.success(), "{probe:?}");
+        let print = Command::new("dnsviz").args(["print", "-t"]).arg(&key).arg("-r").arg(&probed).output().unwrap();
+        let said = String::from_utf8(print.stdout).unwrap();
+        assert!(said.contains("[.]  DNSKEY: 15/"), "{name}: {said}");
+        let doubted = said.lines().find(|line| line.contains("[?") || line.contains("[!") || line.contains("[-"));
+        assert_eq!(doubted, None, "{name}:\n{said}");
+    }
+}
+
+#[test]
+fn zonemaster_finds_nothing_wrong_but_loneliness() {
+    if !have(&["zonemaster-cli", "dig", "unshare", "ip"]) {
+        return;
+    }
+    let isolated = Command::new("unshare").args(["-rn", "true"]).status();
+    if !isolated.is_ok_and(|status| status.success()) {
+        println!("skipped: no network namespaces here");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/zonemaster.sh");
+    let output = Command::new("unshare").args(["-rn", script, PROGRAM]).arg(dir.path()).output().unwrap();
+    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert!(output.status.success(), "{said}");
+    // One server, on loopback.
+    let expected = ["ADDRESS01", "DELEGATION01"];
+    let errors = said.lines().filter(|line| line.starts_with("ERROR") || line.starts_with("CRITICAL"));
+    let others: Vec<&str> = errors.filter(|line| !expected.iter().any(|code| line.contains(code))).collect();
+    assert!(others.is_empty() && said.matches("ADDRESS01").count() >= 3, "{said}");
 }
 
 /// Exported zones are what other programs call sound: chain, signatures, digest.
