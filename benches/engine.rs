@@ -11,9 +11,12 @@ use ed25519_dalek::SigningKey;
 use ghostplane::dnssec::{FLAGS_ONLINE, FLAGS_OWNER, Secret, ZoneKey};
 use ghostplane::gateway::{Client, Signer, Transfers, Transport};
 use ghostplane::node::{Node, built_in_tlds};
-use ghostplane::op::{self, Op, OpBody, SigilId, VerifiedOp};
+use ghostplane::op::{self, DnskeyRdata, Op, OpBody, SigilId, VerifiedOp};
 use ghostplane::registry::{FORMAT, Genesis, Registry};
 use ghostplane::wire::{Name, Query, Rrset, Rtype};
+use ghostplane::zone::ahead::with_chain;
+use ghostplane::zone::export::Contents;
+use ghostplane::zone::soa;
 
 const NOW: u64 = 1_800_000_000;
 const CLIENT: Client = Client { transport: Transport::Quic, addr: IpAddr::V4(Ipv4Addr::LOCALHOST) };
@@ -33,7 +36,8 @@ impl Author {
         let zone_key = |seed, flags| ZoneKey::new(Secret::Ed25519(SigningKey::from_bytes(&[seed; 32])), flags);
         let tlds = built_in_tlds().unwrap();
         let keys: Vec<_> = tlds.iter().map(|tld| (tld.apex.clone(), vec![zone_key(2, FLAGS_OWNER)])).collect();
-        let signer = Signer::new(keys, vec![zone_key(3, FLAGS_ONLINE)]);
+        let p256 = ZoneKey::new(Secret::from_p256_seed(&[3; 32]).unwrap(), FLAGS_ONLINE);
+        let signer = Signer::new(keys, vec![zone_key(3, FLAGS_ONLINE), p256]);
         let node =
             Node::start(registry, tlds, signer, Transfers::new(Vec::new()), Arc::new(|| NOW), Arc::default()).unwrap();
         let mut author = Self { node, key, nonce: 0 };
@@ -62,13 +66,30 @@ impl Author {
         Op::put(name.clone(), vec![rrset])
     }
 
-    fn keys(&self, name: &Name) -> Op {
+    /// A zone with a wildcard at `*.w`, signed by `key` alone (strict) or with the online key at this place.
+    fn zone(&self, name: &Name, key: &ZoneKey, online: Option<usize>) -> Op {
         let signer = self.node.service.keys.get();
-        let online = &signer.online()[0];
-        let keys = [&ZoneKey::of_sigil(&self.key), online].map(|key| key.dnskey().to_vec());
-        let mut rrset = Rrset::new(name.clone(), Rtype::DNSKEY, 3_600, keys);
-        rrset.rrsigs = vec![ZoneKey::of_sigil(&self.key).sign_until(name, &rrset, NOW - 60, NOW + 86_400).into()];
-        Op::put(name.clone(), vec![rrset])
+        let keys = [Some(key), online.map(|at| &signer.online()[at])];
+        let keys = keys.into_iter().flatten().map(|key| key.dnskey().to_vec());
+        let mut rrsets = vec![
+            Rrset::new(name.clone(), Rtype::DNSKEY, 3_600, keys),
+            Rrset::new(name.clone(), Rtype::CDNSKEY, 3_600, [key.dnskey().to_vec()]),
+            Rrset::new(wildcard(name), Rtype::A, 3_600, [vec![192, 0, 2, 2]]),
+        ];
+        if online.is_none() {
+            let ghost = built_in_tlds().unwrap().into_iter().find(|tld| tld.apex == name.suffix(1)).unwrap();
+            rrsets.push(soa::with_serial(&ghost.soa, name, 1));
+            rrsets.push(Rrset { owner: name.clone(), ..(*ghost.ns).clone() });
+            let mut contents = Contents::new();
+            for rrset in rrsets {
+                contents.entry(rrset.owner.clone()).or_default().insert(rrset.rtype, rrset);
+            }
+            rrsets = with_chain(name, contents).into_values().flat_map(|types| types.into_values()).collect();
+        }
+        for rrset in &mut rrsets {
+            rrset.rrsigs = vec![key.sign_until(name, rrset, NOW - 60, NOW + 86_400).into()];
+        }
+        Op::PutRecords { name: name.clone(), rrsets, keys: Some(vec![DnskeyRdata(key.dnskey().to_vec())]) }
     }
 
     /// Queues all and waits for the last reply: they come in order.
@@ -89,49 +110,58 @@ fn name(text: &str) -> Name {
     Name::from_user(text).unwrap()
 }
 
-fn query(owner: &Name) -> Vec<u8> {
+fn wildcard(zone: &Name) -> Name {
+    zone.child(b"w").unwrap().child(b"*").unwrap()
+}
+
+/// A for A with EDNS, with or without DO.
+fn query(owner: &Name, dnssec_ok: bool) -> Vec<u8> {
     let mut message = vec![0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 1];
     message.extend_from_slice(owner.as_wire());
-    message.extend([0, 1, 0, 1, 0, 0, 41, 4, 208, 0, 0, 0x80, 0, 0, 0]);
+    message.extend([0, 1, 0, 1, 0, 0, 41, 4, 208, 0, 0, u8::from(dnssec_ok) << 7, 0, 0, 0]);
     message
 }
 
 fn answers(c: &mut Criterion) {
     let mut author = Author::in_memory();
-    let alice = name("alice.ghost");
-    let register = author.verified(Op::Register { name: alice.clone(), years: 1 });
-    let put = author.put(&alice, &alice, 1);
-    let put = author.verified(put);
-    let wild = author.put(&alice, &name("*.w.alice.ghost"), 2);
-    let wild = author.verified(wild);
-    // The same data in a name that is a signed zone.
-    let bob = name("bob.ghost");
-    let register_bob = author.verified(Op::Register { name: bob.clone(), years: 1 });
-    let keys = author.keys(&bob);
-    let keys = author.verified(keys);
-    let wild_bob = author.put(&bob, &name("*.w.bob.ghost"), 2);
-    let wild_bob = author.verified(wild_bob);
-    author.submit_all(vec![register, put, wild, register_bob, keys, wild_bob]);
+    let own = ZoneKey::of_sigil(&author.key);
+    let p256 = ZoneKey::new(Secret::from_p256_seed(&[9; 32]).unwrap(), FLAGS_OWNER);
+    let mut ops = Vec::new();
+    for (zone, key, online) in
+        [("alice.ghost", &own, Some(0)), ("carol.ghost", &p256, Some(1)), ("fort.ghost", &own, None)]
+    {
+        let zone = name(zone);
+        ops.push(author.verified(Op::Register { name: zone.clone(), years: 1 }));
+        let put = author.zone(&zone, key, online);
+        ops.push(author.verified(put));
+    }
+    author.submit_all(ops);
     let gateway = author.node.gateway.clone();
-    let message = query(&alice);
+    let known = name("x.w.alice.ghost");
 
     let mut group = c.benchmark_group("answer");
-    group.bench_function("parse", |b| b.iter(|| Query::parse(&message).unwrap()));
-    group.bench_function("hit", |b| b.iter(|| gateway.answer(&message, CLIENT).unwrap()));
+    group.bench_function("parse", |b| b.iter(|| Query::parse(&query(&known, true)).unwrap()));
+    for (id, dnssec_ok) in [("hit", false), ("hit, signed", true)] {
+        let message = query(&known, dnssec_ok);
+        group.bench_function(id, |b| b.iter(|| gateway.answer(&message, CLIENT).unwrap()));
+    }
     // Each of these names has never been asked for: one execution with one look-up, and a cache entry.
     let next = AtomicU64::new(0);
-    let fresh = |below: &str| query(&name(&format!("x{}.{below}", next.fetch_add(1, Ordering::Relaxed))));
-    let mut miss = |id: &str, below: &str| {
+    let mut miss = |id: &str, below: &str, dnssec_ok: bool| {
+        let fresh = || query(&name(&format!("x{}.{below}", next.fetch_add(1, Ordering::Relaxed))), dnssec_ok);
         group.bench_function(id, |b| {
-            b.iter_batched(|| fresh(below), |message| gateway.answer(&message, CLIENT).unwrap(), BatchSize::SmallInput)
+            b.iter_batched(fresh, |message| gateway.answer(&message, CLIENT).unwrap(), BatchSize::SmallInput)
         });
     };
-    miss("miss, wildcard", "w.alice.ghost");
-    miss("miss, NXDOMAIN", "alice.ghost");
-    // One signature over the NSEC; the owner's is stored.
-    miss("miss, wildcard, signed zone", "w.bob.ghost");
-    // Two: SOA and NSEC.
-    miss("miss, NXDOMAIN, signed zone", "bob.ghost");
+    miss("miss, wildcard", "w.alice.ghost", false);
+    // The owner's signature is stored; one is made, over the NSEC.
+    miss("miss, wildcard, signed", "w.alice.ghost", true);
+    miss("miss, NXDOMAIN", "alice.ghost", false);
+    // Two are made: SOA and NSEC.
+    miss("miss, NXDOMAIN, signed", "alice.ghost", true);
+    miss("miss, NXDOMAIN, signed with P-256", "carol.ghost", true);
+    // All is stored, and nothing executed.
+    miss("miss, NXDOMAIN, strict, signed", "fort.ghost", true);
     group.finish();
 }
 

@@ -19,6 +19,20 @@ impl Counter {
     }
 }
 
+/// A number that is set.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Relaxed);
+    }
+
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
 /// What a client saw for its query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -103,7 +117,7 @@ impl ContractFailure {
 #[derive(Debug, Default)]
 pub struct Metrics {
     queries: [[Counter; Outcome::ALL.len()]; Transport::ALL.len()],
-    /// Open now. Connections of `Tcp` and `Tls` live inside hickory-server and are not seen.
+    /// Open now.
     connections: [AtomicI64; Transport::ALL.len()],
     /// Connections turned away by a cap.
     refused_connections: [Counter; Transport::ALL.len()],
@@ -119,6 +133,9 @@ pub struct Metrics {
     pub misses_shed: Counter,
     pub rpc_calls: Counter,
     pub rpc_limited: Counter,
+    /// Names with an owner's RRSIG that ends soon, and with one that has ended, as of the last survey.
+    pub signatures_ending: Gauge,
+    pub signatures_ended: Gauge,
 }
 
 impl Metrics {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::contract::ContractHost;
+use crate::dnssec::Rrsig;
 use crate::gateway::{self, Keys, Tlds};
 use crate::limits::{MAX_EXPORT, SUBMIT_OPS};
 use crate::op::{self, CodeHash, Op, Rejection, SigilId, VerifiedOp};
@@ -19,6 +20,9 @@ use crate::state::{Rules as _, View as _};
 use crate::wire::{Name, Rtype};
 use crate::writer::{Clock, Outcome, Writer};
 use crate::zone::export::to_master_file;
+
+/// Seconds before the end of a signature from which on it is renewed, and its owner warned.
+pub const RESIGN_SOON: u64 = 14 * 86_400;
 
 /// Rows in one page of a listing.
 pub const PAGE: usize = 500;
@@ -197,6 +201,30 @@ impl Service {
                 let Some(keys) = snapshot.rrset(name, Rtype::DNSKEY)? else { continue };
                 let held = |key: &[u8]| keys.rdata.iter().any(|held| **held == *key);
                 count += usize::from(held(key) && !others.iter().any(|other| held(other)));
+            }
+        }
+    }
+
+    /// Live names that have an owner's RRSIG which ends within [`RESIGN_SOON`], and those with one that has ended.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn names_to_resign(&self) -> Result<(u64, u64), ServiceError> {
+        let (snapshot, now) = (self.registry.snapshot()?, (self.clock)());
+        let mut after: Option<Name> = None;
+        let (mut soon, mut overdue) = (0, 0);
+        loop {
+            let page = snapshot.names_after(after.as_ref(), PAGE)?;
+            let Some((last, _)) = page.last() else { return Ok((soon, overdue)) };
+            after = Some(last.clone());
+            for (name, _) in page.iter().filter(|(_, entry)| entry.is_live(now)) {
+                let rrsets = snapshot.rrsets_below(name)?;
+                let rrsigs = rrsets.iter().flat_map(|rrset| &rrset.rrsigs).filter_map(|rrsig| Rrsig::parse(rrsig).ok());
+                match rrsigs.map(|rrsig| rrsig.seconds_left(now)).min() {
+                    Some(left) if left <= 0 => overdue += 1,
+                    Some(left) if left as u64 <= RESIGN_SOON => soon += 1,
+                    _ => {}
+                }
             }
         }
     }

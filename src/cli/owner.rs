@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 
 use super::author::{self, Author, Call, OpResult, Target};
 use super::client::RpcClient;
-use super::signing::{RESIGN_SOON, Signers, Zone};
+use super::signing::{Signers, Zone};
 use super::{Registrar, keys, output};
-use crate::api::{ContractView, NameView, RrsetView};
+use crate::api::{ContractView, NameView, RESIGN_SOON, RrsetView};
 use crate::contract::{ContractHost, HostConfig, componentize};
 use crate::dnssec::{ALGORITHM_ED25519, ALGORITHM_P256, FLAGS_OWNER, PublicKey, ZoneKey};
 use crate::limits::{MAX_CONTRACT, MAX_PARAMETERS};

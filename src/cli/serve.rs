@@ -120,6 +120,7 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
     if args.dev {
         set_up_dev(&node, &settings.data, operator)?;
     }
+    survey(&node)?;
     let Settings { addrs, ports, limits, .. } = settings;
     let config = ServerConfig { addrs, ports, identity, limits, signals: true };
     let rpc = Arc::new(Rpc { service: node.service.clone() });
@@ -204,6 +205,27 @@ fn load_signer(data: &Path, tlds: &[Name]) -> anyhow::Result<Signer> {
     std::fs::write(&path, text).with_context(|| path.display().to_string())?;
     Ok(signer)
 }
+
+/// Counts every hour, on a thread that ends with the process, the names whose owners should sign again.
+fn survey(node: &Node) -> anyhow::Result<()> {
+    let (service, metrics) = (node.service.clone(), node.metrics.clone());
+    std::thread::Builder::new().name("survey".to_owned()).spawn(move || {
+        loop {
+            match service.names_to_resign() {
+                Ok((soon, overdue)) => {
+                    metrics.signatures_ending.set(soon);
+                    metrics.signatures_ended.set(overdue);
+                }
+                Err(error) => tracing::warn!(%error, "names to sign again cannot be counted"),
+            }
+            std::thread::sleep(SURVEY);
+        }
+    })?;
+    Ok(())
+}
+
+/// Between two surveys.
+const SURVEY: std::time::Duration = std::time::Duration::from_secs(3_600);
 
 /// What the operator's commands ask of a running server.
 fn control(node: &Node, data: &Path, tlds: Vec<Name>) -> anyhow::Result<()> {

@@ -6,7 +6,7 @@ use ed25519_dalek::SigningKey;
 
 use super::author::Target;
 use super::output;
-use crate::api::RrsetView;
+use crate::api::{RESIGN_SOON, RrsetView};
 use crate::dnssec::{FLAGS_OWNER, INCEPTION_SKEW, PublicKey, Rrsig, ZoneKey, ds, is_strict};
 use crate::op::{self, DnskeyRdata, Op, SigilId};
 use crate::wire::{Name, Rrset, Rtype, rdata};
@@ -19,8 +19,6 @@ use crate::zone::soa;
 pub const KEY_TTL: u32 = 3_600;
 /// TTL of what a strict name says of its owner.
 const DID_TTL: u32 = 300;
-/// Seconds before the end of a signature from which on it is renewed, and its owner warned.
-pub const RESIGN_SOON: u64 = 14 * 86_400;
 
 /// The keys that make an owner's RRSIGs.
 pub struct Signers {

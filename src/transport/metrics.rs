@@ -104,6 +104,7 @@ impl Collector for Families {
         self.queries(&mut encoder)?;
         self.connections(&mut encoder)?;
         self.contract_failures(&mut encoder)?;
+        self.signatures(&mut encoder)?;
         self.totals(&mut encoder)
     }
 }
@@ -142,6 +143,16 @@ impl Families {
         for (kind, label) in ContractFailure::ALL {
             let count = ConstCounter::new(self.0.contract_failures(kind));
             count.encode(family.encode_family(&[("kind", label)])?)?;
+        }
+        Ok(())
+    }
+
+    fn signatures(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
+        let help = "Names whose owner should sign again, as of the last hour";
+        let mut family = encoder.encode_descriptor("names_to_resign", help, None, MetricType::Gauge)?;
+        for (state, gauge) in [("soon", &self.0.signatures_ending), ("overdue", &self.0.signatures_ended)] {
+            let count = i64::try_from(gauge.get()).unwrap_or(i64::MAX);
+            ConstGauge::new(count).encode(family.encode_family(&[("state", state)])?)?;
         }
         Ok(())
     }

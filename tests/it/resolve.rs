@@ -1,7 +1,9 @@
 //! What an answer costs: an execution once, then the cache, until something it read changes.
 
+use ghostplane::dnssec::ZoneKey;
 use ghostplane::node::SHIPPED;
 use ghostplane::op::Op;
+use ghostplane::wire::{Rcode, Rrset, Rtype};
 
 use crate::support::{World, name};
 
@@ -61,4 +63,55 @@ fn no_ttl_is_longer_than_the_online_signature_above_it() {
     world.submit(&mut alice, Op::BindContract { name: name("alice.gcc"), contract, parameters }).unwrap();
     assert_eq!(world.ask_plain("alice.gcc", "A").records[0], "answer alice.gcc. 604800 A 192.0.2.1");
     assert_eq!(world.ask("alice.gcc", "A").records[0], "answer alice.gcc. 255600 A 192.0.2.1");
+}
+
+/// Owners are to be warned before their signatures end, and counted once they have.
+#[test]
+fn names_to_sign_again_are_counted() {
+    let mut world = World::new();
+    let mut alice = world.person(1);
+    for name in ["alice.ghost", "other.ghost"] {
+        world.register(&mut alice, name);
+    }
+    world.sign(&mut alice, "alice.ghost").unwrap();
+    let counted = || world.node.service.names_to_resign().unwrap();
+    assert_eq!(counted(), (0, 0));
+    world.advance(17 * 86_400);
+    assert_eq!(counted(), (1, 0));
+    world.advance(14 * 86_400);
+    assert_eq!(counted(), (0, 1));
+}
+
+/// Nobody but its owner can sign for a strict name: what has expired is an error, never served, never replaced.
+#[test]
+fn a_strict_name_ends_with_its_signatures() {
+    let mut world = World::new();
+    let mut alice = world.person(1);
+    world.register(&mut alice, "fort.ghost");
+    world.put(&mut alice, "www.fort.ghost", "A", &["192.0.2.1"]).unwrap();
+    world.sign_strict(&mut alice, "fort.ghost").unwrap();
+    let denied = world.ask("no.fort.ghost", "A");
+    assert_eq!(
+        denied.records,
+        [
+            "authority fort.ghost. 300 SOA ns.ghost. hostmaster.ghost. 1 7200 3600 1209600 300",
+            "authority fort.ghost. RRSIG(SOA)",
+            "authority fort.ghost. 300 NSEC www.fort.ghost. NS SOA RRSIG NSEC DNSKEY",
+            "authority fort.ghost. RRSIG(NSEC)",
+        ]
+    );
+    // The key's own signature is renewed, so that the name stays a signed zone; the others are not.
+    world.advance(20 * 86_400);
+    let key = ZoneKey::of_sigil(&alice.key);
+    let mut keys = Rrset::new(name("fort.ghost"), Rtype::DNSKEY, 3600, [key.dnskey().to_vec()]);
+    keys.rrsigs = vec![key.sign_until(&name("fort.ghost"), &keys, world.now() - 60, world.now() + 30 * 86_400).into()];
+    world.submit(&mut alice, Op::put(name("fort.ghost"), vec![keys])).unwrap();
+    world.advance(10 * 86_400 - 100);
+    assert_eq!(world.ask("www.fort.ghost", "A").records[0], "answer www.fort.ghost. 100 A 192.0.2.1");
+    world.advance(100);
+    for owner in ["www.fort.ghost", "no.fort.ghost"] {
+        let told = world.ask(owner, "A");
+        assert_eq!((told.rcode, told.ede.as_ref().map(|ede| ede.0)), (Rcode::ServFail as u16, Some(7)), "{owner}");
+        assert!(told.records.is_empty());
+    }
 }

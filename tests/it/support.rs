@@ -10,8 +10,12 @@ use ghostplane::dnssec::ZoneKey;
 use ghostplane::gateway::{Client, Transport};
 use ghostplane::node::Node;
 use ghostplane::op::{self, CodeHash, Op, OpBody, Rejection, SigilId};
+use ghostplane::state::View as _;
 use ghostplane::wire::{Name, Reply, Rrset, Rtype, rdata};
 use ghostplane::writer::Outcome;
+use ghostplane::zone::ahead::with_chain;
+use ghostplane::zone::export::Contents;
+use ghostplane::zone::soa;
 
 pub const START: u64 = 1_800_000_000;
 
@@ -104,6 +108,27 @@ impl World {
         let mut rrset = Rrset::new(name.clone(), Rtype::DNSKEY, 3600, keys);
         rrset.rrsigs = vec![key.sign_until(&name, &rrset, self.now() - 60, self.now() + 30 * 86_400).into()];
         self.submit(person, Op::put(name, vec![rrset]))
+    }
+
+    /// Makes a name a strict zone of what is stored in it: signed ahead for 30 days, chain and all.
+    pub fn sign_strict(&self, person: &mut Person, text: &str) -> Outcome {
+        let apex = name(text);
+        let key = ZoneKey::of_sigil(&person.key);
+        let tld = self.node.service.tlds.find(&apex).unwrap().clone();
+        let mut rrsets = self.node.service.registry.snapshot().unwrap().rrsets_below(&apex).unwrap();
+        rrsets.push(Rrset::new(apex.clone(), Rtype::DNSKEY, 3600, [key.dnskey().to_vec()]));
+        rrsets.push(soa::with_serial(&tld.soa, &apex, 1));
+        rrsets.push(Rrset { owner: apex.clone(), ..(*tld.ns).clone() });
+        let mut contents = Contents::new();
+        for rrset in rrsets {
+            contents.entry(rrset.owner.clone()).or_default().insert(rrset.rtype, rrset);
+        }
+        let sign = |rrset: Rrset| {
+            let rrsig = key.sign_until(&apex, &rrset, self.now() - 60, self.now() + 30 * 86_400);
+            Rrset { rrsigs: vec![rrsig.into()], ..rrset }
+        };
+        let whole = with_chain(&apex, contents).into_values().flat_map(|types| types.into_values().map(sign)).collect();
+        self.submit(person, Op::put(apex.clone(), whole))
     }
 
     pub fn deploy(&self, person: &mut Person, wasm: &[u8]) -> CodeHash {
