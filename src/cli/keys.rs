@@ -1,14 +1,15 @@
-//! Key files: PKCS#8 PEM, mode 0600, and BIND's `K*.key` / `K*.private` pairs.
+//! Key files: PKCS#8 PEM, mode 0600, under a passphrase if one is given (RFC 5958 §3); and BIND's `K*.key` / `K*.private`
+//! pairs.
 
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use data_encoding::BASE64;
 use ed25519_dalek::SigningKey;
-use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
-use ed25519_dalek::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _};
+use pkcs8::{DecodePrivateKey, EncodePrivateKey, EncryptedPrivateKeyInfoRef, LineEnding, SecretDocument};
 use zeroize::Zeroizing;
 
 use crate::dnssec::{ALGORITHM_P256, PublicKey, Secret};
@@ -30,8 +31,54 @@ pub enum KeyError {
     NotZoneKey { path: String },
     #[error("{path} is not a BIND private key of algorithm 15 (ED25519)")]
     NotBind { path: String },
+    #[error("{path} has no passphrase in its first line")]
+    EmptyPassphrase { path: String },
+    #[error("{path} is encrypted; give its passphrase with --passphrase-file FILE")]
+    Locked { path: String },
+    #[error("{path} cannot be decrypted with this passphrase")]
+    Passphrase { path: String },
     #[error("{path} exists already; a key is never overwritten")]
     Exists { path: String },
+}
+
+/// What every key file of this process is encrypted with.
+static PASSPHRASE: OnceLock<Zeroizing<String>> = OnceLock::new();
+
+/// Has key files that are made encrypted, and those that are encrypted read, with the first line of this file.
+///
+/// # Errors
+/// [`KeyError`]; a file that others can read is refused.
+pub fn use_passphrase(path: &Path) -> Result<(), KeyError> {
+    let text = read_secret(path)?;
+    let line = Zeroizing::new(text.lines().next().unwrap_or_default().to_owned());
+    if line.is_empty() {
+        return Err(KeyError::EmptyPassphrase { path: shown(path) });
+    }
+    // Set once, by `main`.
+    let _ = PASSPHRASE.set(line);
+    Ok(())
+}
+
+/// Reads PKCS#8 PEM of one kind of key; `None` if it is of another.
+fn from_pem<K: DecodePrivateKey>(path: &Path, text: &str) -> Result<Option<K>, KeyError> {
+    if !text.contains("ENCRYPTED PRIVATE KEY") {
+        return Ok(K::from_pkcs8_pem(text).ok());
+    }
+    let passphrase = PASSPHRASE.get().ok_or_else(|| KeyError::Locked { path: shown(path) })?;
+    let (_, document) = SecretDocument::from_pem(text).map_err(|_| KeyError::NotPem { path: shown(path) })?;
+    let encrypted = EncryptedPrivateKeyInfoRef::try_from(document.as_bytes());
+    let encrypted = encrypted.map_err(|_| KeyError::NotPem { path: shown(path) })?;
+    let der = encrypted.decrypt(passphrase.as_bytes()).map_err(|_| KeyError::Passphrase { path: shown(path) })?;
+    Ok(K::from_pkcs8_der(der.as_bytes()).ok())
+}
+
+fn to_pem(path: &Path, key: &impl EncodePrivateKey) -> Result<Zeroizing<String>, KeyError> {
+    let pem = match PASSPHRASE.get() {
+        Some(passphrase) => key.to_pkcs8_encrypted_pem(passphrase.as_bytes(), LineEnding::LF),
+        None => key.to_pkcs8_pem(LineEnding::LF),
+    };
+    // Encoding a key cannot fail; encrypting it needs randomness.
+    pem.map_err(|error| KeyError::Io { path: shown(path), error: std::io::Error::other(error.to_string()) })
 }
 
 /// Makes a key from OS randomness.
@@ -50,7 +97,7 @@ pub fn generate() -> Result<SigningKey, getrandom::Error> {
 /// [`KeyError`]; a file that others can read is refused.
 pub fn load(path: &Path) -> Result<SigningKey, KeyError> {
     let text = read_secret(path)?;
-    SigningKey::from_pkcs8_pem(&text).map_err(|_| KeyError::NotPem { path: shown(path) })
+    from_pem(path, &text)?.ok_or_else(|| KeyError::NotPem { path: shown(path) })
 }
 
 /// Writes a new key file in PEM form, mode 0600.
@@ -58,9 +105,7 @@ pub fn load(path: &Path) -> Result<SigningKey, KeyError> {
 /// # Errors
 /// [`KeyError::Exists`] rather than overwriting anything.
 pub fn save(path: &Path, key: &SigningKey) -> Result<(), KeyError> {
-    // Encoding 32 octets into a PEM string cannot fail.
-    let pem = key.to_pkcs8_pem(LineEnding::LF).expect("encoding into memory");
-    write_new(path, pem.as_bytes(), 0o600)
+    write_new(path, to_pem(path, key)?.as_bytes(), 0o600)
 }
 
 /// The key at `path`, made now if there is none.
@@ -84,9 +129,10 @@ pub fn load_or_create(path: &Path) -> Result<SigningKey, KeyError> {
 /// [`KeyError`]; a file that others can read is refused.
 pub fn load_zone_key(path: &Path) -> Result<Secret, KeyError> {
     let text = read_secret(path)?;
-    let ed25519 = || SigningKey::from_pkcs8_pem(&text).map(Secret::Ed25519).ok();
-    let p256 = || p256::ecdsa::SigningKey::from_pkcs8_pem(&text).map(Secret::P256).ok();
-    ed25519().or_else(p256).ok_or_else(|| KeyError::NotZoneKey { path: shown(path) })
+    if let Some(key) = from_pem(path, &text)? {
+        return Ok(Secret::Ed25519(key));
+    }
+    from_pem(path, &text)?.map(Secret::P256).ok_or_else(|| KeyError::NotZoneKey { path: shown(path) })
 }
 
 /// The zone key at `path`, made now, of `algorithm` (15 or 13), if there is none.
@@ -109,9 +155,7 @@ pub fn load_or_create_zone_key(path: &Path, algorithm: u8) -> Result<Secret, Key
             break key;
         }
     };
-    // Encoding a key into a PEM string cannot fail.
-    let pem = secret.to_pkcs8_pem(LineEnding::LF).expect("encoding into memory");
-    write_new(path, pem.as_bytes(), 0o600)?;
+    write_new(path, to_pem(path, &secret)?.as_bytes(), 0o600)?;
     Ok(Secret::P256(secret))
 }
 

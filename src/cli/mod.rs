@@ -31,6 +31,9 @@ use crate::dnssec::{FLAGS_OWNER, ZoneKey};
 #[derive(Debug, Parser)]
 #[command(version, about, max_term_width = 100)]
 struct Cli {
+    /// File whose first line is the passphrase of key files: those that are made are encrypted with it
+    #[arg(long, global = true, env = "GHOSTPLANE_PASSPHRASE_FILE")]
+    passphrase_file: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
@@ -150,6 +153,10 @@ pub fn command() -> clap::Command {
 /// Runs the command line; exit code 0 ok, 1 failed, 2 usage.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    if let Some(Err(error)) = cli.passphrase_file.as_deref().map(keys::use_passphrase) {
+        output::print_error(&error.into());
+        return ExitCode::FAILURE;
+    }
     let done = match cli.command {
         Command::Serve(args) => serve::run(&args).map(|()| true),
         Command::Query(args) => query::run(&args),

@@ -1,6 +1,7 @@
 //! The command line: exit codes, what errors say, JSON that parses.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -136,4 +137,28 @@ fn a_master_file_is_imported() {
         "alice.ghost.\n192.0.2.1\n"
     );
     assert_eq!(server.ok("tls", &["query", "alice.ghost", "TXT", "--via", "tls", "--short"]), "\"two words\"\n");
+}
+
+/// With a passphrase no key lies in the open: the server's, and an owner's.
+#[test]
+fn key_files_may_be_under_a_passphrase() {
+    let dir = tempfile::tempdir().unwrap();
+    let passphrase = dir.path().join("passphrase");
+    fs::write(&passphrase, "correct horse\n").unwrap();
+    let passphrase = passphrase.to_str().unwrap();
+    fails(dir.path(), 1, &["--passphrase-file", passphrase, "sigil", "new", "a.pem"], &["can be read by others"]);
+    fs::set_permissions(passphrase, fs::Permissions::from_mode(0o600)).unwrap();
+    let data = dir.path().join("data");
+    let server = Server::start_with(&data, &["--passphrase-file", passphrase]);
+    for file in ["operator.pem", "dev.pem", "keys/tld-ghost.pem", "keys/online-p256.pem"] {
+        let pem = fs::read_to_string(data.join(file)).unwrap();
+        assert!(pem.starts_with("-----BEGIN ENCRYPTED PRIVATE KEY-----"), "{file}");
+    }
+    let register = ["name", "register", "alice.ghost"];
+    let refused = server.run("https", &register);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("--passphrase-file"), "{refused:?}");
+    server.ok("https", &[&register[..], &["--passphrase-file", passphrase]].concat());
+    fs::write(passphrase, "wrong horse\n").unwrap();
+    let show = ["--passphrase-file", passphrase, "sigil", "show", "data/dev.pem"];
+    fails(dir.path(), 1, &show, &["cannot be decrypted with this passphrase"]);
 }
