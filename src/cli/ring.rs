@@ -94,14 +94,13 @@ impl Ring {
         Ok(Some(serde_json::from_str(&text).with_context(|| path.display().to_string())?))
     }
 
-    /// [`Self::load`], with a key for every role that has none.
+    /// [`Self::load`], with a key for every role that has none: a TLD's of `algorithm`.
     ///
     /// # Errors
     /// [`Self::load`]'s, or a key cannot be made.
-    pub fn load_or_create(folder: &Path, tlds: &[Tld], now: u64) -> anyhow::Result<Self> {
+    pub fn load_or_create(folder: &Path, tlds: &[Tld], algorithm: u8, now: u64) -> anyhow::Result<Self> {
         let mut ring = Self::load(folder)?.unwrap_or_default();
-        let tlds =
-            tlds.iter().map(|tld| (tld.policy.tld.clone(), ALGORITHM_ED25519, format!("tld-{}.pem", tld.policy.tld)));
+        let tlds = tlds.iter().map(|tld| (tld.policy.tld.clone(), algorithm, format!("tld-{}.pem", tld.policy.tld)));
         let online = ONLINE.map(|(role, algorithm)| (role.to_owned(), algorithm, format!("{role}.pem")));
         let mut made = false;
         for (role, algorithm, file) in tlds.chain(online) {
@@ -245,8 +244,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path();
         let tlds = crate::node::built_in_tlds().unwrap();
-        let mut ring = Ring::load_or_create(folder, &tlds, 100).unwrap();
-        assert_eq!(Ring::load_or_create(folder, &tlds, 200).unwrap(), ring);
+        let mut ring = Ring::load_or_create(folder, &tlds, ALGORITHM_ED25519, 100).unwrap();
+        assert_eq!(Ring::load_or_create(folder, &tlds, ALGORITHM_P256, 200).unwrap(), ring);
         assert_eq!(ring.roles(), ["bc", "gcc", "ghost", "online", "online-p256", "sig"]);
         let states = |ring: &Ring, role: &str| ring.of(role).iter().map(|entry| entry.state).collect::<Vec<_>>();
         let first = ring.of("ghost")[0].file.clone();

@@ -14,6 +14,7 @@ use ipnet::IpNet;
 use tracing_subscriber::EnvFilter;
 
 use super::anchor::{Anchor, AnchorFormat};
+use super::owner::Algorithm;
 use super::ring::Ring;
 use super::{author, keys};
 use crate::api::Rpc;
@@ -57,6 +58,9 @@ pub struct ServeArgs {
     /// [default with --dev: loopback]
     #[arg(long, value_name = "ADDR[/LEN]", value_parser = config::prefix)]
     transfer_to: Vec<IpNet>,
+    /// Algorithm of TLD keys that are made: p256 (13) if validators lack ed25519 (15)
+    #[arg(long, value_enum, default_value = "ed25519")]
+    tld_algorithm: Algorithm,
     /// Certificate chain (PEM)
     #[arg(long, requires = "key")]
     cert: Option<PathBuf>,
@@ -108,7 +112,7 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
         None if args.dev => Identity::development(&settings.data, std::time::SystemTime::now())?,
         None => anyhow::bail!("give a certificate with --cert and --key, or run with --dev"),
     };
-    Ring::load_or_create(&settings.data.join("keys"), &tlds, clock())?;
+    Ring::load_or_create(&settings.data.join("keys"), &tlds, args.tld_algorithm.number(), clock())?;
     let apexes: Vec<Name> = tlds.iter().map(|tld| tld.apex.clone()).collect();
     let signer = load_signer(&settings.data, &apexes)?;
     let transfers = Transfers::new(settings.transfer_to);

@@ -61,15 +61,16 @@ impl Signers {
     /// The DNSKEY RRset that makes the name a signed zone, and the CDS and CDNSKEY that ask for its DS where that is not
     /// for the sigil. `strict`: without the gateway's online keys.
     pub fn zone_keys(&self, name: &Name, online: &[PublicKey], strict: bool) -> Vec<Rrset> {
+        let request = (!self.sigil).then(|| self.ds_request(name)).into_iter().flatten();
+        std::iter::once(self.dnskeys(name, online, strict)).chain(request).collect()
+    }
+
+    fn dnskeys(&self, name: &Name, online: &[PublicKey], strict: bool) -> Rrset {
         let algorithms: Vec<u8> = self.keys.iter().map(|key| key.public().algorithm()).collect();
         let online = online.iter().filter(|key| !strict && algorithms.contains(&key.algorithm()));
         let own = || self.keys.iter().map(ZoneKey::public);
         let data = own().chain(online).map(|key| key.dnskey().to_vec());
-        let mut rrsets = vec![Rrset::new(name.clone(), Rtype::DNSKEY, KEY_TTL, data)];
-        if !self.sigil {
-            rrsets.extend(self.ds_request(name));
-        }
-        rrsets
+        Rrset::new(name.clone(), Rtype::DNSKEY, KEY_TTL, data)
     }
 
     fn ds_request(&self, name: &Name) -> [Rrset; 2] {
@@ -176,7 +177,7 @@ impl Zone {
         contents
     }
 
-    fn replace_keys(&self, wanted: &mut Contents, keys: Vec<Rrset>) {
+    fn replace_keys(&self, wanted: &mut Contents, keys: impl IntoIterator<Item = Rrset>) {
         let apex = wanted.entry(self.name.clone()).or_default();
         KEY_TYPES.iter().for_each(|rtype| drop(apex.remove(rtype)));
         apex.extend(keys.into_iter().map(|rrset| (rrset.rtype, rrset)));
@@ -257,11 +258,9 @@ impl Zone {
                 old.keys.iter().all(has),
                 "{name} is not signed with the key to roll from; name it with --zone-key"
             );
-            let mut rrsets = both.zone_keys(name, &target.online, strict);
             // The DS stays for the old key alone.
-            rrsets.truncate(1);
-            rrsets.extend([Rtype::CDS, Rtype::CDNSKEY].iter().filter_map(|rtype| self.at_apex(*rtype).cloned()));
-            self.replace_keys(&mut wanted, rrsets);
+            let request = [Rtype::CDS, Rtype::CDNSKEY].iter().filter_map(|rtype| self.at_apex(*rtype).cloned());
+            self.replace_keys(&mut wanted, request.chain([both.dnskeys(name, &target.online, strict)]));
             let ops = self.write(wanted, strict, false, &both, target, days)?;
             return Ok((ops, format!("step 1 of 3: key {tag} is in the zone, everything is signed with both keys")));
         }
@@ -279,20 +278,16 @@ impl Zone {
         let asked = self.at_apex(Rtype::CDNSKEY);
         if !asked.is_some_and(|cdnskey| cdnskey.rdata.iter().all(|key| **key == *to.dnskey())) {
             wait("the keys without the new one", keys)?;
-            let mut rrsets = both.zone_keys(name, &target.online, strict);
-            rrsets.truncate(1);
-            rrsets.extend(new.ds_request(name));
-            self.replace_keys(&mut wanted, rrsets);
+            let request = new.ds_request(name).into_iter();
+            self.replace_keys(&mut wanted, request.chain([both.dnskeys(name, &target.online, strict)]));
             let ops = self.write(wanted, strict, true, &both, target, days)?;
             return Ok((ops, format!("step 2 of 3: the DS is now for key {tag}")));
         }
         if keys.rdata.iter().filter(|key| key.starts_with(&FLAGS_OWNER.to_be_bytes())).count() > 1 {
             // `asked` is there, or the step before would have been taken.
             asked.map(|cdnskey| wait("the DS for the old key", cdnskey)).transpose()?;
-            let mut rrsets = new.zone_keys(name, &target.online, strict);
-            rrsets.truncate(1);
-            rrsets.extend(new.ds_request(name));
-            self.replace_keys(&mut wanted, rrsets);
+            let request = new.ds_request(name).into_iter();
+            self.replace_keys(&mut wanted, request.chain([new.dnskeys(name, &target.online, strict)]));
             let ops = self.write(wanted, strict, false, &new, target, days)?;
             return Ok((ops, format!("step 3 of 3: the old key is gone, everything is signed with key {tag} alone")));
         }

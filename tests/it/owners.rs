@@ -263,3 +263,26 @@ fn the_gateways_keys_roll_under_a_running_server() {
     let server = Server::start(dir.path());
     assert!(delv(dir.path(), &server, "ghost", "alice.ghost", "A").contains("fully validated"));
 }
+
+/// With TLD keys and an owner's of algorithm 13, nothing on the way from the anchor is of algorithm 15.
+#[test]
+fn a_chain_may_be_of_p256_throughout() {
+    if !have(&["delv"]) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start_with(dir.path(), &["--tld-algorithm", "p256"]);
+    let key = dir.path().join("p256.pem");
+    let key = key.to_str().unwrap();
+    server.ok("https", &["name", "register", "alice.ghost"]);
+    for _ in 0..3 {
+        server.ok("https", &["name", "roll", "alice.ghost", "--to", key, "--algorithm", "p256", "--now"]);
+    }
+    server.ok("https", &["record", "set", "alice.ghost", "A", "192.0.2.1", "--zone-key", key]);
+    for (owner, rtype) in [("alice.ghost", "A"), ("no.alice.ghost", "A"), ("nobody.ghost", "A")] {
+        assert!(delv(dir.path(), &server, "ghost", owner, rtype).contains("fully validated"), "{owner}");
+    }
+    let chain = server.ok("udp", &["query", "alice.ghost", "DNSKEY", "--via", "udp", "--dnssec"]);
+    assert!(chain.contains(" 3 13 ") && !chain.contains(" 3 15 "), "{chain}");
+    assert!(query(&server, "alice.ghost", "A", &["--require-owner"]).0);
+}

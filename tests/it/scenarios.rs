@@ -11,6 +11,7 @@
 //! alice: fails 302 register bob.ghost    any of these, rejected with this code
 //! wait 3600                              seconds
 //! alice: sign alice.ghost                puts the name's keys: from now on it is a signed zone
+//! alice: strict alice.ghost              signs everything ahead: from now on it is a strict zone
 //! ask alice.ghost A                      over every transport; `prove` asks with DO, `compact` with DO and CO
 //!   NOERROR aa                           response code and flags; lines as the answer has them, in any order
 //!   answer alice.ghost. 3600 A 192.0.2.1 within a section; `...` ends a line that may go on
@@ -114,6 +115,7 @@ impl Served {
         let op = match words {
             ["register", about] => Op::Register { name: name(about), years: 1 },
             ["sign", about] => return self.world.sign(author, about).map(drop),
+            ["strict", about] => return self.world.sign_strict(author, about).map(drop),
             ["release", about] => Op::Release { name: name(about) },
             ["give", about, to] => Op::Transfer { name: name(about), to: self.people[*to].id() },
             ["put", owner, rtype, data @ ..] => {
@@ -233,7 +235,7 @@ macro_rules! scenarios {
     )*};
 }
 
-scenarios! { zone aliases writes contracts tlds life dnssec }
+scenarios! { zone aliases writes contracts tlds life dnssec strict }
 
 #[test]
 fn every_file_is_run() {
@@ -241,5 +243,6 @@ fn every_file_is_run() {
     let mut files: Vec<String> =
         std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     files.sort();
-    assert_eq!(files, ["aliases.txt", "contracts.txt", "dnssec.txt", "life.txt", "tlds.txt", "writes.txt", "zone.txt"]);
+    let run = ["aliases", "contracts", "dnssec", "life", "strict", "tlds", "writes", "zone"];
+    assert_eq!(files, run.map(|name| format!("{name}.txt")));
 }

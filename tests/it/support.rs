@@ -124,6 +124,9 @@ impl World {
             contents.entry(rrset.owner.clone()).or_default().insert(rrset.rtype, rrset);
         }
         let sign = |rrset: Rrset| {
+            if rrset.rtype == Rtype::NS && rrset.owner != apex {
+                return Rrset { rrsigs: Vec::new(), ..rrset };
+            }
             let rrsig = key.sign_until(&apex, &rrset, self.now() - 60, self.now() + 30 * 86_400);
             Rrset { rrsigs: vec![rrsig.into()], ..rrset }
         };
