@@ -99,7 +99,9 @@ async fn chain(edge: &Edge, client: Client, parts: &Parts) -> Result<Response<By
     let (name, rtype) = question.ok_or(Problem::BadChain)?;
     let name = Name::from_user(name).map_err(|_| Problem::BadChain)?;
     let rtype: Rtype = rtype.parse().map_err(|_| Problem::BadChain)?;
-    if !edge.admit(client) {
+    // Many questions in one: it counts as a call, of which a client has fewer.
+    if !edge.admission.rpc(client.addr) {
+        edge.metrics.rpc_limited.add(1);
         return Err(Problem::Limited);
     }
     let (octets, seconds) = edge.chain(name, rtype).await.map_err(|rcode| match rcode {
