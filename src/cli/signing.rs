@@ -125,9 +125,13 @@ impl Zone {
         self.write(wanted, true, true, signers, target, days)
     }
 
-    /// Ops that delete one RRset.
+    /// Ops that delete one RRset. With its DNSKEY RRset a zone loses all that rests on it.
     pub fn delete(&self, key: op::RrsetKey, signers: &Signers, target: &Target, days: u32) -> anyhow::Result<Vec<Op>> {
         let mut wanted = self.contents();
+        if key.rtype == Rtype::DNSKEY && self.at_apex(Rtype::DNSKEY).is_some_and(|keys| keys.owner == key.owner) {
+            self.replace_keys(&mut wanted, []);
+            return self.write(wanted, false, true, signers, target, days);
+        }
         let gone = wanted.get_mut(&key.owner).and_then(|types| types.remove(&key.rtype));
         // The server says so if there is no such RRset.
         if !self.is_strict() || gone.is_none() {
@@ -197,8 +201,10 @@ impl Zone {
         if strict {
             let (soa, ns) = target.apex_of(&self.name)?;
             let apex = wanted.entry(self.name.clone()).or_default();
-            // Seconds: every change has its own, and none goes back.
-            apex.insert(Rtype::SOA, soa::with_serial(&soa, &self.name, target.time as u32));
+            // Seconds, but every change has its own (RFC 1982 arithmetic is not needed before 2106).
+            let last = self.at_apex(Rtype::SOA).map_or(0, soa::serial);
+            let serial = (target.time as u32).max(last.wrapping_add(1));
+            apex.insert(Rtype::SOA, soa::with_serial(&soa, &self.name, serial));
             apex.insert(Rtype::NS, ns);
             wanted = with_chain(&self.name, wanted);
         }

@@ -5,13 +5,14 @@ use std::path::Path;
 
 use ed25519_dalek::SigningKey;
 use ed25519_dalek::pkcs8::DecodePrivateKey as _;
-use ghostplane::dnssec::{FLAGS_ONLINE, Secret, ZoneKey};
+use ghostplane::dnssec::{FLAGS_ONLINE, FLAGS_OWNER, Secret, ZoneKey, ds};
+use ghostplane::op::{DnskeyRdata, Op};
 use ghostplane::state::Change;
 use ghostplane::wire::{Rrset, Rtype};
 
 use crate::clients::have;
 use crate::process::Server;
-use crate::support::name;
+use crate::support::{World, name};
 use crate::validators::{Unbound, anchors, delv, populate, tamper};
 
 /// Registers `NAME` with some data of every kind.
@@ -107,12 +108,31 @@ fn a_strict_name_is_its_owners_alone() {
         assert!(output.status.success(), "{tool}: {output:?}");
     }
 
+    // Two changes within a second have two serials.
+    let serial = || {
+        let soa = server.ok("udp", &["query", "fort.ghost", "SOA", "--via", "udp", "--short"]);
+        soa.split_whitespace().nth(2).unwrap().parse::<u32>().unwrap()
+    };
+    let before = serial();
+    for data in ["192.0.2.7", "192.0.2.8", "192.0.2.9"] {
+        server.ok("https", &["record", "set", "fort.ghost", "A", data]);
+    }
+    assert!(serial() >= before + 3);
+
     // And back: the gateway helps again.
     server.ok("https", &["name", "sign", "fort.ghost"]);
     assert!(!server.ok("https", &["record", "list", "fort.ghost"]).contains("NSEC"));
     server.ok("https", &["contract", "bind", "fort.ghost", "park"]);
     let said = delv(dir.path(), &server, "ghost", "fort.ghost", "MX");
     assert!(said.contains("fully validated"), "{said}");
+
+    // Or nobody signs, and the name can be delegated elsewhere.
+    server.ok("https", &["contract", "bind", "fort.ghost", "default"]);
+    server.ok("https", &["name", "sign", "fort.ghost", "--strict"]);
+    server.ok("https", &["record", "delete", "fort.ghost", "DNSKEY"]);
+    let left = server.ok("https", &["record", "list", "fort.ghost"]);
+    assert!(["DNSKEY", "NSEC", "SOA", "CDS"].iter().all(|rtype| !left.contains(rtype)), "{left}");
+    assert!(delv(dir.path(), &server, "ghost", "fort.ghost", "A").contains("unsigned answer"));
 }
 
 /// The gateway has the online key and the TLD's, and its operator the registry: what can they make others believe?
@@ -285,4 +305,54 @@ fn a_chain_may_be_of_p256_throughout() {
     let chain = server.ok("udp", &["query", "alice.ghost", "DNSKEY", "--via", "udp", "--dnssec"]);
     assert!(chain.contains(" 3 13 ") && !chain.contains(" 3 15 "), "{chain}");
     assert!(query(&server, "alice.ghost", "A", &["--require-owner"]).0);
+}
+
+/// Whatever an owner sends: what is accepted leaves DS, DNSKEY and RRSIGs in agreement.
+#[test]
+fn the_registry_keeps_keys_and_signatures_in_agreement() {
+    let mut world = World::new();
+    let mut alice = world.person(1);
+    world.register(&mut alice, "alice.ghost");
+    world.sign(&mut alice, "alice.ghost").unwrap();
+    world.put(&mut alice, "alice.ghost", "A", &["192.0.2.1"]).unwrap();
+    let apex = name("alice.ghost");
+    let own = ZoneKey::of_sigil(&alice.key);
+    let other = ZoneKey::new(Secret::from_p256_seed(&[7; 32]).unwrap(), FLAGS_OWNER);
+    let signer = world.node.service.keys.get();
+    let online = signer.online()[0].dnskey().to_vec();
+    let data = |keys: &[&ZoneKey]| keys.iter().map(|key| key.dnskey().to_vec()).collect::<Vec<_>>();
+    let mut put = |rtype: Rtype, data: Vec<Vec<u8>>, by: &[&ZoneKey]| -> Result<(), u16> {
+        let mut rrset = Rrset::new(apex.clone(), rtype, 3_600, data);
+        let sign = |key: &&ZoneKey| key.sign_until(&apex, &rrset, world.now() - 60, world.now() + 86_400).into();
+        rrset.rrsigs = by.iter().map(sign).collect();
+        let keys = Some(by.iter().map(|key| DnskeyRdata(key.dnskey().to_vec())).collect());
+        let op = Op::PutRecords { name: apex.clone(), rrsets: vec![rrset], keys };
+        world.submit(&mut alice, op).map(drop).map_err(|rejection| rejection.code())
+    };
+    let with_online = |keys: &[&ZoneKey]| [data(keys), vec![online.clone()]].concat();
+    // A key signs only once it is in the zone.
+    assert_eq!(put(Rtype::TXT, vec![b"\x01x".to_vec()], &[&other]), Err(402));
+    // The DS is for the sigil: it must stay, and sign.
+    assert_eq!(put(Rtype::DNSKEY, with_online(&[&other]), &[&other]), Err(402));
+    assert_eq!(put(Rtype::DNSKEY, with_online(&[&own, &other]), &[&other]), Err(402));
+    assert_eq!(put(Rtype::CDNSKEY, data(&[&other]), &[&own]), Err(402));
+    assert_eq!(put(Rtype::DNSKEY, with_online(&[&own, &other]), &[&own]), Ok(()));
+    // The DS asked for is of a key that does not sign the DNSKEY RRset.
+    assert_eq!(put(Rtype::CDNSKEY, data(&[&other]), &[&own]), Err(402));
+    assert_eq!(put(Rtype::DNSKEY, with_online(&[&own, &other]), &[&own, &other]), Ok(()));
+    assert_eq!(put(Rtype::CDNSKEY, data(&[&other]), &[&own]), Ok(()));
+    assert_eq!(put(Rtype::CDS, vec![ds(&apex, own.dnskey())], &[&own]), Err(402));
+    assert_eq!(put(Rtype::CDS, vec![ds(&apex, other.dnskey())], &[&own]), Ok(()));
+    // Nothing may rest on the key that leaves.
+    assert_eq!(put(Rtype::DNSKEY, with_online(&[&other]), &[&other]), Err(402));
+    assert_eq!(put(Rtype::A, vec![vec![192, 0, 2, 1]], &[&other]), Ok(()));
+    assert_eq!(put(Rtype::CDS, vec![ds(&apex, other.dnskey())], &[&other]), Ok(()));
+    assert_eq!(put(Rtype::CDNSKEY, data(&[&other]), &[&other]), Ok(()));
+    assert_eq!(put(Rtype::DNSKEY, with_online(&[&other]), &[&other]), Ok(()));
+    assert_eq!(put(Rtype::A, vec![vec![192, 0, 2, 2]], &[&own]), Err(402));
+    // Strict, but nothing is signed ahead.
+    assert_eq!(put(Rtype::DNSKEY, data(&[&other]), &[&other]), Err(402));
+    // What an op may not even claim.
+    assert_eq!(put(Rtype::A, vec![vec![192, 0, 2, 2]], &[]), Err(408));
+    assert_eq!(put(Rtype::A, vec![vec![192, 0, 2, 2]], &[&signer.online()[0]]), Err(402));
 }
