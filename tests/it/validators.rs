@@ -16,7 +16,7 @@ use hickory_resolver::Resolver;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 
-use crate::clients::have;
+use crate::clients::{have, skip};
 use crate::process::{Daemon, PROGRAM, Server, free_port};
 use crate::support::{Person, name};
 
@@ -353,6 +353,40 @@ fn zonemaster_finds_nothing_wrong_but_loneliness() {
     assert!(others.is_empty() && said.matches("ADDRESS01").count() >= 3, "{said}");
 }
 
+/// Knot Resolver and systemd-resolved, which want a file system and a network of their own.
+#[test]
+fn kresd_and_resolved_set_ad_for_everything() {
+    let Some(root) = std::env::var_os("TRIXIE").map(std::path::PathBuf::from) else {
+        skip("TRIXIE, a tree with kresd and systemd-resolved");
+        return;
+    };
+    if !have(&["dig", "unshare", "ip"]) {
+        return;
+    }
+    let isolated = Command::new("unshare").args(["-n", "chroot"]).arg(&root).arg("true").status();
+    if !isolated.is_ok_and(|status| status.success()) {
+        println!("skipped: no right to chroot and to make network namespaces");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/resolvers.sh");
+    let output = Command::new("unshare").args(["-n", script, PROGRAM]).arg(dir.path()).arg(root).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8(output.stdout).unwrap();
+    for resolver in ["kresd", "resolved"] {
+        let lines: Vec<&str> = said.lines().filter(|line| line.starts_with(resolver)).collect();
+        assert_eq!(lines.len(), 18, "{said}");
+        for line in lines {
+            let expected = match line.split(' ').nth(1).unwrap() {
+                "no.fort.ghost" => "A NXDOMAIN ad",
+                "plain.ghost" => "A NOERROR",
+                _ => " NOERROR ad",
+            };
+            assert!(line.ends_with(expected), "{line}");
+        }
+    }
+}
+
 /// Exported zones are what other programs call sound: chain, signatures, digest.
 #[test]
 fn exported_zones_are_verified() {
@@ -463,6 +497,13 @@ fn one_bit_makes_it_bogus() {
         let unbound = Unbound::start(dir.path(), &server, &anchors(&server));
         assert_eq!(unbound.ask("alice.ghost", "A"), "SERVFAIL", "{what}");
         assert_eq!(unbound.ask("bob.sig", "A"), "NOERROR ad", "{what}");
+        if ["the owner's key", "the DS"].contains(&what) {
+            // Then nothing in the zone can be believed, of whatever kind.
+            for (labels, rtype) in BELOW.into_iter().filter(|(_, rtype)| *rtype != "DS") {
+                let owner = format!("{labels}alice.ghost");
+                assert_eq!(unbound.ask(&owner, rtype), "SERVFAIL", "{what}: {owner} {rtype}");
+            }
+        }
     }
     // And the anchor itself.
     let dir = tempfile::tempdir().unwrap();
