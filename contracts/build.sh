@@ -17,7 +17,7 @@ WASM_RUSTC=${WASM_RUSTC:-rustc}
 ZIG=${ZIG:-python3 -m ziglang}
 # Takes IN.wasm OUT.wasm; part of the gateway, built with the gateway's own toolchain.
 COMPONENTIZE=${COMPONENTIZE:-cargo run --quiet --manifest-path ../Cargo.toml --example componentize --}
-RUST="ghost sig gcc bc weighted"
+RUST="ghost sig gcc bc weighted failover geo window wallets payment did-keys oracle overlay"
 TARGET=wasm32-unknown-unknown
 TARGET_DIR=${WASM_TARGET_DIR:-$PWD/target}
 
@@ -40,11 +40,12 @@ core() {
     env -u RUSTFLAGS -u CARGO_ENCODED_RUSTFLAGS -u RUSTC_WRAPPER RUSTC="$WASM_RUSTC" $WASM_CARGO --config "target.$TARGET.rustflags=[$remap]" \
         build --quiet --release --locked --target $TARGET --target-dir "$TARGET_DIR"
     for name in $RUST; do
-        cp "$TARGET_DIR/$TARGET/release/$name.wasm" "$1/$name.wasm"
+        cp "$TARGET_DIR/$TARGET/release/$(echo "$name" | tr - _).wasm" "$1/$name.wasm"
     done
     cache="$TARGET_DIR/zig"
-    (cd examples/park/src && $ZIG build-exe park.zig -target wasm32-freestanding -O ReleaseSmall -fno-entry -fstrip \
-        -rdynamic --stack 8192 --cache-dir "$cache" --global-cache-dir "$cache" -femit-bin="$1/park.wasm")
+    (cd park/src && $ZIG build-exe -target wasm32-freestanding -O ReleaseSmall -fno-entry -fstrip -rdynamic --stack 8192 \
+        --dep ghostplane -Mroot=park.zig -Mghostplane=../../zig/ghostplane.zig \
+        --cache-dir "$cache" --global-cache-dir "$cache" -femit-bin="$1/park.wasm")
 }
 
 case ${1:-} in

@@ -7,11 +7,11 @@ use quick_cache::sync::Cache;
 
 use crate::limits::{CACHE_BYTES, CACHE_ENTRIES, CACHE_SECONDS, MAX_NAME};
 use crate::registry::{Stamp, Stamps};
-use crate::wire::{Answer, Query};
+use crate::wire::{Answer, Query, Scope, Subnet};
 
-/// A cached answer and what it depends on.
+/// What is cached under a key, and what it depends on.
 pub struct Entry {
-    pub answer: Answer,
+    kept: Kept,
     /// Seconds since 1970.
     stored: u64,
     until: u64,
@@ -21,12 +21,42 @@ pub struct Entry {
     reads: Box<[Stamp]>,
 }
 
-impl Entry {
+enum Kept {
+    Answer(Answer),
+    /// The answer depends on who asks: it is kept under the key with so much of the asker's address.
+    BySubnet(Scope),
+}
+
+/// A cached answer.
+pub struct Hit(Arc<Entry>);
+
+impl Hit {
+    /// The answer.
+    pub fn answer(&self) -> &Answer {
+        match &self.0.kept {
+            Kept::Answer(answer) => answer,
+            // `AnswerCache::get` makes a hit of nothing else.
+            Kept::BySubnet(_) => unreachable!("a hit is an answer"),
+        }
+    }
+
     /// Seconds since the answer was made.
     pub fn age(&self, now: u64) -> u32 {
         // At most CACHE_SECONDS while the entry is valid.
-        now.saturating_sub(self.stored) as u32
+        now.saturating_sub(self.0.stored) as u32
     }
+}
+
+/// How long an answer is good, and what it was made from.
+#[derive(Debug, Clone, Copy)]
+pub struct Grounds<'a> {
+    pub now: u64,
+    /// Seconds, at most [`CACHE_SECONDS`]; 0 is not kept.
+    pub seconds: u32,
+    /// Sequence of the snapshot.
+    pub seq: u64,
+    /// The names that were read.
+    pub reads: &'a [Stamp],
 }
 
 /// Answers by question. A hit is valid iff its time has not run out and none of the names it read has
@@ -40,21 +70,28 @@ struct ByBytes;
 
 impl Weighter<Box<[u8]>, Arc<Entry>> for ByBytes {
     fn weight(&self, key: &Box<[u8]>, entry: &Arc<Entry>) -> u64 {
-        (key.len() + entry.answer.weight() + size_of::<Entry>()) as u64
+        let kept = match &entry.kept {
+            Kept::Answer(answer) => answer.weight(),
+            Kept::BySubnet(_) => 0,
+        };
+        (key.len() + kept + size_of::<Entry>()) as u64
     }
 }
 
-/// QNAME, QTYPE, QCLASS, DO and CO: what tells answers apart.
+/// QNAME, QTYPE, QCLASS, DO and CO, and behind them perhaps a subnet: what tells answers apart.
 pub struct Key {
-    octets: [u8; MAX_NAME + 5],
+    octets: [u8; MAX_NAME + 5 + SUBNET],
     len: usize,
 }
+
+/// Octets of a subnet in a key.
+const SUBNET: usize = 18;
 
 impl Key {
     /// The key of a query; costs no allocation.
     pub fn of(query: &Query) -> Self {
         let name = query.name.as_wire();
-        let mut octets = [0; MAX_NAME + 5];
+        let mut octets = [0; MAX_NAME + 5 + SUBNET];
         octets[..name.len()].copy_from_slice(name);
         octets[name.len()..name.len() + 2].copy_from_slice(&query.rtype.0.to_be_bytes());
         let class = &query.question[query.question.len() - 2..];
@@ -66,6 +103,15 @@ impl Key {
     fn as_slice(&self) -> &[u8] {
         &self.octets[..self.len]
     }
+
+    /// The key for one asker; all zeros stand for one who does not want to be told apart.
+    fn of_asker(&self, asker: Option<Subnet>, scope: Scope) -> Self {
+        let mut octets = self.octets;
+        if let Some(asker) = asker {
+            octets[self.len..self.len + SUBNET].copy_from_slice(&asker.cut(scope).key());
+        }
+        Self { octets, len: self.len + SUBNET }
+    }
 }
 
 impl AnswerCache {
@@ -74,20 +120,42 @@ impl AnswerCache {
         Self { entries: Cache::with_weighter(CACHE_ENTRIES, bytes.min(CACHE_BYTES), ByBytes) }
     }
 
-    /// The answer, if it is there and still true at `now`.
-    pub fn get(&self, key: &Key, stamps: &Stamps, now: u64) -> Option<Arc<Entry>> {
+    /// The answer for `asker`, if it is there and still true at `now`.
+    pub fn get(&self, key: &Key, asker: impl FnOnce() -> Option<Subnet>, stamps: &Stamps, now: u64) -> Option<Hit> {
+        let entry = self.valid(key, stamps, now)?;
+        let Kept::BySubnet(scope) = entry.kept else { return Some(Hit(entry)) };
+        let entry = self.valid(&key.of_asker(asker(), scope), stamps, now)?;
+        matches!(entry.kept, Kept::Answer(_)).then_some(Hit(entry))
+    }
+
+    /// Keeps an answer that was made for `asker`.
+    pub fn put(&self, key: &Key, asker: Option<Subnet>, answer: Answer, stamps: &Stamps, grounds: Grounds<'_>) {
+        if grounds.seconds == 0 {
+            return;
+        }
+        if answer.scope.is_none() {
+            return self.insert(key, Kept::Answer(answer), grounds);
+        }
+        // Other askers may have led the contract to look closer; the closest look decides.
+        let known = self.valid(key, stamps, grounds.now).and_then(|entry| match entry.kept {
+            Kept::BySubnet(scope) => Some(scope),
+            Kept::Answer(_) => None,
+        });
+        let scope = known.unwrap_or_default().max(answer.scope);
+        self.insert(key, Kept::BySubnet(scope), grounds);
+        self.insert(&key.of_asker(asker, scope), Kept::Answer(answer), grounds);
+    }
+
+    fn valid(&self, key: &Key, stamps: &Stamps, now: u64) -> Option<Arc<Entry>> {
         let entry = self.entries.get(key.as_slice())?;
         let valid = now < entry.until && now >= entry.stored && stamps.unchanged_since(entry.seq, &entry.reads);
         valid.then_some(entry)
     }
 
-    /// Keeps an answer made at `now` from a snapshot at `seq` for `seconds`, at most [`CACHE_SECONDS`].
-    pub fn put(&self, key: &Key, answer: Answer, seconds: u32, now: u64, seq: u64, reads: &[Stamp]) {
-        if seconds == 0 {
-            return;
-        }
+    fn insert(&self, key: &Key, kept: Kept, grounds: Grounds<'_>) {
+        let Grounds { now, seconds, seq, reads } = grounds;
         let until = now + u64::from(seconds.min(CACHE_SECONDS));
-        let entry = Entry { answer, stored: now, until, seq, reads: reads.into() };
+        let entry = Entry { kept, stored: now, until, seq, reads: reads.into() };
         self.entries.insert(key.as_slice().into(), Arc::new(entry));
     }
 

@@ -25,14 +25,17 @@ pub use transfer::{Transfer, TransferDone, Transfers};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::cache::{AnswerCache, Key};
-use crate::contract::{CodeRef, ContractHost, Failure, Question};
+use crate::cache::{AnswerCache, Grounds, Key};
+use crate::contract::{CodeRef, ContractHost, Failure, Question, Worlds};
 use crate::dnssec::{ONLINE_SECONDS, Rrsig, denial};
 use crate::limits::MAX_ALIAS_LINKS;
 use crate::metrics::Metrics;
+use crate::op::CodeHash;
 use crate::registry::{Fault, Registry, Snapshot};
 pub use crate::wire::Transport;
-use crate::wire::{Answer, Builder, EdeCode, Name, Query, QueryError, Rcode, Reply, Resolution, Rrset, Rtype, Section};
+use crate::wire::{
+    Answer, Builder, EdeCode, Name, Query, QueryError, Rcode, Reply, Resolution, Rrset, Rtype, Section, Subnet,
+};
 use crate::writer::Clock;
 use crate::zone::{ZoneView as _, soa};
 use pool::{Pool, Task};
@@ -44,6 +47,16 @@ use transfer::is_transfer;
 pub struct Client {
     pub transport: Transport,
     pub addr: IpAddr,
+}
+
+impl Client {
+    /// For whom it asks: the subnet it names (RFC 7871), else itself; `None` if it wants nobody told apart.
+    pub fn asker(&self, query: &Query) -> Option<Subnet> {
+        match query.edns.and_then(|edns| edns.subnet) {
+            Some(option) => option.subnet,
+            None => Some(Subnet::host(self.addr)),
+        }
+    }
 }
 
 /// What became of a message at once.
@@ -166,10 +179,10 @@ impl Engine {
             return Begun::Ready(error(&query, rcode, ede).reply(&query, client.transport.shape(), 0));
         }
         let now = (self.clock)();
-        match self.cache.get(&Key::of(&query), self.registry.stamps(), now) {
-            Some(entry) => {
+        match self.cache.get(&Key::of(&query), || client.asker(&query), self.registry.stamps(), now) {
+            Some(hit) => {
                 self.metrics.cache_hits.add(1);
-                Begun::Ready(entry.answer.reply(&query, client.transport.shape(), entry.age(now)))
+                Begun::Ready(hit.answer().reply(&query, client.transport.shape(), hit.age(now)))
             }
             None => Begun::Miss(Miss { query, client }),
         }
@@ -197,7 +210,8 @@ impl Engine {
     fn execute(&self, miss: &Miss) -> Reply {
         self.metrics.cache_misses.add(1);
         let query = &miss.query;
-        let answer = self.registry.snapshot().and_then(|snapshot| self.resolve(query, &Arc::new(snapshot)));
+        let asker = miss.client.asker(query);
+        let answer = self.registry.snapshot().and_then(|snapshot| self.resolve(query, asker, &Arc::new(snapshot)));
         let answer = answer.unwrap_or_else(|fault| {
             tracing::error!(%fault, name = %query.name, "registry read failed");
             servfail(query, EdeCode::NotReady, "the registry cannot be read".into())
@@ -205,13 +219,14 @@ impl Engine {
         answer.reply(query, miss.client.transport.shape(), 0)
     }
 
-    fn resolve(&self, query: &Query, snapshot: &Arc<Snapshot>) -> Result<Answer, Fault> {
+    fn resolve(&self, query: &Query, asker: Option<Subnet>, snapshot: &Arc<Snapshot>) -> Result<Answer, Fault> {
         let now = (self.clock)();
         let (tlds, signer, snapshot) = (self.tlds.clone(), self.keys.get(), snapshot.clone());
         let sources = Sources { tlds, signer, snapshot, now };
         let mut work = Work {
             engine: self,
             query,
+            asker,
             sources: &sources,
             noted: Noted::default(),
             builder: Builder::new(query),
@@ -221,9 +236,11 @@ impl Engine {
         let Work { noted, builder, .. } = work;
         let failed = rcode == Rcode::ServFail;
         // The links of an alias that ended in a failure are no answer.
-        let answer = if failed { error(query, rcode, ede) } else { builder.finish(rcode, authoritative, ede) };
+        let mut answer = if failed { error(query, rcode, ede) } else { builder.finish(rcode, authoritative, ede) };
+        answer.scope = noted.scope;
         let seconds = if failed { FAILURE_SECONDS } else { answer.ttl.min(noted.seconds(now)) };
-        self.cache.put(&Key::of(query), answer.clone(), seconds, now, sources.snapshot.seq(), &noted.stamps);
+        let grounds = Grounds { now, seconds, seq: sources.snapshot.seq(), reads: &noted.stamps };
+        self.cache.put(&Key::of(query), asker, answer.clone(), self.registry.stamps(), grounds);
         Ok(answer)
     }
 }
@@ -256,6 +273,7 @@ const MAYBE: [Rtype; 16] = [
 struct Work<'a> {
     engine: &'a Engine,
     query: &'a Query,
+    asker: Option<Subnet>,
     sources: &'a Sources,
     /// The names that were read, and when the first lease or signature that the answer rests on runs out.
     noted: Noted,
@@ -314,22 +332,29 @@ impl Work<'_> {
 
     fn execute(&mut self, zone: &Arc<Zone>, name: &Name, rtype: Rtype) -> Result<Resolution, Failure> {
         let Sources { tlds, snapshot, .. } = self.sources;
-        let bound = zone.entry.as_ref().and_then(|entry| entry.contract);
-        let hash = bound.unwrap_or(zone.tld.contract);
-        let load = || match tlds.shipped(&hash) {
-            Some(code) => Ok(Some(code.to_vec())),
-            None => snapshot.contract(&hash).map_err(reads::read_fault),
-        };
+        let hash = self.contract_of(zone)?;
+        let load = || tlds.code(snapshot, &hash).map_err(reads::read_fault);
         let question = Question { name: name.clone(), rtype, zone: zone.apex.clone() };
-        let reads = SnapshotReads::new(zone.clone(), self.sources.clone());
+        let reads = SnapshotReads::new(zone.clone(), self.sources.clone(), self.asker);
         let (execution, reads) = self.engine.host.execute(CodeRef { hash: hash.0, load: &load }, &question, reads);
         self.noted.merge(reads.noted());
+        self.noted.until(execution.until.unwrap_or(u64::MAX));
         self.engine.metrics.contract_executions.add(1);
         self.engine.metrics.contract_fuel.add(execution.fuel);
         if let Err(failure) = &execution.outcome {
             self.engine.metrics.count_contract_failure(failure.kind());
         }
         execution.outcome
+    }
+
+    /// The contract that answers for a zone: what its owner bound, if that is a resolver, else the TLD's.
+    fn contract_of(&self, zone: &Zone) -> Result<CodeHash, Failure> {
+        let Sources { tlds, snapshot, .. } = self.sources;
+        let Some(bound) = zone.entry.as_ref().and_then(|entry| entry.contract) else { return Ok(zone.tld.contract) };
+        let worlds = tlds.worlds(snapshot, &bound).map_err(reads::read_fault)?;
+        // What is of no world is no contract: executing it tells the asker so.
+        let answers = worlds.resolver || worlds == Worlds::default();
+        Ok(if answers { bound } else { zone.tld.contract })
     }
 
     /// RRsets of the answer section, each with its owner's RRSIG or the zone's; a CNAME that a DNAME made has

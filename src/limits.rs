@@ -74,14 +74,24 @@ pub const CONTRACT_TABLE: usize = 1_024;
 pub const CONTRACT_STACK: usize = 256 * 1024;
 /// Registry look-ups of one execution.
 pub const CONTRACT_LOOKUPS: usize = 64;
-/// Registry calls of one execution, look-ups included: fuel does not count what the host does.
+/// Host calls of one execution, look-ups included.
 pub const CONTRACT_CALLS: usize = 1_024;
 /// Octets that one call may make the host allocate: lists in a guest may overlap, so its memory is no bound.
 pub const CONTRACT_LIFT: usize = 4 * CONTRACT_OUTPUT;
+/// Messages to the debug log kept of one execution, and octets of one.
+pub const CONTRACT_LOG_LINES: usize = 32;
+pub const CONTRACT_LOG_LINE: usize = 256;
+/// Bits of a client's address that a contract may see (RFC 7871 §11.1).
+pub const CONTRACT_SCOPE_V4: u8 = 24;
+pub const CONTRACT_SCOPE_V6: u8 = 56;
+/// Octets that a program takes, and gives back.
+pub const CONTRACT_INPUT: usize = 16 * 1024;
 /// RRsets in one resolution.
 pub const CONTRACT_ANSWERS: usize = 16;
 /// Octets of all RRsets in one resolution.
 pub const CONTRACT_OUTPUT: usize = 48 * 1024;
+/// Contracts whose worlds are remembered.
+pub const KNOWN_WORLDS: usize = 16_384;
 /// Contracts kept compiled at once.
 pub const COMPILED_CONTRACTS: usize = 1_024;
 /// Octets of their machine code.

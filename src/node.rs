@@ -20,12 +20,20 @@ use crate::zone::policy::{Policy, PolicyError};
 use crate::zone::{Finding, Severity, ZoneData};
 
 /// Contracts that come with the program, as built and committed.
-pub const SHIPPED: [(&str, &[u8]); 6] = [
+pub const SHIPPED: [(&str, &[u8]); 14] = [
     ("ghost", include_bytes!("../contracts/built/ghost.wasm")),
     ("sig", include_bytes!("../contracts/built/sig.wasm")),
     ("gcc", include_bytes!("../contracts/built/gcc.wasm")),
     ("bc", include_bytes!("../contracts/built/bc.wasm")),
     ("weighted", include_bytes!("../contracts/built/weighted.wasm")),
+    ("failover", include_bytes!("../contracts/built/failover.wasm")),
+    ("geo", include_bytes!("../contracts/built/geo.wasm")),
+    ("window", include_bytes!("../contracts/built/window.wasm")),
+    ("wallets", include_bytes!("../contracts/built/wallets.wasm")),
+    ("payment", include_bytes!("../contracts/built/payment.wasm")),
+    ("did-keys", include_bytes!("../contracts/built/did-keys.wasm")),
+    ("oracle", include_bytes!("../contracts/built/oracle.wasm")),
+    ("overlay", include_bytes!("../contracts/built/overlay.wasm")),
     ("park", include_bytes!("../contracts/built/park.wasm")),
 ];
 

@@ -1,8 +1,8 @@
-//! Host side of the WIT world, generated.
+//! Host side of the WIT worlds, generated: their types. The functions are linked by hand in `guest`, because each
+//! takes fuel.
 #![allow(unsafe_code, reason = "the generated lifting and lowering code is unsafe; no line of it is ours")]
 
 wasmtime::component::bindgen!({
-    world: "resolver",
+    world: "contract",
     path: "contracts/wit",
-    imports: { default: trappable },
 });

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use wasmparser::{BinaryReaderError, ComponentTypeRef, Encoding, Parser, Payload};
 
 use super::host::Compiled;
+use super::{PACKAGE, VERSION};
 use crate::limits::{CONTRACT_MEMORY, CONTRACT_TABLE, MAX_CONTRACT};
 
 /// Why octets are not a contract.
@@ -18,12 +19,14 @@ pub enum ContractError {
     CoreModule,
     #[error("imports {0}, which contracts do not have")]
     UnknownImport(String),
+    #[error("is built for {0}; this gateway has version {VERSION} of the worlds")]
+    Version(String),
     #[error("imports something of the world under another type or version: {0}")]
     ImportType(String),
-    #[error("does not export `resolve`")]
+    #[error("exports none of `resolve`, `judge` and `call`: it is of no world")]
     MissingExport,
-    #[error("exports `resolve` under another type: {0}")]
-    ExportType(String),
+    #[error("exports `{0}` under another type: {1}")]
+    ExportType(&'static str, String),
     #[error("starts with {0} octets of memory, more than {CONTRACT_MEMORY}")]
     Memory(u64),
     #[error("starts with {0} table elements, more than {CONTRACT_TABLE}")]
@@ -51,15 +54,72 @@ impl CheckedContract {
     pub fn code_bytes(&self) -> u64 {
         self.compiled.bytes()
     }
+
+    /// The worlds it is of.
+    pub fn worlds(&self) -> Worlds {
+        self.compiled.worlds()
+    }
 }
 
-const PACKAGE: &str = "ghostplane:contract/";
-const EXPORT: &str = "resolve";
+/// Which worlds a contract is of: what it exports.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Worlds {
+    /// `resolve`
+    pub resolver: bool,
+    /// `judge`
+    pub covenant: bool,
+    /// `call`
+    pub program: bool,
+}
+
+pub(super) const RESOLVE: &str = "resolve";
+pub(super) const JUDGE: &str = "judge";
+pub(super) const CALL: &str = "call";
+
+impl Worlds {
+    /// The worlds in full, version and all.
+    pub fn names(self) -> impl Iterator<Item = String> {
+        let all = [(self.resolver, "resolver"), (self.covenant, "covenant"), (self.program, "program")];
+        all.into_iter().filter(|(is, _)| *is).map(|(_, world)| format!("{PACKAGE}{world}@{VERSION}"))
+    }
+
+    /// The worlds of these [names](Self::names); others are passed over.
+    pub fn of_names<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut worlds = Self::default();
+        for name in names {
+            match name.strip_prefix(PACKAGE).and_then(|name| name.split_once('@')) {
+                Some(("resolver", _)) => worlds.resolver = true,
+                Some(("covenant", _)) => worlds.covenant = true,
+                Some(("program", _)) => worlds.program = true,
+                _ => {}
+            }
+        }
+        worlds
+    }
+
+    fn note(&mut self, export: &str) {
+        match export {
+            RESOLVE => self.resolver = true,
+            JUDGE => self.covenant = true,
+            CALL => self.program = true,
+            _ => {}
+        }
+    }
+}
+
+/// The worlds of a contract, by its exports; nothing is compiled.
+///
+/// # Errors
+/// It is none.
+pub fn worlds(wasm: &[u8]) -> Result<Worlds, ContractError> {
+    scan(wasm)
+}
+
 const PAGE: u64 = 64 * 1024;
 
 /// Looks through a component and the modules in it. What is wrong here has a name; what is left for the
 /// compiler's validation is only "malformed".
-pub(super) fn scan(wasm: &[u8]) -> Result<(), ContractError> {
+pub(super) fn scan(wasm: &[u8]) -> Result<Worlds, ContractError> {
     if wasm.len() > MAX_CONTRACT {
         return Err(ContractError::TooLarge(wasm.len()));
     }
@@ -67,14 +127,14 @@ pub(super) fn scan(wasm: &[u8]) -> Result<(), ContractError> {
     for payload in Parser::new(0).parse_all(wasm) {
         scan.payload(payload?)?;
     }
-    if scan.exported { Ok(()) } else { Err(ContractError::MissingExport) }
+    if scan.worlds == Worlds::default() { Err(ContractError::MissingExport) } else { Ok(scan.worlds) }
 }
 
 /// How deep the payload is nested: imports and exports count in the outermost component only.
 #[derive(Default)]
 struct Scan {
     depth: usize,
-    exported: bool,
+    worlds: Worlds,
 }
 
 impl Scan {
@@ -93,7 +153,7 @@ impl Scan {
             }
             Payload::ComponentExportSection(exports) if self.depth == 1 => {
                 for export in exports {
-                    self.exported |= export?.name.name == EXPORT;
+                    self.worlds.note(export?.name.name);
                 }
             }
             Payload::MemorySection(memories) => {
@@ -120,9 +180,17 @@ impl Scan {
     }
 }
 
+/// An interface of ours, of our version. A later patch would do as well, but there is none.
 fn known_import(name: &str) -> Result<(), ContractError> {
-    if name.starts_with(PACKAGE) { Ok(()) } else { Err(ContractError::UnknownImport(super::failure::text(name))) }
+    match name.strip_prefix(PACKAGE).map(|rest| rest.split_once('@')) {
+        Some(Some((interface, VERSION))) if INTERFACES.contains(&interface) => Ok(()),
+        Some(Some((_, version))) if version != VERSION => Err(ContractError::Version(super::failure::text(name))),
+        _ => Err(ContractError::UnknownImport(super::failure::text(name))),
+    }
 }
+
+/// What the worlds import.
+const INTERFACES: [&str; 6] = ["types", "registry", "context", "crypto", "debug", "writes"];
 
 fn bounded_memory(pages: u64) -> Result<(), ContractError> {
     let octets = pages.saturating_mul(PAGE);

@@ -1,8 +1,9 @@
 //! Why an execution gave no resolution, and the extended error that says so.
 
 use super::check::ContractError;
+use super::rdata::TypedError;
 use super::{ReadFault, bindings};
-use crate::limits::{CONTRACT_ANSWERS, CONTRACT_OUTPUT, MAX_EDE_TEXT, MAX_RRSET_RECORDS};
+use crate::limits::{CONTRACT_ANSWERS, CONTRACT_LOG_LINE, CONTRACT_OUTPUT, MAX_EDE_TEXT, MAX_RRSET_RECORDS};
 use crate::metrics::ContractFailure;
 use crate::wire::rdata::RdataError;
 use crate::wire::{EdeCode, NameError, Rtype};
@@ -31,6 +32,8 @@ pub enum Failure {
     BadOutput(#[from] BadOutput),
     #[error("contract is bound but its code is not here")]
     NoCode,
+    #[error("contract is not of world {0}")]
+    World(&'static str),
     #[error("contract is not usable: {0}")]
     Invalid(#[from] ContractError),
     #[error(transparent)]
@@ -67,6 +70,8 @@ pub enum BadOutput {
     Count,
     #[error("{0} RDATA: {1}")]
     Rdata(Rtype, RdataError),
+    #[error("{0} RRset: {1}")]
+    Typed(Rtype, TypedError),
     #[error("alias is neither a CNAME nor a DNAME and the CNAME it makes")]
     Alias,
     #[error("a delegation the registry does not have")]
@@ -99,7 +104,7 @@ impl Failure {
             Self::Trap(_) => ContractFailure::Trap,
             Self::Memory => ContractFailure::Memory,
             Self::BadOutput(_) => ContractFailure::BadOutput,
-            Self::NoCode => ContractFailure::NoCode,
+            Self::NoCode | Self::World(_) => ContractFailure::NoCode,
             Self::Invalid(_) => ContractFailure::Invalid,
             Self::ReadFault(_) => ContractFailure::Store,
             Self::Busy => ContractFailure::Busy,
@@ -119,9 +124,18 @@ impl Failure {
 
 /// `words` fit for an EDE: no control characters, at most `MAX_EDE_TEXT` octets, cut between characters.
 pub(super) fn text(words: &str) -> String {
+    clean(words, MAX_EDE_TEXT)
+}
+
+/// `words` fit for a log: as [`text`], at most `CONTRACT_LOG_LINE` octets.
+pub(super) fn log_line(words: &str) -> String {
+    clean(words, CONTRACT_LOG_LINE)
+}
+
+fn clean(words: &str, most: usize) -> String {
     let mut fit = String::new();
     for char in words.chars().filter(|char| !char.is_control()) {
-        if fit.len() + char.len_utf8() > MAX_EDE_TEXT {
+        if fit.len() + char.len_utf8() > most {
             break;
         }
         fit.push(char);

@@ -1,14 +1,20 @@
-//! What a running guest can reach: the registry through [`Reads`], and memory up to its limit.
+//! What a running guest can reach: the registry and its context through [`Reads`], and memory up to its limit.
 
 use std::sync::Arc;
 
-use wasmtime::{Error, ResourceLimiter, Result};
+use sha2::{Digest as _, Sha256, Sha512};
+use wasmtime::component::{Linker, LinkerInstance};
+use wasmtime::{AsContext as _, AsContextMut as _, Error, ResourceLimiter, Result, StoreContextMut, Trap};
 
-use super::bindings::ghostplane::contract::{registry, types};
-use super::{ReadFault, Reads};
-use crate::limits::{CONTRACT_CALLS, CONTRACT_LOOKUPS, CONTRACT_MEMORY, CONTRACT_TABLE};
+use super::bindings::ghostplane::contract::{context, types};
+use super::{PACKAGE, ReadFault, Reads, VERSION, failure, rdata};
+use crate::dnssec::{ALGORITHM_ED25519, ALGORITHM_P256, PublicKey};
+use crate::limits::{
+    CONTRACT_CALLS, CONTRACT_LOG_LINES, CONTRACT_LOOKUPS, CONTRACT_MEMORY, CONTRACT_SCOPE_V4, CONTRACT_SCOPE_V6,
+    CONTRACT_TABLE,
+};
 use crate::op::SigilId;
-use crate::wire::{Name, NameError, Resolution, Rrset, Rtype};
+use crate::wire::{Name, NameError, Resolution, Rrset, Rtype, Scope};
 
 /// Store data of one execution.
 pub(super) struct Guest {
@@ -16,6 +22,12 @@ pub(super) struct Guest {
     /// Every RRset looked up; a handle is an index.
     pub handles: Vec<Arc<Rrset>>,
     pub lookups: usize,
+    /// Largest linear memory, octets.
+    pub memory: usize,
+    /// Messages for the contract's author.
+    pub log: Vec<String>,
+    /// If the time was read: until when the outcome is promised to be the same; 0 without a promise.
+    pub until: Option<u64>,
     calls: usize,
 }
 
@@ -26,7 +38,7 @@ pub(super) enum Denied {
     Memory,
     #[error("more than {CONTRACT_LOOKUPS} look-ups")]
     Lookups,
-    #[error("more than {CONTRACT_CALLS} registry calls")]
+    #[error("more than {CONTRACT_CALLS} host calls")]
     Calls,
     #[error("read of unknown handle {0}")]
     Handle(u32),
@@ -36,18 +48,26 @@ pub(super) enum Denied {
     Fault(#[from] ReadFault),
 }
 
+/// Fuel of host calls, about one unit a nanosecond on the machine of docs/performance.md, so that gas pays for what
+/// the host does, too. Part of what a contract means: receipts hold the fuel.
+mod price {
+    /// Any call, and any octet that goes through it.
+    pub const CALL: u64 = 200;
+    pub const OCTET: u64 = 1;
+    pub const LOOKUP: u64 = 3_000;
+    /// Per octet hashed.
+    pub const SHA: u64 = 5;
+    pub const ED25519: u64 = 50_000;
+    pub const P256: u64 = 150_000;
+}
+
 impl Guest {
     pub fn new(reads: Box<dyn Reads>) -> Self {
-        Self { reads, handles: Vec::new(), lookups: 0, calls: 0 }
-    }
-
-    fn count_call(&mut self) -> Result<(), Denied> {
-        self.calls += 1;
-        if self.calls > CONTRACT_CALLS { Err(Denied::Calls) } else { Ok(()) }
+        let (handles, log) = (Vec::new(), Vec::new());
+        Self { reads, handles, lookups: 0, memory: 0, log, until: None, calls: 0 }
     }
 
     fn look_up(&mut self, name: &[u8], rtype: Rtype) -> Result<Resolution, Denied> {
-        self.count_call()?;
         if self.lookups == CONTRACT_LOOKUPS {
             return Err(Denied::Lookups);
         }
@@ -55,15 +75,11 @@ impl Guest {
         Ok(self.reads.lookup(&Name::from_wire(name)?, rtype)?)
     }
 
-    fn lend(&mut self, rrsets: Vec<Arc<Rrset>>) -> Vec<types::Answer> {
-        rrsets.into_iter().map(|rrset| self.lend_one(rrset)).collect()
-    }
-
-    fn lend_one(&mut self, rrset: Arc<Rrset>) -> types::Answer {
+    fn lend(&mut self, rrsets: Vec<Arc<Rrset>>) -> Vec<u32> {
         // At most `CONTRACT_LOOKUPS` look-ups of a few RRsets each.
-        let handle = self.handles.len() as u32;
-        self.handles.push(rrset);
-        types::Answer::Stored(handle)
+        let first = self.handles.len() as u32;
+        self.handles.extend(rrsets);
+        (first..self.handles.len() as u32).collect()
     }
 
     fn lent(&self, handle: u32) -> Result<types::Rrset, Denied> {
@@ -72,52 +88,161 @@ impl Guest {
             owner: rrset.owner.as_wire().to_vec(),
             rr_type: rrset.rtype.0,
             ttl: rrset.ttl,
-            rdata: rrset.rdata.iter().map(|rdata| rdata.to_vec()).collect(),
-        })
-    }
-}
-
-impl registry::Host for Guest {
-    fn lookup(&mut self, name: Vec<u8>, rr_type: u16) -> Result<types::Resolution> {
-        Ok(match self.look_up(&name, Rtype(rr_type)).map_err(Error::new)? {
-            Resolution::Records(rrsets) => types::Resolution::Records(self.lend(rrsets)),
-            Resolution::Alias(rrsets) => types::Resolution::Alias(self.lend(rrsets)),
-            Resolution::Delegation(rrsets) => types::Resolution::Delegation(self.lend(rrsets)),
-            Resolution::NoData => types::Resolution::NoData,
-            Resolution::NxDomain => types::Resolution::NxDomain,
+            rdata: rrset.rdata.iter().map(|data| rdata::from_wire(rrset.rtype, data)).collect(),
         })
     }
 
-    fn read(&mut self, handle: u32) -> Result<types::Rrset> {
-        self.count_call().and_then(|()| self.lent(handle)).map_err(Error::new)
-    }
-
-    fn owner_key(&mut self) -> Result<Vec<u8>> {
-        self.count_call().map_err(Error::new)?;
-        Ok(self.reads.owner_key().map_or_else(Vec::new, |key| key.to_vec()))
-    }
-
-    fn owner_did(&mut self) -> Result<String> {
-        self.count_call().map_err(Error::new)?;
-        Ok(self.reads.owner_key().map_or_else(String::new, |key| SigilId(key).to_string()))
-    }
-
-    fn bound_contract(&mut self) -> Result<Vec<u8>> {
-        self.count_call().map_err(Error::new)?;
-        Ok(self.reads.bound_contract().map_or_else(Vec::new, |hash| hash.to_vec()))
-    }
-
-    fn parameters(&mut self) -> Result<Vec<u8>> {
-        self.count_call().map_err(Error::new)?;
-        Ok(self.reads.parameters().to_vec())
+    fn found(&mut self, found: Resolution) -> types::Found {
+        match found {
+            Resolution::Records(rrsets) => types::Found::Records(self.lend(rrsets)),
+            Resolution::Alias(rrsets) => types::Found::Alias(self.lend(rrsets)),
+            Resolution::Delegation(rrsets) => types::Found::Delegation(self.lend(rrsets)),
+            Resolution::NoData => types::Found::NoData,
+            Resolution::NxDomain => types::Found::NxDomain,
+        }
     }
 }
 
-impl types::Host for Guest {}
+type Store<'a> = StoreContextMut<'a, Guest>;
+
+/// Takes `fuel` for a call, and counts it.
+fn charge(store: &mut Store<'_>, fuel: u64) -> Result<()> {
+    let guest = store.data_mut();
+    guest.calls += 1;
+    if guest.calls > CONTRACT_CALLS {
+        return Err(Error::new(Denied::Calls));
+    }
+    take(store, price::CALL + fuel)
+}
+
+fn take(store: &mut Store<'_>, fuel: u64) -> Result<()> {
+    let left = store.as_context().get_fuel()?;
+    let after = left.checked_sub(fuel);
+    store.as_context_mut().set_fuel(after.unwrap_or(0))?;
+    if after.is_some() { Ok(()) } else { Err(Error::new(Trap::OutOfFuel)) }
+}
+
+/// Takes fuel for what a call gives back, before it is copied into the guest.
+fn give<T>(store: &mut Store<'_>, octets: usize, given: T) -> Result<(T,)> {
+    take(store, price::OCTET * octets as u64)?;
+    Ok((given,))
+}
+
+fn octets(rrset: &Rrset) -> usize {
+    rrset.rdata.iter().map(|data| data.len()).sum()
+}
+
+/// Defines everything that the worlds import.
+pub(super) fn link(linker: &mut Linker<Guest>) -> Result<()> {
+    let interface = |name: &str| format!("{PACKAGE}{name}@{VERSION}");
+    // Types alone; a component imports the interface all the same.
+    linker.instance(&interface("types"))?;
+    linker.instance(&interface("writes"))?;
+    link_registry(&mut linker.instance(&interface("registry"))?)?;
+    link_context(&mut linker.instance(&interface("context"))?)?;
+    link_crypto(&mut linker.instance(&interface("crypto"))?)?;
+    linker.instance(&interface("debug"))?.func_wrap("log", |mut store: Store<'_>, (message,): (String,)| {
+        charge(&mut store, message.len() as u64)?;
+        let log = &mut store.data_mut().log;
+        if log.len() < CONTRACT_LOG_LINES {
+            log.push(failure::log_line(&message));
+        }
+        Ok(())
+    })
+}
+
+fn link_registry(registry: &mut LinkerInstance<'_, Guest>) -> Result<()> {
+    registry.func_wrap("lookup", |mut store: Store<'_>, (name, rr_type): (Vec<u8>, u16)| {
+        charge(&mut store, price::LOOKUP)?;
+        let guest = store.data_mut();
+        let found = guest.look_up(&name, Rtype(rr_type)).map_err(Error::new)?;
+        Ok((guest.found(found),))
+    })?;
+    registry.func_wrap("read", |mut store: Store<'_>, (handle,): (u32,)| {
+        charge(&mut store, 0)?;
+        let rrset = store.data().lent(handle).map_err(Error::new)?;
+        let length = octets(&store.data().handles[handle as usize]);
+        give(&mut store, length, rrset)
+    })?;
+    registry.func_wrap("owner-key", |mut store: Store<'_>, (): ()| {
+        charge(&mut store, 32)?;
+        Ok((store.data_mut().reads.owner_key().map_or_else(Vec::new, |key| key.to_vec()),))
+    })?;
+    registry.func_wrap("owner-did", |mut store: Store<'_>, (): ()| {
+        // Writing a key in base58 takes its time.
+        charge(&mut store, 2_000)?;
+        Ok((store.data_mut().reads.owner_key().map_or_else(String::new, |key| SigilId(key).to_string()),))
+    })?;
+    registry.func_wrap("bound-contract", |mut store: Store<'_>, (): ()| {
+        charge(&mut store, 32)?;
+        Ok((store.data_mut().reads.bound_contract().map_or_else(Vec::new, |hash| hash.to_vec()),))
+    })?;
+    registry.func_wrap("bound-worlds", |mut store: Store<'_>, (): ()| {
+        charge(&mut store, price::LOOKUP)?;
+        let worlds = store.data_mut().reads.bound_worlds().map_err(|fault| Error::new(Denied::from(fault)))?;
+        Ok((worlds.names().collect::<Vec<String>>(),))
+    })?;
+    registry.func_wrap("parameters", |mut store: Store<'_>, (): ()| {
+        charge(&mut store, 0)?;
+        let parameters = store.data_mut().reads.parameters();
+        give(&mut store, parameters.len(), parameters)
+    })
+}
+
+fn link_context(context: &mut LinkerInstance<'_, Guest>) -> Result<()> {
+    context.func_wrap("now", |mut store: Store<'_>, (): ()| {
+        charge(&mut store, 0)?;
+        let guest = store.data_mut();
+        guest.until.get_or_insert(0);
+        Ok((guest.reads.now(),))
+    })?;
+    context.func_wrap("valid-until", |mut store: Store<'_>, (time,): (u64,)| {
+        charge(&mut store, 0)?;
+        let until = &mut store.data_mut().until;
+        // 0 is no promise yet.
+        *until = Some(until.filter(|until| *until > 0).map_or(time, |until| until.min(time)));
+        Ok(())
+    })?;
+    context.func_wrap("client-subnet", |mut store: Store<'_>, (v4, v6): (u8, u8)| {
+        charge(&mut store, 0)?;
+        let scope = Scope { v4: v4.min(CONTRACT_SCOPE_V4), v6: v6.min(CONTRACT_SCOPE_V6) };
+        let subnet = store.data_mut().reads.client_subnet(scope);
+        Ok((subnet.map(|subnet| address(subnet.addr())),))
+    })
+}
+
+fn address(addr: std::net::IpAddr) -> context::Address {
+    match addr {
+        std::net::IpAddr::V4(addr) => context::Address::V4(addr.octets().into()),
+        std::net::IpAddr::V6(addr) => context::Address::V6(addr.segments().into()),
+    }
+}
+
+type Signed = (Vec<u8>, Vec<u8>, Vec<u8>);
+
+fn link_crypto(crypto: &mut LinkerInstance<'_, Guest>) -> Result<()> {
+    crypto.func_wrap("sha256", |mut store: Store<'_>, (data,): (Vec<u8>,)| {
+        charge(&mut store, price::SHA * (data.len() as u64 + 64))?;
+        Ok((Sha256::digest(&data).to_vec(),))
+    })?;
+    crypto.func_wrap("sha512", |mut store: Store<'_>, (data,): (Vec<u8>,)| {
+        charge(&mut store, price::SHA * (data.len() as u64 + 128))?;
+        Ok((Sha512::digest(&data).to_vec(),))
+    })?;
+    crypto.func_wrap("ed25519-verify", |mut store: Store<'_>, (key, message, signature): Signed| {
+        charge(&mut store, price::ED25519 + price::SHA * message.len() as u64)?;
+        Ok((PublicKey::verifies(ALGORITHM_ED25519, &key, &message, &signature),))
+    })?;
+    crypto.func_wrap("p256-verify", |mut store: Store<'_>, (key, message, signature): Signed| {
+        charge(&mut store, price::P256 + price::SHA * message.len() as u64)?;
+        Ok((PublicKey::verifies(ALGORITHM_P256, &key, &message, &signature),))
+    })
+}
 
 /// A guest that wants too much ends at once: told "no", most would trap a little later with less to say.
 impl ResourceLimiter for Guest {
     fn memory_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> Result<bool> {
+        self.memory = self.memory.max(desired);
         if desired > CONTRACT_MEMORY { Err(Error::new(Denied::Memory)) } else { Ok(true) }
     }
 

@@ -9,22 +9,23 @@ use std::thread::JoinHandle;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use sha2::{Digest, Sha256};
-use wasmtime::component::types::ComponentItem;
-use wasmtime::component::{Component, HasSelf, Linker};
+use wasmtime::component::types::{ComponentFunc, ComponentItem};
+use wasmtime::component::{
+    Component, ComponentExportIndex, ComponentNamedList, Instance, InstancePre, Lift, Linker, Lower, TypedFunc,
+};
 use wasmtime::{
     Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolConcurrencyLimitError, PoolingAllocationConfig,
     Store, Trap,
 };
 
-use super::bindings::ghostplane::contract::types;
-use super::bindings::{Resolver, ResolverPre};
-use super::check::{self, CheckedContract, ContractError};
+use super::bindings::ghostplane::contract::{types, writes};
+use super::check::{self, CALL, CheckedContract, ContractError, JUDGE, RESOLVE, Worlds};
 use super::failure::{self, BadOutput, Failure};
-use super::guest::{Denied, Guest};
-use super::{Question, ReadFault, Reads, output};
+use super::guest::{self, Denied, Guest};
+use super::{Question, ReadFault, Reads, Write, output};
 use crate::limits::{
     COMPILED_BYTES, COMPILED_CONTRACTS, CONTRACT_DEADLINE_EPOCHS, CONTRACT_FUEL, CONTRACT_INSTANCES, CONTRACT_LIFT,
-    CONTRACT_MEMORY, CONTRACT_STACK, CONTRACT_TABLE, EPOCH,
+    CONTRACT_MEMORY, CONTRACT_OUTPUT, CONTRACT_STACK, CONTRACT_TABLE, EPOCH,
 };
 use crate::wire::Resolution;
 
@@ -72,12 +73,27 @@ pub struct CodeRef<'a> {
 
 /// What became of one execution, and what it took.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Execution {
-    pub outcome: Result<Resolution, Failure>,
+pub struct Execution<T = Resolution> {
+    pub outcome: Result<T, Failure>,
     /// Units of fuel, about one a wasm instruction; 0 if nothing ran.
     pub fuel: u64,
     /// Registry look-ups.
     pub lookups: usize,
+    /// Largest linear memory, octets.
+    pub memory: usize,
+    /// Messages for the contract's author.
+    pub log: Vec<String>,
+    /// If the time was read: until when, in seconds since 1970, the contract promises the same outcome; 0 if it does
+    /// not.
+    pub until: Option<u64>,
+}
+
+/// What a covenant says of a write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    Allowed,
+    /// The covenant's words, fit to send.
+    Denied(String),
 }
 
 /// Compiles contracts and executes them. Share it behind an `Arc`: all methods take `&self`, from any thread
@@ -101,7 +117,7 @@ impl ContractHost {
         within("compiled_bytes", config.compiled_bytes, COMPILED_BYTES)?;
         let engine = Engine::new(&engine_config(config.instances)).map_err(engine_error)?;
         let mut linker = Linker::new(&engine);
-        Resolver::add_to_linker::<_, HasSelf<_>>(&mut linker, |guest| guest).map_err(engine_error)?;
+        guest::link(&mut linker).map_err(engine_error)?;
         Ok(Self {
             linker,
             compiled: Cache::with_weighter(COMPILED_CONTRACTS, config.compiled_bytes, ByCodeSize),
@@ -121,37 +137,98 @@ impl ContractHost {
         self.compiled.insert(contract.hash, Ok(Arc::clone(&contract.compiled)));
     }
 
-    /// Executes the code on one question. `reads` comes back, with whatever it noted, on every outcome.
-    pub fn execute<R: Reads>(&self, code: CodeRef<'_>, question: &Question, reads: R) -> (Execution, R) {
-        match self.compiled(code) {
-            Ok(compiled) => self.run(&compiled, question, reads),
-            Err(failure) => (Execution { outcome: Err(failure), fuel: 0, lookups: 0 }, reads),
-        }
+    /// The worlds of some code; compiles it if that has not been done.
+    ///
+    /// # Errors
+    /// It is not here, or not usable.
+    pub fn worlds(&self, code: CodeRef<'_>) -> Result<Worlds, Failure> {
+        self.compiled(code).map(|compiled| compiled.worlds())
     }
 
-    fn run<R: Reads>(&self, compiled: &Compiled, question: &Question, reads: R) -> (Execution, R) {
-        let mut store = self.store(Box::new(reads));
-        let returned = call(&compiled.pre, &mut store, question);
+    /// Executes the code on one question. `reads` comes back, with whatever it noted, on every outcome.
+    pub fn execute<R: Reads>(&self, code: CodeRef<'_>, question: &Question, reads: R) -> (Execution, R) {
+        let compiled = match self.compiled(code) {
+            Ok(compiled) => compiled,
+            Err(failure) => return nothing_ran(failure, reads),
+        };
+        let Some(export) = compiled.resolve else { return nothing_ran(Failure::World("resolver"), reads) };
+        let asked = types::Question {
+            name: question.name.as_wire().to_vec(),
+            rr_type: question.rtype.0,
+            zone: question.zone.as_wire().to_vec(),
+        };
+        let run = Run { compiled: &compiled, export, fuel: CONTRACT_FUEL };
+        self.run(run, (asked,), reads, |(returned,): (Result<_, types::Failure>,), guest| match returned {
+            Ok(resolution) => output::accept(question, resolution, &guest.handles).map_err(Failure::from),
+            Err(said) => Err(Failure::of_guest(&said)),
+        })
+    }
+
+    /// Calls a program with `input`, of at most `fuel`, itself at most `CONTRACT_FUEL`.
+    pub fn call<R: Reads>(&self, code: CodeRef<'_>, input: &[u8], fuel: u64, reads: R) -> (Execution<Vec<u8>>, R) {
+        let compiled = match self.compiled(code) {
+            Ok(compiled) => compiled,
+            Err(failure) => return nothing_ran(failure, reads),
+        };
+        let Some(export) = compiled.call else { return nothing_ran(Failure::World("program"), reads) };
+        let run = Run { compiled: &compiled, export, fuel: fuel.min(CONTRACT_FUEL) };
+        self.run(run, (input.to_vec(),), reads, |(returned,): (Result<Vec<u8>, types::Failure>,), _| match returned {
+            Ok(output) if output.len() > CONTRACT_OUTPUT => Err(BadOutput::TooLarge.into()),
+            Ok(output) => Ok(output),
+            Err(said) => Err(Failure::of_guest(&said)),
+        })
+    }
+
+    /// Asks a covenant about a write. A write about no name is allowed: no covenant has a say in it.
+    pub fn judge<R: Reads>(&self, code: CodeRef<'_>, write: &Write<'_>, reads: R) -> (Execution<Verdict>, R) {
+        let compiled = match self.compiled(code) {
+            Ok(compiled) => compiled,
+            Err(failure) => return nothing_ran(failure, reads),
+        };
+        let Some(export) = compiled.judge else { return nothing_ran(Failure::World("covenant"), reads) };
+        let Some(write) = write.typed() else { return (Execution::free(Ok(Verdict::Allowed)), reads) };
+        let run = Run { compiled: &compiled, export, fuel: CONTRACT_FUEL };
+        self.run(run, (write,), reads, |(returned,): (Result<(), String>,), _| match returned {
+            Ok(()) => Ok(Verdict::Allowed),
+            Err(words) => Ok(Verdict::Denied(failure::text(&words))),
+        })
+    }
+
+    fn run<P, O, T, R>(
+        &self,
+        run: Run<'_>,
+        params: P,
+        reads: R,
+        accept: impl FnOnce(O, &Guest) -> Result<T, Failure>,
+    ) -> (Execution<T>, R)
+    where
+        P: ComponentNamedList + Lower,
+        O: ComponentNamedList + Lift + 'static,
+        P: 'static,
+        R: Reads,
+    {
+        let mut store = self.store(Box::new(reads), run.fuel);
+        let returned = enter(&run, &mut store, params);
         let left = store.get_fuel().unwrap_or(0);
         let guest = store.into_data();
         let outcome = match returned {
-            Ok(Ok(resolution)) => output::accept(question, resolution, &guest.handles).map_err(Failure::from),
-            Ok(Err(said)) => Err(Failure::of_guest(&said)),
+            Ok(returned) => accept(returned, &guest),
             Err(error) => Err(classify(&error)),
         };
-        let execution = Execution { outcome, fuel: CONTRACT_FUEL.saturating_sub(left), lookups: guest.lookups };
-        let reads: Box<dyn Any> = guest.reads;
+        let Guest { reads, lookups, memory, log, until, .. } = guest;
+        let execution = Execution { outcome, fuel: run.fuel.saturating_sub(left), lookups, memory, log, until };
+        let reads: Box<dyn Any> = reads;
         // `store` was given a box of `R`, and nothing swaps it.
         (execution, *reads.downcast::<R>().expect("the same reads come back"))
     }
 
-    fn store(&self, reads: Box<dyn Reads>) -> Store<Guest> {
+    fn store(&self, reads: Box<dyn Reads>, fuel: u64) -> Store<Guest> {
         let mut store = Store::new(self.linker.engine(), Guest::new(reads));
         store.limiter(|guest| guest);
         store.set_epoch_deadline(self.deadline_epochs);
         store.set_hostcall_fuel(CONTRACT_LIFT);
         // Fails only if the engine does not count fuel, and ours does.
-        store.set_fuel(CONTRACT_FUEL).expect("fuel is on");
+        store.set_fuel(fuel).expect("fuel is on");
         store
     }
 
@@ -173,15 +250,34 @@ impl ContractHost {
         let component =
             Component::from_binary(self.linker.engine(), wasm).map_err(|error| ContractError::Compile(short(error)))?;
         let pre = self.linker.instantiate_pre(&component).map_err(|error| ContractError::ImportType(short(error)))?;
-        match component.get_export(None, "resolve").map(|(item, _)| item) {
-            Some(ComponentItem::ComponentFunc(resolve)) => resolve
-                .typecheck::<(&types::Question,), (Result<types::Resolution, types::Failure>,)>(&pre.instance_type())
-                .map_err(|error| ContractError::ExportType(short(error)))?,
-            _ => return Err(ContractError::MissingExport),
-        }
-        let pre = ResolverPre::new(pre).map_err(|error| ContractError::ExportType(short(error)))?;
-        Ok(Compiled { pre })
+        let export = |name: &'static str, typecheck: Typecheck<'_>| {
+            let Some((ComponentItem::ComponentFunc(func), index)) = component.get_export(None, name) else {
+                return Ok::<_, ContractError>(None);
+            };
+            typecheck(&func).map_err(|error| ContractError::ExportType(name, short(error)))?;
+            Ok(Some(index))
+        };
+        let types = pre.instance_type();
+        let resolve = export(RESOLVE, &|func| {
+            func.typecheck::<(&types::Question,), (Result<types::Resolution, types::Failure>,)>(&types)
+        })?;
+        let judge = export(JUDGE, &|func| func.typecheck::<(&writes::Write,), (Result<(), String>,)>(&types))?;
+        let call = export(CALL, &|func| func.typecheck::<(&[u8],), (Result<Vec<u8>, types::Failure>,)>(&types))?;
+        Ok(Compiled { pre, resolve, judge, call })
     }
+}
+
+type Typecheck<'a> = &'a dyn Fn(&ComponentFunc) -> Result<(), wasmtime::Error>;
+
+impl<T> Execution<T> {
+    /// One in which no guest ran.
+    fn free(outcome: Result<T, Failure>) -> Self {
+        Self { outcome, fuel: 0, lookups: 0, memory: 0, log: Vec::new(), until: None }
+    }
+}
+
+fn nothing_ran<T, R>(failure: Failure, reads: R) -> (Execution<T>, R) {
+    (Execution::free(Err(failure)), reads)
 }
 
 impl fmt::Debug for ContractHost {
@@ -190,17 +286,32 @@ impl fmt::Debug for ContractHost {
     }
 }
 
-/// Machine code, imports and export index resolved: all that an instance needs but its memory.
+/// Machine code, imports and export indices resolved: all that an instance needs but its memory.
 pub(super) struct Compiled {
-    pre: ResolverPre<Guest>,
+    pre: InstancePre<Guest>,
+    resolve: Option<ComponentExportIndex>,
+    judge: Option<ComponentExportIndex>,
+    call: Option<ComponentExportIndex>,
 }
 
 impl Compiled {
     /// Octets of machine code and its tables.
     pub fn bytes(&self) -> u64 {
-        let image = self.pre.instance_pre().component().image_range();
+        let image = self.pre.component().image_range();
         (image.end.addr() - image.start.addr()) as u64
     }
+
+    pub fn worlds(&self) -> Worlds {
+        let Self { resolve, judge, call, .. } = self;
+        Worlds { resolver: resolve.is_some(), covenant: judge.is_some(), program: call.is_some() }
+    }
+}
+
+/// What runs, and how far.
+struct Run<'a> {
+    compiled: &'a Compiled,
+    export: ComponentExportIndex,
+    fuel: u64,
 }
 
 impl fmt::Debug for Compiled {
@@ -219,16 +330,14 @@ impl Weighter<[u8; 32], Kept> for ByCodeSize {
     }
 }
 
-type Returned = Result<types::Resolution, types::Failure>;
-
-fn call(pre: &ResolverPre<Guest>, store: &mut Store<Guest>, question: &Question) -> Result<Returned, wasmtime::Error> {
-    let instance = pre.instantiate(&mut *store)?;
-    let question = types::Question {
-        name: question.name.as_wire().to_vec(),
-        rr_type: question.rtype.0,
-        zone: question.zone.as_wire().to_vec(),
-    };
-    instance.call_resolve(store, &question)
+fn enter<P, O>(run: &Run<'_>, store: &mut Store<Guest>, params: P) -> Result<O, wasmtime::Error>
+where
+    P: ComponentNamedList + Lower + 'static,
+    O: ComponentNamedList + Lift + 'static,
+{
+    let instance: Instance = run.compiled.pre.instantiate(&mut *store)?;
+    let function: TypedFunc<P, O> = instance.get_typed_func(&mut *store, run.export)?;
+    function.call(store, params)
 }
 
 /// What ended an execution. An error that is neither ours nor a wasm trap comes from lifting: the guest gave

@@ -23,16 +23,25 @@ mod failure;
 mod guest;
 mod host;
 mod output;
+mod rdata;
+mod write;
 
 use std::any::Any;
 use std::sync::Arc;
 
-pub use check::{CheckedContract, ContractError};
+pub use check::{CheckedContract, ContractError, Worlds, worlds};
 pub use componentize::{ComponentizeError, WIT, componentize};
 pub use failure::{BadOutput, Failure};
-pub use host::{CodeRef, ContractHost, Execution, HostConfig, HostError};
+pub use host::{CodeRef, ContractHost, Execution, HostConfig, HostError, Verdict};
+pub use rdata::TypedError;
+pub use write::Write;
 
-use crate::wire::{Name, Resolution, Rtype};
+use crate::wire::{Name, Resolution, Rtype, Scope, Subnet};
+
+/// Of all interfaces and worlds.
+pub(crate) const PACKAGE: &str = "ghostplane:contract/";
+/// Of the worlds that this host speaks.
+pub const VERSION: &str = "0.2.0";
 
 /// What is asked, and the zone it fell into.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,11 +63,20 @@ pub trait Reads: Any + Send {
     /// The store failed; the execution ends and the answer is SERVFAIL.
     fn lookup(&mut self, name: &Name, rtype: Rtype) -> Result<Resolution, ReadFault>;
     /// Public Ed25519 key of the owner of the question's zone; `None` for a TLD.
-    fn owner_key(&self) -> Option<[u8; 32]>;
+    fn owner_key(&mut self) -> Option<[u8; 32]>;
     /// SHA-256 of the contract that the owner bound; `None` if there is none.
-    fn bound_contract(&self) -> Option<[u8; 32]>;
+    fn bound_contract(&mut self) -> Option<[u8; 32]>;
+    /// Worlds of that contract; none if there is none.
+    ///
+    /// # Errors
+    /// The store failed.
+    fn bound_worlds(&mut self) -> Result<Worlds, ReadFault>;
     /// Parameters bound with it.
-    fn parameters(&self) -> &[u8];
+    fn parameters(&mut self) -> Vec<u8>;
+    /// Seconds since 1970.
+    fn now(&mut self) -> u64;
+    /// The asker's address, so much of it; `None` if it does not want to be told apart.
+    fn client_subnet(&mut self, scope: Scope) -> Option<Subnet>;
 }
 
 /// The store failed under a read.

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::bindings::ghostplane::contract::types;
+use super::rdata::to_wire;
 use super::{BadOutput, Question};
-use crate::limits::{CONTRACT_ANSWERS, CONTRACT_OUTPUT, MAX_RDATA, MAX_RRSET_BYTES, MAX_RRSET_RECORDS, MAX_TTL};
+use crate::limits::{CONTRACT_ANSWERS, CONTRACT_OUTPUT, MAX_RRSET_BYTES, MAX_RRSET_RECORDS, MAX_TTL};
 use crate::wire::{Name, NameError, Resolution, Rrset, Rtype, rdata};
 
 /// Types that only a zone's owner or its signer makes: a contract may pass on stored ones.
@@ -87,15 +88,20 @@ fn synthesised(made: types::Rrset) -> Result<Rrset, BadOutput> {
     if made.rdata.is_empty() || made.rdata.len() > MAX_RRSET_RECORDS {
         return Err(BadOutput::Count);
     }
-    let octets: usize = made.rdata.iter().map(Vec::len).sum();
-    if octets > MAX_RRSET_BYTES || made.rdata.iter().any(|rdata| rdata.len() > MAX_RDATA) {
-        return Err(BadOutput::TooLarge);
+    let mut octets = 0;
+    let mut canonical = Vec::with_capacity(made.rdata.len());
+    for data in made.rdata {
+        let wire = to_wire(rtype, data).map_err(|error| BadOutput::Typed(rtype, error))?;
+        octets += wire.len();
+        if octets > MAX_RRSET_BYTES {
+            return Err(BadOutput::TooLarge);
+        }
+        canonical.push(checked(rtype, &wire)?);
     }
-    let canonical = made.rdata.iter().map(|octets| canonical(rtype, octets)).collect::<Result<Vec<_>, _>>()?;
     Ok(Rrset::new(Name::from_wire(&made.owner)?, rtype, made.ttl.min(MAX_TTL), canonical))
 }
 
-fn canonical(rtype: Rtype, octets: &[u8]) -> Result<Vec<u8>, BadOutput> {
+fn checked(rtype: Rtype, octets: &[u8]) -> Result<Vec<u8>, BadOutput> {
     rdata::check(rtype, octets).map_err(|error| BadOutput::Rdata(rtype, error))?;
     Ok(rdata::canonical(rtype, octets))
 }

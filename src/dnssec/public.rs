@@ -97,6 +97,13 @@ impl PublicKey {
         self.tag
     }
 
+    /// True if `key`, in the form of a DNSKEY of this algorithm, made the signature over `data`; false, too, for what is
+    /// no key.
+    pub fn verifies(algorithm: u8, key: &[u8], data: &[u8], signature: &[u8]) -> bool {
+        let key = Self::from_dnskey(&dnskey(FLAGS_OWNER, algorithm, key));
+        key.is_some_and(|key| key.check(data, signature).is_ok())
+    }
+
     /// Checks a signature over `data`.
     pub(super) fn check(&self, data: &[u8], signature: &[u8]) -> Result<(), RrsigError> {
         match &self.point {

@@ -76,14 +76,14 @@ impl Engine {
             return Ok(Err(rcode));
         }
         let now = (self.clock)();
-        let reply = match self.cache.get(&Key::of(&query), self.registry.stamps(), now) {
+        let reply = match self.cache.get(&Key::of(&query), || None, self.registry.stamps(), now) {
             // RRSIGs are over the original TTL, ages do not matter; the chain is good for what is left.
-            Some(entry) => {
-                let mut reply = entry.answer.reply(&query, Shape::Stream, 0);
-                reply.ttl = reply.ttl.saturating_sub(entry.age(now));
+            Some(hit) => {
+                let mut reply = hit.answer().reply(&query, Shape::Stream, 0);
+                reply.ttl = reply.ttl.saturating_sub(hit.age(now));
                 reply
             }
-            None => self.resolve(&query, snapshot)?.reply(&query, Shape::Stream, 0),
+            None => self.resolve(&query, None, snapshot)?.reply(&query, Shape::Stream, 0),
         };
         if ![Rcode::NoError, Rcode::NxDomain].contains(&reply.rcode) {
             return Ok(Err(reply.rcode));

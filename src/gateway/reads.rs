@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use super::signer::{Mode, Signer, is_delegated};
 use super::tlds::{Tld, Tlds};
-use crate::contract::{ReadFault, Reads};
+use crate::contract::{ReadFault, Reads, Worlds};
 use crate::dnssec::{PublicKey, ds_set};
 use crate::registry::{Fault, Snapshot, Stamp};
 use crate::state::{NameEntry, View as _};
-use crate::wire::{Name, Resolution, Rrset, Rtype};
+use crate::wire::{Name, Resolution, Rrset, Rtype, Scope, Subnet};
 use crate::zone::{ZoneView, lookup, soa, source_of_synthesis};
 
 /// A zone at one moment: a TLD, or a live registered name.
@@ -34,15 +34,17 @@ pub(super) struct Sources {
     pub now: u64,
 }
 
-/// The names that were read, and when the first lease or signature among them ends.
+/// The names that were read, when the first lease, signature or promise among them ends, and how much of the asker's
+/// address was looked at.
 pub(super) struct Noted {
     pub stamps: Vec<Stamp>,
+    pub scope: Scope,
     expires: u64,
 }
 
 impl Default for Noted {
     fn default() -> Self {
-        Self { stamps: Vec::new(), expires: u64::MAX }
+        Self { stamps: Vec::new(), scope: Scope::default(), expires: u64::MAX }
     }
 }
 
@@ -65,6 +67,7 @@ impl Noted {
     pub(super) fn merge(&mut self, other: &Self) {
         other.stamps.iter().for_each(|stamp| self.name(*stamp));
         self.until(other.expires);
+        self.scope = self.scope.max(other.scope);
     }
 }
 
@@ -280,12 +283,13 @@ impl ZoneView for Stored<'_> {
 pub(super) struct SnapshotReads {
     zone: Arc<Zone>,
     sources: Sources,
+    asker: Option<Subnet>,
     noted: Noted,
 }
 
 impl SnapshotReads {
-    pub(super) fn new(zone: Arc<Zone>, sources: Sources) -> Self {
-        Self { zone, sources, noted: Noted::default() }
+    pub(super) fn new(zone: Arc<Zone>, sources: Sources, asker: Option<Subnet>) -> Self {
+        Self { zone, sources, asker, noted: Noted::default() }
     }
 
     /// What was read.
@@ -309,15 +313,31 @@ impl Reads for SnapshotReads {
         self.look_up(name, rtype).map_err(read_fault)
     }
 
-    fn owner_key(&self) -> Option<[u8; 32]> {
+    fn owner_key(&mut self) -> Option<[u8; 32]> {
         self.zone.entry.as_ref().map(|entry| entry.owner.0)
     }
 
-    fn bound_contract(&self) -> Option<[u8; 32]> {
+    fn bound_contract(&mut self) -> Option<[u8; 32]> {
         self.zone.entry.as_ref().and_then(|entry| entry.contract).map(|hash| hash.0)
     }
 
-    fn parameters(&self) -> &[u8] {
-        self.zone.entry.as_ref().map_or(&[], |entry| &entry.parameters)
+    fn bound_worlds(&mut self) -> Result<Worlds, ReadFault> {
+        let Some(hash) = self.zone.entry.as_ref().and_then(|entry| entry.contract) else {
+            return Ok(Worlds::default());
+        };
+        self.sources.tlds.worlds(&self.sources.snapshot, &hash).map_err(read_fault)
+    }
+
+    fn parameters(&mut self) -> Vec<u8> {
+        self.zone.entry.as_ref().map_or_else(Vec::new, |entry| entry.parameters.clone())
+    }
+
+    fn now(&mut self) -> u64 {
+        self.sources.now
+    }
+
+    fn client_subnet(&mut self, scope: Scope) -> Option<Subnet> {
+        self.noted.scope = self.noted.scope.max(scope);
+        self.asker.map(|asker| asker.cut(scope))
     }
 }

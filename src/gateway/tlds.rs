@@ -3,8 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use quick_cache::sync::Cache;
+
+use crate::contract::{Worlds, worlds};
+use crate::limits::KNOWN_WORLDS;
 use crate::op::{CodeHash, OpKind, SigilId};
-use crate::registry::Stamp;
+use crate::registry::{Fault, Snapshot, Stamp};
 use crate::state::Rules;
 use crate::wire::{Name, Rrset, Rtype};
 use crate::zone::policy::Policy;
@@ -26,6 +30,8 @@ pub struct Tld {
 pub struct Tlds {
     tlds: HashMap<Name, Arc<Tld>>,
     shipped: HashMap<CodeHash, Vec<u8>>,
+    /// Worlds of contracts that have been looked at.
+    worlds: Cache<CodeHash, Worlds>,
     operator: SigilId,
 }
 
@@ -39,6 +45,7 @@ impl Tlds {
         Self {
             tlds: tlds.into_iter().map(|tld| (tld.apex.clone(), Arc::new(tld))).collect(),
             shipped: shipped.into_iter().map(|wasm| (CodeHash::of(&wasm), wasm)).collect(),
+            worlds: Cache::new(KNOWN_WORLDS),
             operator,
         }
     }
@@ -56,6 +63,28 @@ impl Tlds {
     /// The code of a shipped contract.
     pub fn shipped(&self, hash: &CodeHash) -> Option<&[u8]> {
         self.shipped.get(hash).map(Vec::as_slice)
+    }
+
+    /// The code of a contract, shipped or deployed.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn code(&self, snapshot: &Snapshot, hash: &CodeHash) -> Result<Option<Vec<u8>>, Fault> {
+        match self.shipped(hash) {
+            Some(code) => Ok(Some(code.to_vec())),
+            None => snapshot.contract(hash),
+        }
+    }
+
+    /// The worlds of a contract; none if its code is not here, or is no contract.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn worlds(&self, snapshot: &Snapshot, hash: &CodeHash) -> Result<Worlds, Fault> {
+        self.worlds.get_or_insert_with(hash, || {
+            let code = self.code(snapshot, hash)?;
+            Ok(code.and_then(|code| worlds(&code).ok()).unwrap_or_default())
+        })
     }
 
     /// What stands for a name's zone in queues and stamps: the registered name it would fall into.

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::io;
 
-use super::query::{HEADER, OPT_EDE, OPT_PADDING, u16_at, u32_at};
-use super::{EdeCode, Name, Query, Rcode, Refused, Rrset, Rtype};
+use super::query::{HEADER, OPT_CLIENT_SUBNET, OPT_EDE, OPT_PADDING, u16_at, u32_at};
+use super::{ClientSubnet, EdeCode, Name, Query, Rcode, Refused, Rrset, Rtype, Scope};
 use crate::limits::{MAX_EDE_TEXT, MAX_MESSAGE, RESPONSE_PAD_BLOCK, UDP_PAYLOAD, UDP_PAYLOAD_MIN};
 
 /// An answer to one question, in wire form, without OPT record: what the cache keeps. The same answer
@@ -19,6 +19,8 @@ pub struct Answer {
     pub ttl: u32,
     pub rcode: Rcode,
     pub ede: Option<(EdeCode, Box<str>)>,
+    /// Bits of the client's address that it depends on (RFC 7871).
+    pub scope: Scope,
 }
 
 /// How an answer must be dressed for a transport.
@@ -185,7 +187,7 @@ impl Builder {
         self.wire[3] = rcode as u8 & 0xf;
         let ttl = if self.ttls.is_empty() { 0 } else { self.ttl };
         let ede = ede.map(|(code, text)| (code, clip(text).into_boxed_str()));
-        Answer { wire: self.wire.into(), ttls: self.ttls.into(), ttl, rcode, ede }
+        Answer { wire: self.wire.into(), ttls: self.ttls.into(), ttl, rcode, ede, scope: Scope::default() }
     }
 
     fn push_record(&mut self, owner: &Name, rtype: Rtype, ttl: u32, data: &[u8]) {
@@ -261,8 +263,10 @@ impl Builder {
     }
 }
 
-/// Octets kept free for the OPT record with an EDE text; padding only fills what is left.
-const MAX_OPT: usize = 11 + 4 + 2 + MAX_EDE_TEXT + 4;
+/// Octets of a client subnet option, at most.
+const MAX_SUBNET: usize = 4 + 4 + 16;
+/// Octets kept free for the OPT record with an EDE text and a client subnet; padding only fills what is left.
+const MAX_OPT: usize = 11 + 4 + 2 + MAX_EDE_TEXT + MAX_SUBNET + 4;
 
 impl Answer {
     /// Octets this answer takes in memory, roughly.
@@ -285,8 +289,9 @@ impl Answer {
             wire[at..at + 4].copy_from_slice(&left.to_be_bytes());
         }
         if let Some(edns) = query.edns {
-            self.fit(&mut wire, query, shape, usize::from(edns.udp_payload.min(UDP_PAYLOAD)), self.opt_len());
-            self.push_opt(&mut wire, edns.dnssec_ok, shape);
+            let opt = self.opt_len() + if edns.subnet.is_some() { MAX_SUBNET } else { 0 };
+            self.fit(&mut wire, query, shape, usize::from(edns.udp_payload.min(UDP_PAYLOAD)), opt);
+            self.push_opt(&mut wire, edns.dnssec_ok, edns.subnet, shape);
         } else {
             self.fit(&mut wire, query, shape, usize::from(UDP_PAYLOAD_MIN), 0);
         }
@@ -307,8 +312,11 @@ impl Answer {
         11 + self.ede.as_ref().map_or(0, |(_, text)| 6 + text.len())
     }
 
-    fn push_opt(&self, wire: &mut Vec<u8>, dnssec_ok: bool, shape: Shape) {
+    fn push_opt(&self, wire: &mut Vec<u8>, dnssec_ok: bool, subnet: Option<ClientSubnet>, shape: Shape) {
         let mut options = Vec::new();
+        if let Some(subnet) = subnet {
+            push_option(&mut options, OPT_CLIENT_SUBNET, &subnet.response(self.scope));
+        }
         if let Some((code, text)) = &self.ede {
             push_option(&mut options, OPT_EDE, &[&(*code as u16).to_be_bytes()[..], text.as_bytes()].concat());
         }

@@ -8,6 +8,7 @@ mod query;
 pub mod rdata;
 mod rrset;
 mod rtype;
+mod subnet;
 mod svcb;
 
 pub use answer::{
@@ -15,7 +16,8 @@ pub use answer::{
 };
 pub use message::{Message, MessageError, MessageRecord, Opt};
 pub use name::{Name, NameError};
-pub use query::{Edns, HEADER, OPT_EDE, OPT_PADDING, OPT_TCP_KEEPALIVE, Query, QueryError, Refused};
+pub use query::{Edns, HEADER, OPT_CLIENT_SUBNET, OPT_EDE, OPT_PADDING, OPT_TCP_KEEPALIVE, Query, QueryError, Refused};
 pub(crate) use query::{u16_at, u32_at};
 pub use rrset::{Resolution, Rrset};
 pub use rtype::{CLASS_ANY, CLASS_IN, EdeCode, Rcode, Rtype, UnknownRtype};
+pub use subnet::{ClientSubnet, Scope, Subnet};

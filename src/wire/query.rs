@@ -1,13 +1,14 @@
 //! Queries: bytes from a socket to a checked type.
 
 use super::rtype::CLASS_ANY;
-use super::{CLASS_IN, Name, NameError, Rcode, Rtype};
+use super::{CLASS_IN, ClientSubnet, Name, NameError, Rcode, Rtype};
 use crate::limits::{MAX_EDNS_OPTIONS, MAX_QUERY, UDP_PAYLOAD_MIN};
 
 /// Octets of the message header (RFC 1035 §4.1.1).
 pub const HEADER: usize = 12;
 
 /// EDNS option codes (IANA registry "DNS EDNS0 Option Codes").
+pub const OPT_CLIENT_SUBNET: u16 = 8;
 pub const OPT_TCP_KEEPALIVE: u16 = 11;
 pub const OPT_PADDING: u16 = 12;
 pub const OPT_EDE: u16 = 15;
@@ -42,6 +43,8 @@ pub struct Edns {
     pub tcp_keepalive: bool,
     /// The client padded its query (RFC 7830).
     pub padded: bool,
+    /// For whom the client asks (RFC 7871).
+    pub subnet: Option<ClientSubnet>,
 }
 
 /// Why a message is not a query that can be answered from data.
@@ -103,6 +106,7 @@ impl Query {
             compact_ok: false,
             tcp_keepalive: false,
             padded: false,
+            subnet: None,
         };
         Self { id: 0, rd: false, cd: false, name, rtype, question, edns: Some(edns), serial: None }
     }
@@ -200,6 +204,7 @@ impl Header {
             compact_ok: fixed[6] & 0x40 != 0,
             tcp_keepalive: false,
             padded: false,
+            subnet: None,
         };
         let mut rest = data;
         for _ in 0..MAX_EDNS_OPTIONS {
@@ -208,12 +213,16 @@ impl Header {
             }
             let malformed = || self.refuse(Rcode::FormErr, true);
             let head = rest.get(..4).ok_or_else(malformed)?;
+            let end = 4 + usize::from(u16_at(head, 2));
+            let value = rest.get(4..end).ok_or_else(malformed)?;
             match u16_at(head, 0) {
                 OPT_TCP_KEEPALIVE => edns.tcp_keepalive = true,
                 OPT_PADDING => edns.padded = true,
+                OPT_CLIENT_SUBNET if edns.subnet.is_some() => return Err(malformed()),
+                OPT_CLIENT_SUBNET => edns.subnet = Some(ClientSubnet::parse(value).ok_or_else(malformed)?),
                 _ => {}
             }
-            rest = rest.get(4 + usize::from(u16_at(head, 2))..).ok_or_else(malformed)?;
+            rest = &rest[end..];
         }
         if rest.is_empty() { Ok(edns) } else { Err(self.refuse(Rcode::FormErr, true)) }
     }

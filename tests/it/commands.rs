@@ -73,7 +73,7 @@ fn bad_input_is_told_what_where_and_what_next() {
         (1, &["zone", "check", "absent.zone"], &["absent.zone", "No such file"]),
         (1, &["contract", "check", "bad.wasm"], &["core module", "contract build"]),
         (1, &["contract", "check", "noise.wasm"], &["error:"]),
-        (1, &["contract", "build", "bad.wasm", "--out", "x.wasm"], &["resolver"]),
+        (1, &["contract", "build", "bad.wasm", "--out", "x.wasm"], &["of no world"]),
         (1, &["sigil", "show", "open.pem"], &["chmod 600"]),
         (1, &["serve", "--config", "gateway.toml", "--check-config"], &["gateway.toml", "limits.query_burst"]),
         (1, &["query", "alice.ghost", "--server", "127.0.0.1:1", "--via", "tcp"], &["cannot connect to 127.0.0.1:1"]),

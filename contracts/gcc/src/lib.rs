@@ -1,12 +1,14 @@
-//! Default contract of `.gcc`: the stored data, the owner's DID at `_did.NAME`, and the hash of the bound
-//! contract at `_code.NAME`.
+//! Default contract of `.gcc`: the stored data, the owner's DID at `_did.NAME`, the hash of the bound contract at
+//! `_code.NAME`, and where it is called: NAME HTTPS, SVCB and URI.
 
 #![no_std]
 
 use ghostplane_contract::{Failure, Question, Resolution, defaults};
 
-ghostplane_contract::contract!(resolve);
+ghostplane_contract::resolver!(resolve);
 
 fn resolve(question: &Question) -> Result<Resolution, Failure> {
-    Ok(defaults::resolve(question, |question| defaults::did(question).or_else(|| defaults::code(question))))
+    Ok(defaults::resolve(question, |question| {
+        defaults::did(question).or_else(|| defaults::code(question)).or_else(|| defaults::endpoint(question))
+    }))
 }

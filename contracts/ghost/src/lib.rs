@@ -4,7 +4,7 @@
 
 use ghostplane_contract::{Failure, Question, Resolution, defaults};
 
-ghostplane_contract::contract!(resolve);
+ghostplane_contract::resolver!(resolve);
 
 fn resolve(question: &Question) -> Result<Resolution, Failure> {
     Ok(defaults::resolve(question, defaults::did))

@@ -36,3 +36,34 @@ pub fn child(label: &[u8], name: &[u8]) -> Option<Vec<u8>> {
     wire.extend_from_slice(name);
     Some(wire)
 }
+
+/// `text` in wire form, lower-cased; escapes are not known. `None` if a bound of RFC 1035 §2.3.4 is broken.
+pub fn parse(text: &str) -> Option<Vec<u8>> {
+    let mut wire = Vec::with_capacity(text.len() + 2);
+    for label in text.trim_end_matches('.').split('.').filter(|label| !label.is_empty()) {
+        if label.len() > 63 {
+            return None;
+        }
+        wire.push(label.len() as u8);
+        wire.extend(label.bytes().map(|octet| octet.to_ascii_lowercase()));
+    }
+    wire.push(0);
+    (wire.len() <= 255).then_some(wire)
+}
+
+/// The name without its last dot; `None` if it holds anything but letters, digits, hyphens and underscores.
+pub fn text(name: &[u8]) -> Option<alloc::string::String> {
+    let mut text = alloc::string::String::new();
+    let mut here = name;
+    while let Some((label, rest)) = split(here) {
+        if !text.is_empty() {
+            text.push('.');
+        }
+        for octet in label {
+            let plain = octet.is_ascii_alphanumeric() || b"-_".contains(octet);
+            text.push(if plain { char::from(*octet) } else { return None });
+        }
+        here = rest;
+    }
+    Some(text)
+}

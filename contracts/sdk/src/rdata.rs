@@ -1,38 +1,46 @@
-//! RDATA in wire form.
+//! RDATA, made and taken apart.
 
 use alloc::vec::Vec;
+use core::net::{Ipv4Addr, Ipv6Addr};
 
-/// `text` as character strings (RFC 1035 §3.3.14): pieces of at most 255 octets, at least one.
-pub fn txt(text: &[u8]) -> Vec<u8> {
-    let mut rdata = Vec::with_capacity(text.len() + text.len() / 255 + 1);
-    if text.is_empty() {
-        rdata.push(0);
+use crate::{Rdata, rrtype};
+
+impl From<Ipv4Addr> for Rdata {
+    fn from(address: Ipv4Addr) -> Self {
+        let [a, b, c, d] = address.octets();
+        Self::A((a, b, c, d))
     }
-    for piece in text.chunks(255) {
-        rdata.push(piece.len() as u8);
-        rdata.extend_from_slice(piece);
+}
+
+impl From<Ipv6Addr> for Rdata {
+    fn from(address: Ipv6Addr) -> Self {
+        let [a, b, c, d, e, f, g, h] = address.segments();
+        Self::Aaaa((a, b, c, d, e, f, g, h))
     }
-    rdata
 }
 
-/// HINFO that answers ANY (RFC 8482 §4.2): CPU "RFC8482", OS empty.
-pub fn hinfo_rfc8482() -> Vec<u8> {
-    b"\x07RFC8482\x00".to_vec()
-}
+impl Rdata {
+    /// TXT: `text` in character strings (RFC 1035 §3.3.14) of at most 255 octets, at least one.
+    pub fn txt(text: impl AsRef<[u8]>) -> Self {
+        let text = text.as_ref();
+        let mut strings: Vec<Vec<u8>> = text.chunks(255).map(<[u8]>::to_vec).collect();
+        if strings.is_empty() {
+            strings.push(Vec::new());
+        }
+        Self::Txt(strings)
+    }
 
-/// The character strings of TXT-like RDATA; ends early where they are cut short.
-pub fn strings(rdata: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut rest = rdata;
-    core::iter::from_fn(move || {
-        let (&len, tail) = rest.split_first()?;
-        let (string, tail) = tail.split_at_checked(usize::from(len))?;
-        rest = tail;
-        Some(string)
-    })
-}
+    /// HINFO that answers ANY (RFC 8482 §4.2): CPU "RFC8482", OS empty.
+    pub fn hinfo_rfc8482() -> Self {
+        Self::Raw(b"\x07RFC8482\x00".to_vec())
+    }
 
-/// Lower-case hexadecimal.
-pub fn hex(bytes: &[u8]) -> impl Iterator<Item = u8> {
-    let digit = |value: u8| if value < 10 { b'0' + value } else { b'a' + value - 10 };
-    bytes.iter().flat_map(move |byte| [digit(byte >> 4), digit(byte & 15)])
+    /// `text` as an address, if that is what the asked type wants.
+    pub fn address(rr_type: u16, text: &str) -> Option<Self> {
+        match rr_type {
+            rrtype::A => text.parse::<Ipv4Addr>().ok().map(Self::from),
+            rrtype::AAAA => text.parse::<Ipv6Addr>().ok().map(Self::from),
+            _ => None,
+        }
+    }
 }

@@ -4,9 +4,9 @@
 
 use std::sync::{Arc, LazyLock};
 
-use ghostplane::contract::{CodeRef, ContractHost, HostConfig, Question, ReadFault, Reads, componentize};
+use ghostplane::contract::{CodeRef, ContractHost, HostConfig, Question, ReadFault, Reads, Worlds, componentize};
 use ghostplane::op::CodeHash;
-use ghostplane::wire::{Builder, Name, Query, Rcode, Resolution, Rrset, Rtype, Section, Transport};
+use ghostplane::wire::{Builder, Name, Query, Rcode, Resolution, Rrset, Rtype, Scope, Section, Subnet, Transport};
 use libfuzzer_sys::fuzz_target;
 
 /// Looks two names up, has its parameters written to 4096 and returns them as the result.
@@ -24,16 +24,28 @@ impl Reads for Memory {
         Ok(Resolution::Records(vec![Arc::new(rrset)]))
     }
 
-    fn owner_key(&self) -> Option<[u8; 32]> {
+    fn owner_key(&mut self) -> Option<[u8; 32]> {
         None
     }
 
-    fn bound_contract(&self) -> Option<[u8; 32]> {
+    fn bound_contract(&mut self) -> Option<[u8; 32]> {
         None
     }
 
-    fn parameters(&self) -> &[u8] {
-        &self.0
+    fn bound_worlds(&mut self) -> Result<Worlds, ReadFault> {
+        Ok(Worlds::default())
+    }
+
+    fn parameters(&mut self) -> Vec<u8> {
+        self.0.clone()
+    }
+
+    fn now(&mut self) -> u64 {
+        1_800_000_000
+    }
+
+    fn client_subnet(&mut self, scope: Scope) -> Option<Subnet> {
+        Some(Subnet::host([192, 0, 2, 1].into()).cut(scope))
     }
 }
 

@@ -1,6 +1,6 @@
 (module
-  (import "ghostplane:contract/registry@0.1.0" "lookup" (func $lookup (param i32 i32 i32 i32)))
-  (import "ghostplane:contract/registry@0.1.0" "parameters" (func $parameters (param i32)))
+  (import "ghostplane:contract/registry@0.2.0" "lookup" (func $lookup (param i32 i32 i32 i32)))
+  (import "ghostplane:contract/registry@0.2.0" "parameters" (func $parameters (param i32)))
   (memory (export "memory") 2)
   ;; Where the host may write: results of look-ups above 8192, the parameters at 4096.
   (global $next (mut i32) (i32.const 8192))
