@@ -13,6 +13,8 @@ pub mod query;
 mod ring;
 mod serve;
 pub mod signing;
+mod trial;
+mod workshop;
 mod zone;
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
@@ -163,7 +165,7 @@ pub fn main() -> ExitCode {
         Command::Sigil(command) => owner::sigil(command).map(|()| true),
         Command::Name(command) => owner::name(command).map(|()| true),
         Command::Record(command) => owner::record(command).map(|()| true),
-        Command::Contract(command) => owner::contract(command).map(|()| true),
+        Command::Contract(command) => owner::contract(command),
         Command::Mana(command) => owner::mana(command).map(|()| true),
         Command::Zone(command) => zone::run(command),
         Command::Bench(args) => bench::run(&args).map(|()| true),

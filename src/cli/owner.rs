@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 use super::author::{self, Author, Call, OpResult, Target};
 use super::client::RpcClient;
 use super::signing::{Signers, Zone};
-use super::{Registrar, keys, output};
+use super::{Registrar, keys, output, workshop};
 use crate::api::{ContractView, NameView, RESIGN_SOON, RrsetView};
-use crate::contract::{ContractHost, HostConfig, componentize};
+use crate::contract::{ContractHost, HostConfig, WIT};
 use crate::dnssec::{ALGORITHM_ED25519, ALGORITHM_P256, FLAGS_OWNER, PublicKey, ZoneKey};
 use crate::limits::{MAX_CONTRACT, MAX_PARAMETERS};
 use crate::node::SHIPPED;
@@ -210,16 +210,23 @@ pub enum RecordCommand {
 
 #[derive(Debug, Subcommand)]
 pub enum ContractCommand {
-    /// Makes a contract of a core module that was built for the resolver world
-    Build {
-        /// Core module (.wasm)
-        module: PathBuf,
-        /// Contract to write
-        #[arg(long, short)]
-        out: PathBuf,
-    },
+    /// Begins a project: source, SDK and a scenario file
+    New(workshop::NewArgs),
+    /// Compiles a project, or makes a contract of a core module
+    Build(workshop::BuildArgs),
     /// Checks that a file is a contract that a gateway would accept
     Check { file: PathBuf },
+    /// Runs scenario files against a contract, without a gateway: answer, fuel, memory, reads
+    Test(workshop::TestArgs),
+    /// Asks a contract one question, without a gateway
+    Run(workshop::RunArgs),
+    /// Prints a contract as WebAssembly text
+    Disasm {
+        /// Contract file, or name of a shipped one
+        contract: PathBuf,
+    },
+    /// Prints the WIT worlds that contracts are written against
+    Wit,
     /// Stores a contract in the registry
     Deploy {
         file: PathBuf,
@@ -477,19 +484,16 @@ fn print_records(rrsets: &Vec<RrsetView>) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn contract(command: ContractCommand) -> anyhow::Result<()> {
-    match command {
-        ContractCommand::Build { module, out } => {
-            let built = componentize(&read(&module)?)?;
-            check_contract(&built)?;
-            std::fs::write(&out, &built).with_context(|| out.display().to_string())?;
-            println!("{} {} octets", CodeHash::of(&built), built.len());
-            Ok(())
-        }
-        ContractCommand::Check { file } => {
-            let code = read(&file)?;
-            check_contract(&code)?;
-            println!("{} {} octets: a contract", CodeHash::of(&code), code.len());
+pub fn contract(command: ContractCommand) -> anyhow::Result<bool> {
+    let done: anyhow::Result<()> = match command {
+        ContractCommand::New(args) => workshop::new(&args),
+        ContractCommand::Build(args) => workshop::build(&args),
+        ContractCommand::Check { file } => workshop::check_file(&file),
+        ContractCommand::Test(args) => return workshop::test(&args),
+        ContractCommand::Run(args) => return workshop::run_once(&args),
+        ContractCommand::Disasm { contract } => workshop::disasm(&contract),
+        ContractCommand::Wit => {
+            print!("{WIT}");
             Ok(())
         }
         ContractCommand::Deploy { file, registrar } => {
@@ -510,7 +514,8 @@ pub fn contract(command: ContractCommand) -> anyhow::Result<()> {
             registrar.write(Op::BindContract { name: parse_name(&name)?, contract, parameters })
         }
         ContractCommand::Show { contract, out, registrar } => show_contract(&contract, out.as_deref(), &registrar),
-    }
+    };
+    done.map(|()| true)
 }
 
 fn show_contract(contract: &str, out: Option<&Path>, registrar: &Registrar) -> anyhow::Result<()> {

@@ -1,10 +1,10 @@
-//! The shipped contracts: what is committed is what their source builds to, and the guide's example works.
+//! The shipped contracts: what is committed is what their source builds to, and what `contract new` begins with works.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use ghostplane::contract::{ContractHost, HostConfig, componentize};
+use ghostplane::contract::componentize;
 use ghostplane::node::SHIPPED;
 use ghostplane::op::CodeHash;
 
@@ -55,33 +55,67 @@ fn built_from_source() {
     }
 }
 
-/// The Rust example of docs/contracts.md, built as the guide says.
+/// Each has its scenario beside its source.
 #[test]
-fn the_guides_example_is_a_contract() {
+fn scenarios_of_the_shipped_contracts() {
+    for (name, _) in SHIPPED {
+        let file = contracts().join(name).join(format!("{name}.scenario"));
+        let tested = ghostplane().args(["contract", "test", name, "-s"]).arg(file).output().unwrap();
+        assert!(tested.status.success(), "{}", String::from_utf8_lossy(&tested.stdout));
+    }
+}
+
+/// What is not as expected is told, and one flag makes it expected.
+#[test]
+fn a_scenario_that_fails_says_what_came() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("park.scenario");
+    fs::write(&file, "params hello\nask example.ghost TXT\n  no-data\nask example.ghost A\n  no-data\n").unwrap();
+    let test = |more: &[&str]| {
+        let tested = ghostplane().args(["contract", "test", "park", "-s"]).arg(&file).args(more).output().unwrap();
+        (tested.status.code(), String::from_utf8(tested.stdout).unwrap())
+    };
+    let (code, told) = test(&[]);
+    assert_eq!(code, Some(1));
+    for words in
+        ["FAIL line 2", "made example.ghost. 3600 TXT \"hello\"", "ok   line 4", "2 questions in 1 files, 1 not"]
+    {
+        assert!(told.contains(words), "{words:?} is not in {told}");
+    }
+    assert_eq!(test(&["--update"]).0, Some(0));
+    assert_eq!(test(&[]).0, Some(0));
+    fs::write(&file, "ask example.ghost\n").unwrap();
+    let told = ghostplane().args(["contract", "test", "park", "-s"]).arg(&file).output().unwrap();
+    assert!(String::from_utf8_lossy(&told.stderr).contains("line 1"));
+}
+
+fn ghostplane() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_ghostplane"))
+}
+
+/// What `contract new` writes builds and passes its own scenario, in every language.
+#[test]
+fn a_new_project_builds_and_passes() {
     if !have_toolchain() {
         return;
     }
-    let guide = fs::read_to_string(contracts().join("../docs/contracts.md")).unwrap();
-    let block = |language: &str| guide.split(&format!("```{language}\n")).nth(1).unwrap().split("```").next().unwrap();
     let dir = tempfile::tempdir().unwrap();
-    fs::create_dir(dir.path().join("src")).unwrap();
-    fs::write(dir.path().join("src/lib.rs"), block("rust,ignore")).unwrap();
-    let sdk = contracts().join("sdk");
-    let manifest = block("toml").replace("…/contracts/sdk", sdk.to_str().unwrap());
-    let package = "[package]\nname = \"mine\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[workspace]\n[profile.release]\npanic = \"abort\"\n";
-    fs::write(dir.path().join("Cargo.toml"), format!("{package}{manifest}")).unwrap();
-    // The versions that are known to build, and are fetched already.
-    fs::copy(contracts().join("Cargo.lock"), dir.path().join("Cargo.lock")).unwrap();
-    let variable = |name: &str, default: &str| std::env::var(name).unwrap_or_else(|_| default.to_owned());
-    let mut cargo = Command::new(variable("WASM_CARGO", "cargo"));
-    cargo.args(["build", "--release", "--offline", "--target", "wasm32-unknown-unknown"]).current_dir(dir.path());
-    cargo.env("RUSTC", variable("WASM_RUSTC", "rustc")).env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
-    if let Ok(linker) = std::env::var("WASM_LD") {
-        cargo.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", linker);
+    for language in ["rust", "zig", "c"] {
+        let folder = dir.path().join(format!("hello-{language}"));
+        let run = |arguments: &[&str], folder: &Path| {
+            let mut command = ghostplane();
+            command.args(arguments).current_dir(folder).env("CARGO_NET_OFFLINE", "true");
+            let ran =
+                command.env("CARGO_TARGET_DIR", Path::new(env!("CARGO_TARGET_TMPDIR")).join("new")).output().unwrap();
+            assert!(ran.status.success(), "{language}: {}", String::from_utf8_lossy(&ran.stderr));
+            String::from_utf8(ran.stdout).unwrap()
+        };
+        run(&["contract", "new", folder.to_str().unwrap(), "--lang", language], dir.path());
+        if language == "rust" {
+            // The versions that are known to build, and are fetched already.
+            fs::copy(contracts().join("Cargo.lock"), folder.join("Cargo.lock")).unwrap();
+        }
+        run(&["contract", "build"], &folder);
+        assert!(run(&["contract", "test"], &folder).contains("3 questions in 1 files, 0 not as expected"));
     }
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guide");
-    let built = cargo.env("CARGO_TARGET_DIR", &target).output().unwrap();
-    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-    let core = fs::read(target.join("wasm32-unknown-unknown/release/mine.wasm")).unwrap();
-    ContractHost::new(HostConfig::default()).unwrap().check(&componentize(&core).unwrap()).unwrap();
 }

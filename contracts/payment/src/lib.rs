@@ -35,7 +35,14 @@ fn resolve(question: &Question) -> Result<Resolution, Failure> {
         }
         Ok(())
     })?;
-    let Some(user) = user(question) else { return Ok(Resolution::stored(question)) };
+    let Some(user) = user(question) else {
+        return Ok(match Resolution::stored(question) {
+            // Users' names are below these: to deny them would deny the users (RFC 8020), and resolvers that send no
+            // more of a name than they must (RFC 9156) ask for them first.
+            Resolution::NxDomain if is_above_users(question) => Resolution::NoData,
+            stored => stored,
+        });
+    };
     let Some((_, value)) = users.iter().find(|(known, _)| known.as_bytes() == user) else {
         return Ok(Resolution::NxDomain);
     };
@@ -43,6 +50,12 @@ fn resolve(question: &Question) -> Result<Resolution, Failure> {
         return Ok(Resolution::NoData);
     }
     Ok(Resolution::synthesised(question, ttl, [Rdata::txt(value)].into()))
+}
+
+/// True for `user._bitcoin-payment.NAME` and `_bitcoin-payment.NAME`.
+fn is_above_users(question: &Question) -> bool {
+    let rest = name::strip(&question.name, b"user").unwrap_or(&question.name);
+    name::strip(rest, b"_bitcoin-payment") == Some(&question.zone[..])
 }
 
 /// The first label of `USER.user._bitcoin-payment.NAME`.
