@@ -10,7 +10,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use ed25519_dalek::SigningKey;
 use ghostplane::dnssec::{FLAGS_ONLINE, FLAGS_OWNER, Secret, ZoneKey};
 use ghostplane::gateway::{Client, Signer, Transfers, Transport};
-use ghostplane::node::{Node, built_in_tlds};
+use ghostplane::node::{Node, Parts, built_in_tlds};
 use ghostplane::op::{self, DnskeyRdata, Op, OpBody, SigilId, VerifiedOp};
 use ghostplane::registry::{FORMAT, Genesis, Registry};
 use ghostplane::wire::{Name, Query, Rrset, Rtype};
@@ -38,8 +38,9 @@ impl Author {
         let keys: Vec<_> = tlds.iter().map(|tld| (tld.apex.clone(), vec![zone_key(2, FLAGS_OWNER)])).collect();
         let p256 = ZoneKey::new(Secret::from_p256_seed(&[3; 32]).unwrap(), FLAGS_ONLINE);
         let signer = Signer::new(keys, vec![zone_key(3, FLAGS_ONLINE), p256]);
-        let node =
-            Node::start(registry, tlds, signer, Transfers::new(Vec::new()), Arc::new(|| NOW), Arc::default()).unwrap();
+        let (sigil, transfers) = (SigningKey::from_bytes(&[4; 32]), Transfers::new(Vec::new()));
+        let (clock, metrics) = (Arc::new(|| NOW), Arc::default());
+        let node = Node::start(Parts { registry, tlds, signer, sigil, transfers, clock, metrics }).unwrap();
         let mut author = Self { node, key, nonce: 0 };
         let grant = author.verified(Op::GrantMana { to: operator, level: 5, amount: u64::MAX });
         author.submit_all(vec![grant]);

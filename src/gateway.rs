@@ -7,6 +7,7 @@
 //!                               ^------- alias target in our TLDs ---'
 //! ```
 
+mod call;
 mod chain;
 mod export;
 mod pool;
@@ -16,6 +17,7 @@ mod strict;
 mod tlds;
 mod transfer;
 
+pub use call::{Call, CallError, Called};
 pub use chain::{ChainDone, ChainReply};
 pub use export::export;
 pub use signer::{Keys, Signer};
@@ -25,13 +27,16 @@ pub use transfer::{Transfer, TransferDone, Transfers};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ed25519_dalek::SigningKey;
+
 use crate::cache::{AnswerCache, Grounds, Key};
+use crate::contract::receipt::{Recorder, Trace};
 use crate::contract::{CodeRef, ContractHost, Failure, Question, Worlds};
 use crate::dnssec::{ONLINE_SECONDS, Rrsig, denial};
 use crate::limits::MAX_ALIAS_LINKS;
 use crate::metrics::Metrics;
 use crate::op::CodeHash;
-use crate::registry::{Fault, Registry, Snapshot};
+use crate::registry::{Fault, Registry, Snapshot, Stamp};
 pub use crate::wire::Transport;
 use crate::wire::{
     Answer, Builder, EdeCode, Name, Query, QueryError, Rcode, Reply, Resolution, Rrset, Rtype, Section, Subnet,
@@ -92,6 +97,8 @@ pub struct Engine {
     pub host: Arc<ContractHost>,
     pub tlds: Arc<Tlds>,
     pub keys: Arc<Keys>,
+    /// What the gateway signs receipts with.
+    pub sigil: SigningKey,
     pub cache: AnswerCache,
     pub transfers: Transfers,
     pub metrics: Arc<Metrics>,
@@ -144,6 +151,13 @@ impl Gateway {
         let Err(Task::Chain(_, _, done)) = self.pool.submit(zone, Task::Chain(name, rtype, done)) else { return };
         self.engine.metrics.misses_shed.add(1);
         done(Err(Rcode::ServFail));
+    }
+
+    /// Does `job` on a worker's thread; at once, and without an engine, if too many are waiting.
+    fn work(&self, zone: Stamp, job: impl FnOnce(Option<&Engine>) + Send + 'static) {
+        let Err(Task::Other(job)) = self.pool.submit(zone, Task::Other(Box::new(job))) else { return };
+        self.engine.metrics.misses_shed.add(1);
+        job(None);
     }
 
     /// Answers on the calling thread, from the cache or by execution: for benches and tools. Of a transfer the first
@@ -219,10 +233,23 @@ impl Engine {
         answer.reply(query, miss.client.transport.shape(), 0)
     }
 
-    fn resolve(&self, query: &Query, asker: Option<Subnet>, snapshot: &Arc<Snapshot>) -> Result<Answer, Fault> {
-        let now = (self.clock)();
+    /// What answers are made from now.
+    fn sources(&self, snapshot: &Arc<Snapshot>) -> Sources {
         let (tlds, signer, snapshot) = (self.tlds.clone(), self.keys.get(), snapshot.clone());
-        let sources = Sources { tlds, signer, snapshot, now };
+        Sources { tlds, signer, snapshot, now: (self.clock)() }
+    }
+
+    fn count(&self, fuel: u64, failure: Option<&Failure>) {
+        self.metrics.contract_executions.add(1);
+        self.metrics.contract_fuel.add(fuel);
+        if let Some(failure) = failure {
+            self.metrics.count_contract_failure(failure.kind());
+        }
+    }
+
+    fn resolve(&self, query: &Query, asker: Option<Subnet>, snapshot: &Arc<Snapshot>) -> Result<Answer, Fault> {
+        let sources = self.sources(snapshot);
+        let now = sources.now;
         let mut work = Work {
             engine: self,
             query,
@@ -231,6 +258,7 @@ impl Engine {
             noted: Noted::default(),
             builder: Builder::new(query),
             proofs: Vec::new(),
+            trace: None,
         };
         let (rcode, authoritative, ede) = work.follow()?;
         let Work { noted, builder, .. } = work;
@@ -280,6 +308,8 @@ struct Work<'a> {
     builder: Builder,
     /// NSECs that say why a wildcard was used, for the authority section.
     proofs: Vec<Rrset>,
+    /// What is noted for a receipt.
+    trace: Option<Trace>,
 }
 
 impl Work<'_> {
@@ -336,14 +366,18 @@ impl Work<'_> {
         let load = || tlds.code(snapshot, &hash).map_err(reads::read_fault);
         let question = Question { name: name.clone(), rtype, zone: zone.apex.clone() };
         let reads = SnapshotReads::new(zone.clone(), self.sources.clone(), self.asker);
-        let (execution, reads) = self.engine.host.execute(CodeRef { hash: hash.0, load: &load }, &question, reads);
+        let code = CodeRef { hash: hash.0, load: &load };
+        let (execution, reads) = match &mut self.trace {
+            None => self.engine.host.execute(code, &question, reads),
+            Some(trace) => {
+                let (execution, recorder) = self.engine.host.execute(code, &question, Recorder::new(reads));
+                trace.resolved(hash, &question, &execution, &recorder);
+                (execution, recorder.into_inner())
+            }
+        };
         self.noted.merge(reads.noted());
         self.noted.until(execution.until.unwrap_or(u64::MAX));
-        self.engine.metrics.contract_executions.add(1);
-        self.engine.metrics.contract_fuel.add(execution.fuel);
-        if let Err(failure) = &execution.outcome {
-            self.engine.metrics.count_contract_failure(failure.kind());
-        }
+        self.engine.count(execution.fuel, execution.outcome.as_ref().err());
         execution.outcome
     }
 

@@ -86,6 +86,8 @@ pub const CONTRACT_SCOPE_V4: u8 = 24;
 pub const CONTRACT_SCOPE_V6: u8 = 56;
 /// Octets that a program takes, and gives back.
 pub const CONTRACT_INPUT: usize = 16 * 1024;
+/// Octets of a receipt with its values.
+pub const MAX_RECEIPT: usize = 1 << 20;
 /// RRsets in one resolution.
 pub const CONTRACT_ANSWERS: usize = 16;
 /// Octets of all RRsets in one resolution.

@@ -75,19 +75,26 @@ pub struct Node {
     pub metrics: Arc<Metrics>,
 }
 
+/// What a gateway is put together from.
+pub struct Parts {
+    pub registry: Registry,
+    pub tlds: Vec<Tld>,
+    /// Keys of the TLDs, and the online keys.
+    pub signer: Signer,
+    /// The gateway's own sigil: signs receipts.
+    pub sigil: SigningKey,
+    pub transfers: Transfers,
+    pub clock: Clock,
+    pub metrics: Arc<Metrics>,
+}
+
 impl Node {
     /// Puts a gateway together over an open registry.
     ///
     /// # Errors
     /// [`StartError`]
-    pub fn start(
-        registry: Registry,
-        tlds: Vec<Tld>,
-        signer: Signer,
-        transfers: Transfers,
-        clock: Clock,
-        metrics: Arc<Metrics>,
-    ) -> Result<Self, StartError> {
+    pub fn start(parts: Parts) -> Result<Self, StartError> {
+        let Parts { registry, tlds, signer, sigil, transfers, clock, metrics } = parts;
         let registry = Arc::new(registry);
         let shipped = SHIPPED.iter().map(|(_, wasm)| wasm.to_vec());
         let tlds = Arc::new(Tlds::new(tlds, shipped, registry.genesis().operator));
@@ -101,13 +108,14 @@ impl Node {
             host: host.clone(),
             tlds: tlds.clone(),
             keys: keys.clone(),
+            sigil,
             cache: AnswerCache::new(CACHE_BYTES),
             transfers,
             metrics: metrics.clone(),
             clock: clock.clone(),
         };
         let gateway = Arc::new(Gateway::start(engine).map_err(StartError::Threads)?);
-        let service = Arc::new(Service { registry, writer, host, tlds, keys, clock });
+        let service = Arc::new(Service { registry, writer, host, tlds, keys, gateway: gateway.clone(), clock });
         Ok(Self { gateway, service, metrics })
     }
 
@@ -123,7 +131,15 @@ impl Node {
         let keys = tlds.iter().zip(220..).map(|(tld, seed)| (tld.apex.clone(), vec![key(seed, FLAGS_OWNER)]));
         let p256 = Secret::from_p256_seed(&[210; 32]).map(|secret| ZoneKey::new(secret, FLAGS_ONLINE));
         let signer = Signer::new(keys, std::iter::once(key(210, FLAGS_ONLINE)).chain(p256).collect());
-        Self::start(Registry::in_memory(genesis)?, tlds, signer, Transfers::new(Vec::new()), clock, Arc::default())
+        Self::start(Parts {
+            registry: Registry::in_memory(genesis)?,
+            tlds,
+            signer,
+            sigil: SigningKey::from_bytes(&[230; 32]),
+            transfers: Transfers::new(Vec::new()),
+            clock,
+            metrics: Arc::default(),
+        })
     }
 }
 

@@ -100,6 +100,7 @@ _Static_assert(sizeof(gp_address) == 20, "canonical ABI");
 /* What the host offers; results are written to the last argument. */
 GP_IMPORT("registry", "lookup") void gp_host_lookup(const uint8_t *name, size_t len, uint32_t rr_type, gp_found *);
 GP_IMPORT("registry", "read") void gp_read(uint32_t handle, gp_rrset *);
+GP_IMPORT("registry", "zone") void gp_zone(gp_octets *);
 GP_IMPORT("registry", "owner-key") void gp_owner_key(gp_octets *);
 GP_IMPORT("registry", "owner-did") void gp_owner_did(gp_octets *);
 GP_IMPORT("registry", "bound-contract") void gp_bound_contract(gp_octets *);

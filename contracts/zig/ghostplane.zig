@@ -276,6 +276,7 @@ pub const registry = struct {
     const host = struct {
         extern "ghostplane:contract/registry@0.2.0" fn lookup(name: [*]const u8, len: usize, rr_type: u32, result: *Found) void;
         extern "ghostplane:contract/registry@0.2.0" fn read(handle: u32, result: *Rrset) void;
+        extern "ghostplane:contract/registry@0.2.0" fn zone(result: *Octets) void;
         extern "ghostplane:contract/registry@0.2.0" fn @"owner-key"(result: *Octets) void;
         extern "ghostplane:contract/registry@0.2.0" fn @"owner-did"(result: *Octets) void;
         extern "ghostplane:contract/registry@0.2.0" fn @"bound-contract"(result: *Octets) void;
@@ -295,6 +296,11 @@ pub const registry = struct {
         var result: Rrset = undefined;
         host.read(handle, &result);
         return result;
+    }
+
+    /// Apex of the zone: the question's, or the name that a program is called by.
+    pub fn zone() []const u8 {
+        return octets(host.zone);
     }
 
     /// The owner's Ed25519 key; empty for a TLD.

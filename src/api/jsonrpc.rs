@@ -9,8 +9,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{PAGE, Service, ServiceError};
-use crate::transport::{BoxFuture, RpcHandler};
+use super::{PAGE, Service, ServiceError, http};
+use crate::transport::{BoxFuture, Resource, RpcHandler};
+use crate::wire::Subnet;
 use crate::writer::Outcome;
 
 /// Calls in one batch.
@@ -29,9 +30,18 @@ struct Fail {
 }
 
 impl RpcHandler for Rpc {
-    fn call(&self, body: Bytes, _peer: IpAddr) -> BoxFuture<Bytes> {
+    fn code(&self, hash: String) -> BoxFuture<Resource> {
+        let service = self.service.clone();
+        Box::pin(async move { http::code(&service, &hash) })
+    }
+
+    fn run(&self, name: String, query: String, input: Bytes, peer: IpAddr) -> BoxFuture<Resource> {
+        Box::pin(http::call(self.service.clone(), name, query, input, peer))
+    }
+
+    fn call(&self, body: Bytes, peer: IpAddr) -> BoxFuture<Bytes> {
         let rpc = Self { service: self.service.clone() };
-        Box::pin(async move { rpc.answer(&body).await.into() })
+        Box::pin(async move { rpc.answer(&body, peer).await.into() })
     }
 }
 
@@ -78,6 +88,17 @@ struct NameParams {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct ReceiptParams {
+    name: String,
+    #[serde(rename = "type")]
+    rtype: String,
+    /// An address or prefix to answer for, or `none` [default: the caller's]
+    #[serde(default)]
+    client: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct HashParams {
     hash: String,
 }
@@ -107,34 +128,34 @@ fn page() -> usize {
 
 impl Rpc {
     /// Answers one request body, a call or a batch of at most 32; empty if there is nothing to answer.
-    pub async fn answer(&self, body: &[u8]) -> Vec<u8> {
+    pub async fn answer(&self, body: &[u8], peer: IpAddr) -> Vec<u8> {
         let reply = match serde_json::from_slice::<Value>(body) {
             Err(error) => Some(failed(Value::Null, fail(-32700, format!("not JSON: {error}")))),
-            Ok(Value::Array(calls)) => self.batch(calls).await,
-            Ok(call) => self.one(call).await,
+            Ok(Value::Array(calls)) => self.batch(calls, peer).await,
+            Ok(call) => self.one(call, peer).await,
         };
         reply.map(|reply| reply.to_string().into_bytes()).unwrap_or_default()
     }
 
-    async fn batch(&self, calls: Vec<Value>) -> Option<Value> {
+    async fn batch(&self, calls: Vec<Value>, peer: IpAddr) -> Option<Value> {
         if calls.is_empty() || calls.len() > BATCH {
             return Some(failed(Value::Null, fail(-32600, format!("a batch has 1 to {BATCH} calls"))));
         }
         let mut replies = Vec::new();
         for call in calls {
-            replies.extend(self.one(call).await);
+            replies.extend(self.one(call, peer).await);
         }
         (!replies.is_empty()).then_some(Value::Array(replies))
     }
 
-    async fn one(&self, call: Value) -> Option<Value> {
+    async fn one(&self, call: Value, peer: IpAddr) -> Option<Value> {
         let call: Call = match serde_json::from_value(call) {
             Ok(call) => call,
             Err(error) => return Some(failed(Value::Null, fail(-32600, format!("not a call: {error}")))),
         };
         let id = call.id.clone();
         let result = if call.jsonrpc == "2.0" {
-            self.dispatch(&call.method, call.params).await
+            self.dispatch(&call.method, call.params, peer).await
         } else {
             Err(fail(-32600, "jsonrpc must be \"2.0\"".into()))
         };
@@ -145,7 +166,7 @@ impl Rpc {
         })
     }
 
-    async fn dispatch(&self, method: &str, params: Value) -> Result<Value, Fail> {
+    async fn dispatch(&self, method: &str, params: Value, peer: IpAddr) -> Result<Value, Fail> {
         let service = &self.service;
         match method {
             "registry.info" => out(service.info()),
@@ -159,6 +180,16 @@ impl Rpc {
             }
             "record.list" => out(service.records(&params_of::<NameParams>(params)?.name)),
             "contract.get" => out(service.contract(&params_of::<HashParams>(params)?.hash)),
+            "answer.receipt" => {
+                let ReceiptParams { name, rtype, client } = params_of(params)?;
+                let asker = match client.as_deref() {
+                    None => Some(Subnet::host(peer)),
+                    Some("none") => None,
+                    Some(client) => Some(client.parse().map_err(|why| fail(-32602, why))?),
+                };
+                let receipt = service.receipt(&name, &rtype, asker).await;
+                out(receipt.map(|receipt| json!({ "receipt": BASE64.encode(&receipt) })))
+            }
             "zone.export" => {
                 let name = params_of::<NameParams>(params)?.name;
                 let service = service.clone();
@@ -207,6 +238,7 @@ fn service_fail(error: &ServiceError) -> Fail {
     let code = match error {
         ServiceError::Bad(_) => -32602,
         ServiceError::NotFound(_) => -32001,
+        ServiceError::Busy => -32002,
         ServiceError::Fault(_) => -32603,
     };
     fail(code, error.to_string())

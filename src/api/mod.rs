@@ -1,5 +1,6 @@
 //! One service; JSON-RPC and what comes later are codecs over it.
 
+mod http;
 mod jsonrpc;
 mod views;
 
@@ -12,12 +13,12 @@ use tokio::sync::oneshot;
 
 use crate::contract::ContractHost;
 use crate::dnssec::Rrsig;
-use crate::gateway::{self, Keys, Tlds};
+use crate::gateway::{self, Call, CallError, Called, Gateway, Keys, Tlds};
 use crate::limits::{MAX_EXPORT, SUBMIT_OPS};
 use crate::op::{self, CodeHash, Op, Rejection, SigilId, VerifiedOp};
 use crate::registry::{Fault, Registry};
 use crate::state::{Rules as _, View as _};
-use crate::wire::{Name, Rtype};
+use crate::wire::{Name, Rtype, Subnet};
 use crate::writer::{Clock, Outcome, Writer};
 use crate::zone::export::to_master_file;
 
@@ -34,6 +35,7 @@ pub struct Service {
     pub host: Arc<ContractHost>,
     pub tlds: Arc<Tlds>,
     pub keys: Arc<Keys>,
+    pub gateway: Arc<Gateway>,
     pub clock: Clock,
 }
 
@@ -44,8 +46,21 @@ pub enum ServiceError {
     Bad(String),
     #[error("{0} not found")]
     NotFound(String),
+    #[error("too many questions are waiting; ask again")]
+    Busy,
     #[error("the registry failed: {0}")]
     Fault(#[from] Fault),
+}
+
+impl From<CallError> for ServiceError {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::NoProgram(name) => Self::NotFound(format!("a program of {name}")),
+            CallError::Fault(fault) => Self::Fault(fault),
+            CallError::Busy => Self::Busy,
+            other => Self::Bad(other.to_string()),
+        }
+    }
 }
 
 impl Service {
@@ -111,6 +126,7 @@ impl Service {
             &self.registry,
             &self.tlds,
             &self.keys.get(),
+            SigilId::from(&self.gateway.engine().sigil.verifying_key()),
             snapshot.last_seq()?,
             snapshot.counts()?,
             (self.clock)(),
@@ -162,14 +178,37 @@ impl Service {
 
     /// A deployed or shipped contract.
     pub fn contract(&self, hash: &str) -> Result<ContractView, ServiceError> {
+        let code = self.code(hash)?;
+        Ok(ContractView::new(CodeHash::of(&code), &code))
+    }
+
+    /// The octets of a contract.
+    pub fn code(&self, hash: &str) -> Result<Vec<u8>, ServiceError> {
         let hash = CodeHash::from_hex(hash).ok_or_else(|| ServiceError::Bad("hash must be 64 hex digits".into()))?;
-        let shipped = self.tlds.shipped(&hash).map(<[u8]>::to_vec);
-        let code = match shipped {
-            Some(code) => Some(code),
-            None => self.registry.snapshot()?.contract(&hash)?,
-        };
-        let code = code.ok_or_else(|| ServiceError::NotFound(hash.to_string()))?;
-        Ok(ContractView::new(hash, &code))
+        let code = self.tlds.code(&self.registry.snapshot()?, &hash)?;
+        code.ok_or_else(|| ServiceError::NotFound(hash.to_string()))
+    }
+
+    /// The receipt of an answer to `asker`, made anew: a receipt file.
+    ///
+    /// # Errors
+    /// [`ServiceError`]
+    pub async fn receipt(&self, name: &str, rtype: &str, asker: Option<Subnet>) -> Result<Vec<u8>, ServiceError> {
+        let name = parse_name(name)?;
+        let rtype = rtype.parse().map_err(|_| ServiceError::Bad(format!("{rtype:?} is not a record type")))?;
+        let (sender, receiver) = oneshot::channel();
+        self.gateway.receipt(name, rtype, asker, |receipt| drop(sender.send(receipt)));
+        Ok(receiver.await.unwrap_or(Err(CallError::Busy))?)
+    }
+
+    /// Calls the program of a name.
+    ///
+    /// # Errors
+    /// [`ServiceError`]; what the program itself says is no error.
+    pub async fn call(&self, call: Call) -> Result<Called, ServiceError> {
+        let (sender, receiver) = oneshot::channel();
+        self.gateway.call(call, |called| drop(sender.send(called)));
+        Ok(receiver.await.unwrap_or(Err(CallError::Busy))?)
     }
 
     /// The master file of a TLD or a registered name, signed, with its ZONEMD.

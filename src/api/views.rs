@@ -30,6 +30,8 @@ pub struct InfoView {
     /// DNSKEY RDATA of the gateway's online keys, in presentation form: owners sign those of their own algorithms into
     /// their DNSKEY RRsets.
     pub online_keys: Vec<String>,
+    /// `did:key` that receipts are signed by.
+    pub gateway: String,
     /// Mana capacity by level.
     pub levels: Vec<u64>,
 }
@@ -56,6 +58,7 @@ impl InfoView {
         registry: &Registry,
         tlds: &Tlds,
         signer: &Signer,
+        gateway: SigilId,
         seq: u64,
         counts: [u64; 5],
         time: u64,
@@ -76,6 +79,7 @@ impl InfoView {
             accounts,
             tlds: listed,
             online_keys: signer.online().iter().map(dnskey_text).collect(),
+            gateway: gateway.to_string(),
             levels: LEVELS.to_vec(),
         }
     }

@@ -19,7 +19,7 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::limits::MAX_MESSAGE;
+use crate::limits::{MAX_MESSAGE, MAX_RECEIPT};
 use crate::wire::Transport;
 
 /// The port that `serve --dev` listens on.
@@ -357,6 +357,9 @@ async fn send_https(
 /// Octets of a JSON-RPC reply: a page of log entries with contracts in them, at most.
 const RPC_REPLY: usize = 64 << 20;
 
+/// Octets of a reply over HTTP/3: a receipt in base64, at most.
+const H3_REPLY: usize = 2 * MAX_RECEIPT;
+
 async fn send_h3(
     mut sender: h3::client::SendRequest<h3_quinn::OpenStreams, Bytes>,
     request: Request<Bytes>,
@@ -368,7 +371,7 @@ async fn send_h3(
     let response = stream.recv_response().await.map_err(broken)?;
     let mut body = Vec::new();
     while let Some(mut data) = stream.recv_data().await.map_err(broken)? {
-        if body.len() + data.remaining() > MAX_MESSAGE {
+        if body.len() + data.remaining() > H3_REPLY {
             return Err(ClientError::TooLong);
         }
         body.extend_from_slice(&data.copy_to_bytes(data.remaining()));
@@ -382,6 +385,26 @@ fn dns_body(response: Response<Bytes>) -> Result<Vec<u8>, ClientError> {
         return Err(ClientError::Status(status, String::from_utf8_lossy(&body).trim().to_owned()));
     }
     if body.len() > MAX_MESSAGE { Err(ClientError::TooLong) } else { Ok(body.to_vec()) }
+}
+
+/// Posts octets over HTTP/3, or HTTP/2; gives status and body.
+///
+/// # Errors
+/// [`ClientError`], or the system has no runtime to give.
+pub fn post_octets(target: &Target, h2: bool, path: &str, body: Vec<u8>) -> anyhow::Result<(StatusCode, Bytes)> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let posted = async {
+        let via = if h2 { Transport::Https } else { Transport::H3 };
+        let request = |authority: &str| post(authority, path, "application/octet-stream", body.into());
+        match Connection::open(via, target).await? {
+            Connection::Https { sender, authority } => send_https(sender, request(&authority)).await,
+            Connection::H3 { sender, authority, _endpoint } => send_h3(sender, request(&authority)).await,
+            _ => Err(ClientError::Broken("not an HTTP connection".into())),
+        }
+    };
+    let response = runtime.block_on(async { timeout(target.timeout, posted).await });
+    let response = response.map_err(|_| ClientError::Timeout(target.addr))??;
+    Ok((response.status(), response.into_body()))
 }
 
 /// JSON-RPC over HTTPS, one connection, one call at a time.

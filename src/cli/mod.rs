@@ -10,6 +10,7 @@ mod keys;
 mod output;
 mod owner;
 pub mod query;
+mod receipt;
 mod ring;
 mod serve;
 pub mod signing;
@@ -58,6 +59,9 @@ enum Command {
     /// Builds, checks, deploys and binds contracts
     #[command(subcommand)]
     Contract(owner::ContractCommand),
+    /// Shows receipts of answers, and executes them again
+    #[command(subcommand)]
+    Receipt(receipt::ReceiptCommand),
     /// Shows and grants mana, the budget that writes are paid from
     #[command(subcommand)]
     Mana(owner::ManaCommand),
@@ -166,6 +170,7 @@ pub fn main() -> ExitCode {
         Command::Name(command) => owner::name(command).map(|()| true),
         Command::Record(command) => owner::record(command).map(|()| true),
         Command::Contract(command) => owner::contract(command),
+        Command::Receipt(command) => receipt::run(command),
         Command::Mana(command) => owner::mana(command).map(|()| true),
         Command::Zone(command) => zone::run(command),
         Command::Bench(args) => bench::run(&args).map(|()| true),

@@ -247,6 +247,27 @@ pub enum ContractCommand {
         #[command(flatten)]
         registrar: Registrar,
     },
+    /// Calls the program that a name is bound to, over HTTP/3
+    Call {
+        name: String,
+        /// Input, as text
+        #[arg(default_value = "")]
+        input: String,
+        /// Input, from a file
+        #[arg(long, conflicts_with = "input")]
+        input_file: Option<PathBuf>,
+        /// Units of fuel that the call may take
+        #[arg(long)]
+        gas: Option<u64>,
+        /// Write the call's receipt to a file
+        #[arg(long, value_name = "FILE")]
+        receipt: Option<PathBuf>,
+        /// Use HTTP/2
+        #[arg(long)]
+        h2: bool,
+        #[command(flatten)]
+        registrar: Registrar,
+    },
     /// Shows a contract, or fetches its code
     Show {
         /// SHA-256, or the name of a shipped contract
@@ -512,6 +533,10 @@ pub fn contract(command: ContractCommand) -> anyhow::Result<bool> {
             anyhow::ensure!(parameters.len() <= MAX_PARAMETERS, "parameters are longer than {MAX_PARAMETERS} octets");
             let contract = if contract == "default" { None } else { Some(parse_contract(&contract)?) };
             registrar.write(Op::BindContract { name: parse_name(&name)?, contract, parameters })
+        }
+        ContractCommand::Call { name, input, input_file, gas, receipt, h2, registrar } => {
+            let input = input_file.map_or_else(|| Ok(input.into_bytes()), |file| read(&file))?;
+            return super::receipt::call(&registrar, &name, input, gas, receipt.as_deref(), h2);
         }
         ContractCommand::Show { contract, out, registrar } => show_contract(&contract, out.as_deref(), &registrar),
     };

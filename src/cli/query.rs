@@ -18,8 +18,8 @@ use crate::limits::{QUERY_PAD_BLOCK, UDP_PAYLOAD};
 use crate::op::SigilId;
 use crate::wire::master::Reader;
 use crate::wire::{
-    CLASS_IN, EdeCode, Message, MessageRecord, Name, Rcode, Rtype, Transport, push_opt_record, push_option,
-    push_padding, rdata,
+    CLASS_IN, ClientSubnet, EdeCode, Message, MessageRecord, Name, OPT_CLIENT_SUBNET, Rcode, Rtype, Scope, Subnet,
+    Transport, push_opt_record, push_option, push_padding, rdata,
 };
 
 /// Asks one question and prints the answer
@@ -53,6 +53,12 @@ pub struct QueryArgs {
     /// Asks nobody: checks what a DNSSEC chain says, as a gateway serves it at https://SERVER/chain/NAME/TYPE
     #[arg(long, conflicts_with_all = ["via", "server", "dnssec"])]
     chain: Option<PathBuf>,
+    /// Ask for whoever has this address or prefix (EDNS Client Subnet); `0.0.0.0/0` asks not to be told apart
+    #[arg(long)]
+    subnet: Option<Subnet>,
+    /// Write the answer's receipt to a file, for `receipt verify`; it is made anew, over HTTPS: --via https or h3
+    #[arg(long, value_name = "FILE", conflicts_with = "chain")]
+    receipt: Option<PathBuf>,
     /// Print the data of the answer section only
     #[arg(long, conflicts_with = "json")]
     short: bool,
@@ -67,6 +73,10 @@ pub struct QueryArgs {
 /// No answer came, or it is not one to this question.
 pub fn run(args: &QueryArgs) -> anyhow::Result<bool> {
     let name = Name::from_user(&args.name).with_context(|| format!("{:?} is not a name", args.name))?;
+    anyhow::ensure!(
+        args.receipt.is_none() || matches!(args.via, Transport::Https | Transport::H3),
+        "receipts come over HTTPS: ask with --via https or --via h3"
+    );
     let checks = args.validate || args.require_owner || args.owner.is_some() || args.chain.is_some();
     let anchors = checks.then(|| read_anchors(args)).transpose()?;
     let Outcome { reply, report, source } = match (&args.chain, anchors) {
@@ -90,8 +100,26 @@ pub fn run(args: &QueryArgs) -> anyhow::Result<bool> {
         }
         println!("\n{source}");
     }
+    if let Some(path) = &args.receipt {
+        receipt(args, &name, path)?;
+    }
     let trusted = report.is_none_or(|report| is_trusted(args, &name, &report));
     Ok(trusted && [0, 3].contains(&reply.rcode()))
+}
+
+/// Fetches the receipt of the answer, checks what can be checked without executing, and writes it.
+fn receipt(args: &QueryArgs, name: &Name, path: &Path) -> anyhow::Result<()> {
+    use super::author::Call as _;
+    let mut rpc = super::client::RpcClient::connect(&args.network.target(dev_port(Transport::Https), true)?)?;
+    let client = args.subnet.map(|subnet| if subnet.bits() == 0 { "none".to_owned() } else { subnet.to_string() });
+    let params = json!({ "name": name.to_string(), "type": args.rtype.to_string(), "client": client });
+    let reply = rpc.call("answer.receipt", params)?;
+    let octets = data_encoding::BASE64.decode(reply["receipt"].as_str().unwrap_or_default().as_bytes())?;
+    let receipt = crate::contract::receipt::open(&octets).context("the server's receipt")?;
+    std::fs::write(path, &octets).with_context(|| path.display().to_string())?;
+    let executions = receipt.receipt().runs.len();
+    eprintln!("{}: {executions} executions, signed by {}", path.display(), receipt.gateway());
+    Ok(())
 }
 
 /// An answer, what validation makes of it, and where it came from.
@@ -104,7 +132,7 @@ struct Outcome {
 fn ask_server(args: &QueryArgs, name: &Name, anchors: Option<Anchors>) -> anyhow::Result<Outcome> {
     let target = args.network.target(dev_port(args.via), args.via.is_encrypted())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let mut asker = Asker { runtime, via: args.via, target };
+    let mut asker = Asker { runtime, via: args.via, target, subnet: args.subnet };
     let begun = Instant::now();
     let (reply, via) = asker.exchange(name, args.rtype, args.dnssec || anchors.is_some())?;
     let elapsed = begun.elapsed().as_secs_f64() * 1e3;
@@ -164,12 +192,13 @@ struct Asker {
     runtime: tokio::runtime::Runtime,
     via: Transport,
     target: Target,
+    subnet: Option<Subnet>,
 }
 
 impl Asker {
     /// The reply to this question, and the transport that it came over.
     fn exchange(&self, name: &Name, rtype: Rtype, dnssec_ok: bool) -> anyhow::Result<(Message, Transport)> {
-        let message = message(name, rtype, dnssec_ok, self.via.is_encrypted());
+        let message = message_for(name, rtype, dnssec_ok, self.via.is_encrypted(), self.subnet);
         let (reply, via) = self.runtime.block_on(ask(self.via, &self.target, &message))?;
         let reply = Message::parse(&reply).context("the server's answer is malformed")?;
         check(&reply, name, rtype)?;
@@ -187,11 +216,19 @@ impl Ask for Asker {
 
 /// A query message with ID 0 and EDNS, padded on encrypted transports (RFC 8467 §4.1).
 pub fn message(name: &Name, rtype: Rtype, dnssec_ok: bool, padded: bool) -> Vec<u8> {
+    message_for(name, rtype, dnssec_ok, padded, None)
+}
+
+fn message_for(name: &Name, rtype: Rtype, dnssec_ok: bool, padded: bool, subnet: Option<Subnet>) -> Vec<u8> {
     let mut message = vec![0, 0, 0x01, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     message.extend_from_slice(name.as_wire());
     message.extend_from_slice(&rtype.0.to_be_bytes());
     message.extend_from_slice(&CLASS_IN.to_be_bytes());
     let mut options = Vec::new();
+    if let Some(subnet) = subnet {
+        // What a response has, without a scope, is what a query has (RFC 7871 §6).
+        push_option(&mut options, OPT_CLIENT_SUBNET, &ClientSubnet::of(subnet).response(Scope::default()));
+    }
     if padded {
         push_padding(&mut options, message.len() + 11, QUERY_PAD_BLOCK);
     } else {

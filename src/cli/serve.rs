@@ -19,8 +19,8 @@ use super::ring::Ring;
 use super::{author, keys};
 use crate::api::Rpc;
 use crate::config::{self, Config};
-use crate::gateway::{Signer, Transfers};
-use crate::node::{self, Node, SHIPPED};
+use crate::gateway::{Signer, Tld, Transfers};
+use crate::node::{self, Node, Parts, SHIPPED};
 use crate::op::{self, Op, OpBody, Rejection, SigilId};
 use crate::registry::{FORMAT, Genesis, Registry};
 use crate::server::{self, Ports, ServerConfig};
@@ -28,7 +28,7 @@ use crate::state::{LEVELS, MAX_LEVEL, View as _};
 use crate::transport::Shutdown;
 use crate::transport::admission::Limits;
 use crate::transport::tls::Identity;
-use crate::wire::Name;
+use crate::wire::{Name, Rrset, Rtype, rdata};
 use crate::writer::Clock;
 
 #[derive(Debug, clap::Args)]
@@ -95,13 +95,16 @@ struct Settings {
 pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
     init_log(args)?;
     let settings = settings(args)?;
-    let tlds = match &settings.zones {
+    let mut tlds = match &settings.zones {
         Some(folder) => node::load_tlds(folder)?,
         None => node::built_in_tlds()?,
     };
     if args.check_config {
         println!("ok: {} TLDs", tlds.len());
         return Ok(());
+    }
+    if args.dev && settings.ports.https != 0 {
+        tlds.iter_mut().try_for_each(|tld| name_gateway(tld, settings.ports.https))?;
     }
     std::fs::create_dir_all(&settings.data).with_context(|| settings.data.display().to_string())?;
     let operator = keys::load_or_create(&settings.data.join("operator.pem"))?;
@@ -116,7 +119,9 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let apexes: Vec<Name> = tlds.iter().map(|tld| tld.apex.clone()).collect();
     let signer = load_signer(&settings.data, &apexes)?;
     let transfers = Transfers::new(settings.transfer_to);
-    let node = Node::start(registry, tlds, signer, transfers, clock, Arc::default())?;
+    let sigil = keys::load_or_create(&settings.data.join("keys/gateway.pem"))?;
+    let metrics = Arc::default();
+    let node = Node::start(Parts { registry, tlds, signer, sigil, transfers, clock, metrics })?;
     // Only a convenience: a data directory whose path is too long for a socket is served all the same.
     if let Err(error) = control(&node, &settings.data, apexes) {
         tracing::warn!("commands cannot reach this server: {error:#}");
@@ -130,6 +135,16 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let rpc = Arc::new(Rpc { service: node.service.clone() });
     server::run(config, node.gateway.clone(), rpc, node.metrics.clone(), print_ready, Shutdown::default())?;
     tracing::info!("stopped");
+    Ok(())
+}
+
+/// Says in a TLD's zone where this gateway is called, unless the zone says so itself.
+fn name_gateway(tld: &mut Tld, port: u16) -> anyhow::Result<()> {
+    let owner = tld.apex.child(b"_gateway")?;
+    let text = format!("1 localhost. alpn=h3,h2 port={port} ipv4hint=127.0.0.1 ipv6hint=::1");
+    let data = rdata::from_text(Rtype::HTTPS, &text, None)?;
+    let rrset = || Arc::new(Rrset::new(owner.clone(), Rtype::HTTPS, tld.soa.ttl, [data]));
+    tld.rrsets.entry(owner.clone()).or_default().entry(Rtype::HTTPS).or_insert_with(rrset);
     Ok(())
 }
 

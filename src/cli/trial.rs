@@ -7,6 +7,7 @@
 //! also   www.alice.gcc 3600 A 192.0.2.3   one more record of it
 //! delete www.alice.gcc A
 //! owner 3b6a27bc…                         Ed25519 key of the owner, 64 hex digits
+//! bound 9f86d081… program@0.2.0           what the contract is told of itself: hash and worlds [its own]
 //! time 2026-11-24T12:00:00Z
 //! client 192.0.2.7                        or a prefix, or none
 //!
@@ -27,7 +28,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail, ensure};
 
-use crate::contract::{CodeRef, ContractHost, Execution, Question, ReadFault, Reads, Worlds};
+use crate::contract::{CodeRef, ContractHost, Execution, PACKAGE, Question, ReadFault, Reads, Worlds};
 use crate::limits::{CONTRACT_FUEL, MAX_PARAMETERS};
 use crate::op::CodeHash;
 use crate::wire::master::{Reader, words};
@@ -97,13 +98,21 @@ impl Desk {
                 let key = data_encoding::HEXLOWER_PERMISSIVE.decode(rest.as_bytes());
                 self.owner = key.ok().and_then(|key| key.try_into().ok()).context("a key has 64 hex digits")?;
             }
+            "bound" => {
+                let (hash, worlds) = rest.split_once(' ').unwrap_or((rest, ""));
+                let hash = CodeHash::from_hex(hash).context("a hash has 64 hex digits")?;
+                let worlds: Vec<String> = worlds.split_whitespace().map(|world| format!("{PACKAGE}{world}")).collect();
+                self.bound = (hash.0, Worlds::of_names(worlds.iter().map(String::as_str)));
+            }
             "time" => {
                 let time = humantime::parse_rfc3339(rest).context("a time is written 2026-11-24T12:00:00Z")?;
                 self.time = time.duration_since(std::time::UNIX_EPOCH).context("a time before 1970")?.as_secs();
             }
             "client" if rest == "none" => self.client = None,
             "client" => self.client = Some(rest.parse().map_err(anyhow::Error::msg)?),
-            _ => bail!("{keyword:?} is none of name, params, record, also, delete, owner, time, client, ask, call"),
+            _ => bail!(
+                "{keyword:?} is none of name, params, record, also, delete, owner, bound, time, client, ask, call"
+            ),
         }
         Ok(())
     }
@@ -127,7 +136,7 @@ impl Desk {
     }
 
     /// The registered name that a name is in, or its TLD.
-    fn zone(&self, of: &Name) -> Name {
+    fn zone_of(&self, of: &Name) -> Name {
         let registered = of.suffix(2);
         if self.is_registered(&registered) { registered } else { of.suffix(1) }
     }
@@ -162,12 +171,16 @@ impl ZoneView for Desk {
 impl Reads for Desk {
     fn lookup(&mut self, name: &Name, rtype: Rtype) -> Result<Resolution, ReadFault> {
         self.read.insert(name.suffix(2));
-        let apex = self.zone(name);
+        let apex = self.zone_of(name);
         if apex.label_count() == 1 && name.label_count() > 1 {
             return Ok(Resolution::NxDomain);
         }
         let Ok(found) = lookup(self, &apex, name, rtype, false);
         Ok(found)
+    }
+
+    fn zone(&mut self) -> Name {
+        self.name.clone()
     }
 
     fn owner_key(&mut self) -> Option<[u8; 32]> {

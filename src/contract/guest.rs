@@ -164,6 +164,11 @@ fn link_registry(registry: &mut LinkerInstance<'_, Guest>) -> Result<()> {
         let length = octets(&store.data().handles[handle as usize]);
         give(&mut store, length, rrset)
     })?;
+    registry.func_wrap("zone", |mut store: Store<'_>, (): ()| {
+        charge(&mut store, 0)?;
+        let zone = store.data_mut().reads.zone().as_wire().to_vec();
+        give(&mut store, zone.len(), zone)
+    })?;
     registry.func_wrap("owner-key", |mut store: Store<'_>, (): ()| {
         charge(&mut store, 32)?;
         Ok((store.data_mut().reads.owner_key().map_or_else(Vec::new, |key| key.to_vec()),))

@@ -24,6 +24,7 @@ mod guest;
 mod host;
 mod output;
 mod rdata;
+pub mod receipt;
 mod write;
 
 use std::any::Any;
@@ -62,7 +63,9 @@ pub trait Reads: Any + Send {
     /// # Errors
     /// The store failed; the execution ends and the answer is SERVFAIL.
     fn lookup(&mut self, name: &Name, rtype: Rtype) -> Result<Resolution, ReadFault>;
-    /// Public Ed25519 key of the owner of the question's zone; `None` for a TLD.
+    /// Apex of the zone: the question's, or the name that a program is called by.
+    fn zone(&mut self) -> Name;
+    /// Public Ed25519 key of the owner of the zone; `None` for a TLD.
     fn owner_key(&mut self) -> Option<[u8; 32]>;
     /// SHA-256 of the contract that the owner bound; `None` if there is none.
     fn bound_contract(&mut self) -> Option<[u8; 32]>;
@@ -75,6 +78,10 @@ pub trait Reads: Any + Send {
     fn parameters(&mut self) -> Vec<u8>;
     /// Seconds since 1970.
     fn now(&mut self) -> u64;
+    /// Sequence of the last change of the zone that was read last; 0 for what is from no registered name.
+    fn changed(&self) -> u64 {
+        0
+    }
     /// The asker's address, so much of it; `None` if it does not want to be told apart.
     fn client_subnet(&mut self, scope: Scope) -> Option<Subnet>;
 }

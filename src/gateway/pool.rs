@@ -45,6 +45,8 @@ pub(super) enum Task {
     Answer(Miss, Done),
     Transfer(Miss, TransferDone),
     Chain(Name, Rtype, ChainDone),
+    /// Told whether there is an engine at all, or the job was turned away.
+    Other(Box<dyn FnOnce(Option<&Engine>) + Send>),
 }
 
 struct Job {
@@ -95,6 +97,7 @@ fn serve(engine: &Engine, shared: &Shared) {
             Task::Answer(miss, done) => done(engine.execute(&miss)),
             Task::Transfer(request, done) => done(engine.transfer(&request)),
             Task::Chain(name, rtype, done) => done(engine.chain(&name, rtype)),
+            Task::Other(job) => job(Some(engine)),
         }
         shared.finished(job.zone);
     }

@@ -279,17 +279,24 @@ impl ZoneView for Stored<'_> {
     }
 }
 
+fn changed(zone: &Zone) -> u64 {
+    zone.entry.as_ref().map_or(0, |entry| entry.changed)
+}
+
 /// What one execution sees. It owns what it reads from, so that the host can own it.
 pub(super) struct SnapshotReads {
     zone: Arc<Zone>,
     sources: Sources,
     asker: Option<Subnet>,
     noted: Noted,
+    /// Sequence of the last change of the zone looked into last.
+    changed: u64,
 }
 
 impl SnapshotReads {
     pub(super) fn new(zone: Arc<Zone>, sources: Sources, asker: Option<Subnet>) -> Self {
-        Self { zone, sources, asker, noted: Noted::default() }
+        let changed = changed(&zone);
+        Self { zone, sources, asker, noted: Noted::default(), changed }
     }
 
     /// What was read.
@@ -302,6 +309,7 @@ impl SnapshotReads {
             return Ok(Resolution::NxDomain);
         }
         let zone = Zone::of(name, rtype, &self.sources, &mut self.noted)?;
+        self.changed = changed(&zone);
         let view = Stored { zone: &zone, sources: &self.sources };
         let apex_cut = zone.entry.is_some() && is_delegated(&zone.apex, &self.sources.snapshot)?;
         lookup(&view, &zone.apex, name, rtype, apex_cut)
@@ -311,6 +319,10 @@ impl SnapshotReads {
 impl Reads for SnapshotReads {
     fn lookup(&mut self, name: &Name, rtype: Rtype) -> Result<Resolution, ReadFault> {
         self.look_up(name, rtype).map_err(read_fault)
+    }
+
+    fn zone(&mut self) -> Name {
+        self.zone.apex.clone()
     }
 
     fn owner_key(&mut self) -> Option<[u8; 32]> {
@@ -334,6 +346,10 @@ impl Reads for SnapshotReads {
 
     fn now(&mut self) -> u64 {
         self.sources.now
+    }
+
+    fn changed(&self) -> u64 {
+        self.changed
     }
 
     fn client_subnet(&mut self, scope: Scope) -> Option<Subnet> {

@@ -1,11 +1,11 @@
 //! The one legal encoding: a tagged COSE_Sign1 (RFC 9052 §4.2, EdDSA) over deterministic CBOR
 //! (RFC 8949 §4.2).
 
-use coset::{CoseSign1, CoseSign1Builder, HeaderBuilder, TaggedCborSerializable as _, iana};
-use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
+use ed25519_dalek::{SigningKey, VerifyingKey};
 use minicbor::{Decode, Decoder, Encode, Encoder, decode, encode};
 
-use super::{DnskeyRdata, Op, OpBody, Rejection, SigilId, VerifiedOp};
+use super::envelope::{self, EnvelopeError};
+use super::{DnskeyRdata, Op, OpBody, Rejection, VerifiedOp};
 use crate::dnssec::{self, FLAGS_OWNER, PublicKey, RrsigError};
 use crate::limits::{
     MAX_NAME, MAX_OP, MAX_OP_LIFETIME, MAX_PUT_RRSETS, MAX_RDATA, MAX_RRSET_RECORDS, MAX_RRSIGS, MAX_ZONE_KEYS,
@@ -35,9 +35,7 @@ impl std::fmt::Debug for RegistryId {
 
 /// Signs `body`; gives the octets to submit.
 pub fn sign(key: &SigningKey, body: &OpBody) -> Vec<u8> {
-    let author = SigilId::from(&key.verifying_key());
-    let payload = encode_body(body);
-    envelope(author, payload, |data| key.sign(data).to_bytes().to_vec())
+    envelope::seal(OP_CONTEXT, key, encode_body(body))
 }
 
 /// Checks `bytes` in this order: length, form, canonicity, registry, expiry, signature, and for
@@ -49,10 +47,15 @@ pub fn verify(bytes: &[u8], registry: RegistryId, now: u64) -> Result<VerifiedOp
     if bytes.len() > MAX_OP {
         return Err(Rejection::TooLarge { max: MAX_OP });
     }
-    let Opened { author, body, signature, signed } = open(bytes)?;
+    let opened = envelope::open(OP_CONTEXT, bytes)?;
+    let body: OpBody = minicbor::decode(&opened.payload).map_err(|_| Rejection::Malformed)?;
+    if encode_body(&body) != opened.payload {
+        return Err(Rejection::NotCanonical);
+    }
     check_scope(&body, registry, now)?;
+    opened.verify()?;
+    let author = opened.author;
     let key = author.key().ok_or(Rejection::BadSignature)?;
-    check_signature(&key, &signed, &signature)?;
     if let Op::PutRecords { name, rrsets, keys } = &body.op {
         let signers = signers(name, &key, keys.as_deref())?;
         rrsets.iter().try_for_each(|rrset| check_rrset(rrset, name, &signers, now))?;
@@ -84,36 +87,14 @@ fn signers(name: &Name, author: &VerifyingKey, keys: Option<&[DnskeyRdata]>) -> 
     keys.iter().map(usable).collect()
 }
 
-/// An op in its one legal encoding, nothing else of it checked.
-struct Opened {
-    author: SigilId,
-    body: OpBody,
-    signature: Vec<u8>,
-    /// What the signature is over (Sig_structure, RFC 9052 §4.4).
-    signed: Vec<u8>,
-}
-
-fn open(bytes: &[u8]) -> Result<Opened, Rejection> {
-    let malformed = || Rejection::Malformed;
-    let cose = CoseSign1::from_tagged_slice(bytes).map_err(|_| malformed())?;
-    let header = &cose.protected.header;
-    if header.alg != Some(coset::Algorithm::Assigned(iana::Algorithm::EdDSA)) {
-        return Err(malformed());
+impl From<EnvelopeError> for Rejection {
+    fn from(error: EnvelopeError) -> Self {
+        match error {
+            EnvelopeError::Malformed => Self::Malformed,
+            EnvelopeError::NotCanonical => Self::NotCanonical,
+            EnvelopeError::Signature => Self::BadSignature,
+        }
     }
-    let author = SigilId(header.key_id.as_slice().try_into().map_err(|_| malformed())?);
-    let payload = cose.payload.ok_or_else(malformed)?;
-    let body: OpBody = minicbor::decode(&payload).map_err(|_| malformed())?;
-    // Rebuilding from the parts and comparing leaves exactly one encoding, whatever CBOR would allow.
-    let signature = cose.signature;
-    let mut signed = Vec::new();
-    let rebuilt = envelope(author, encode_body(&body), |data| {
-        signed = data.to_vec();
-        signature.clone()
-    });
-    if rebuilt != bytes {
-        return Err(Rejection::NotCanonical);
-    }
-    Ok(Opened { author, body, signature, signed })
 }
 
 fn check_scope(body: &OpBody, registry: RegistryId, now: u64) -> Result<(), Rejection> {
@@ -127,11 +108,6 @@ fn check_scope(body: &OpBody, registry: RegistryId, now: u64) -> Result<(), Reje
         return Err(Rejection::ExpiresTooLate { max: MAX_OP_LIFETIME });
     }
     Ok(())
-}
-
-fn check_signature(key: &VerifyingKey, signed: &[u8], signature: &[u8]) -> Result<(), Rejection> {
-    let signature = Signature::from_slice(signature).map_err(|_| Rejection::BadSignature)?;
-    key.verify_strict(signed, &signature).map_err(|_| Rejection::BadSignature)
 }
 
 /// Form, RDATA and RRSIGs of one RRset that is put at or below `apex`.
@@ -184,20 +160,6 @@ fn check_rdata(rrset: &Rrset) -> Result<(), String> {
 fn encode_body(body: &OpBody) -> Vec<u8> {
     // Writing to a Vec cannot fail, and no type of an op has a failing encoder.
     minicbor::to_vec(body).expect("encoding into memory")
-}
-
-fn envelope(author: SigilId, payload: Vec<u8>, signer: impl FnOnce(&[u8]) -> Vec<u8>) -> Vec<u8> {
-    let cose = CoseSign1Builder::new()
-        .protected(protected(author))
-        .payload(payload)
-        .create_signature(OP_CONTEXT, signer)
-        .build();
-    // Fails only for values that CBOR has no form for; every field here is a byte string or a small map.
-    cose.to_tagged_vec().expect("encoding into memory")
-}
-
-fn protected(author: SigilId) -> coset::Header {
-    HeaderBuilder::new().algorithm(iana::Algorithm::EdDSA).key_id(author.0.to_vec()).build()
 }
 
 impl<C> Encode<C> for Name {
@@ -274,7 +236,7 @@ const _: () = assert!(MAX_PUT_RRSETS <= 1_024, "a batch of RRsets is checked in 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::op::CodeHash;
+    use crate::op::{CodeHash, SigilId};
 
     const NOW: u64 = 1_000_000;
     const REGISTRY: RegistryId = RegistryId([7; 32]);
@@ -345,8 +307,7 @@ mod tests {
         let mut payload = encode_body(&register());
         let at = payload.iter().position(|octet| *octet == 3).unwrap();
         payload.splice(at..=at, [0x18, 0x03]);
-        let author = SigilId::from(&key().verifying_key());
-        let loose = envelope(author, payload, |data| key().sign(data).to_bytes().to_vec());
+        let loose = envelope::seal(OP_CONTEXT, &key(), payload);
         assert_eq!(verify(&loose, REGISTRY, NOW), Err(Rejection::NotCanonical));
     }
 

@@ -7,6 +7,7 @@
 //! ```
 
 mod codec;
+pub mod envelope;
 mod rejection;
 mod sigil;
 

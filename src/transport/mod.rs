@@ -102,6 +102,22 @@ pub trait RpcHandler: Send + Sync + 'static {
     /// One JSON-RPC body to its reply body; an empty reply (notifications only) becomes HTTP 204. Must
     /// itself report malformed JSON, as JSON-RPC does.
     fn call(&self, body: Bytes, peer: IpAddr) -> BoxFuture<Bytes>;
+
+    /// The code of the contract with this hash, as the path has it.
+    fn code(&self, hash: String) -> BoxFuture<Resource>;
+
+    /// A call of the program of `name`, as the path has it, with this query string and input.
+    fn run(&self, name: String, query: String, input: Bytes, peer: IpAddr) -> BoxFuture<Resource>;
+}
+
+/// An HTTP response of the API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resource {
+    pub status: u16,
+    pub content_type: &'static str,
+    /// True for what never changes: it may be cached for ever.
+    pub immutable: bool,
+    pub body: Bytes,
 }
 
 /// Tells everyone to stop, once. Clones share the signal.

@@ -1,4 +1,4 @@
-//! One router for HTTP/1.1, HTTP/2 and HTTP/3: DNS over HTTPS (RFC 8484), DNSSEC chains and JSON-RPC.
+//! One router for HTTP/1.1, HTTP/2 and HTTP/3: DNS over HTTPS (RFC 8484), DNSSEC chains, contracts and JSON-RPC.
 
 use std::future::Future;
 
@@ -9,9 +9,9 @@ use http::request::Parts;
 use http::{HeaderMap, Method, Response, StatusCode};
 use tokio::time::timeout;
 
-use super::Edge;
+use super::{Edge, Resource};
 use crate::gateway::Client;
-use crate::limits::{MAX_DOH_BODY, MAX_RPC_BODY, REQUEST_TIMEOUT};
+use crate::limits::{CONTRACT_INPUT, MAX_DOH_BODY, MAX_RPC_BODY, REQUEST_TIMEOUT};
 use crate::wire::{Name, Rcode, Reply, Rtype};
 
 /// Path of DNS over HTTPS.
@@ -20,11 +20,16 @@ pub const DOH_PATH: &str = "/dns-query";
 pub const RPC_PATH: &str = "/rpc";
 /// Path of DNSSEC chains: `/chain/NAME/TYPE`.
 pub const CHAIN_PATH: &str = "/chain/";
+/// Path of contracts' code: `/contract/HASH`.
+pub const CODE_PATH: &str = "/contract/";
+/// Path of programs: `/v1/call/NAME`.
+pub const CALL_PATH: &str = "/v1/call/";
 /// Octets of all request headers.
 pub const MAX_HEADERS: usize = 16 << 10;
 
 const DNS_MESSAGE: &str = "application/dns-message";
 const JSON: &str = "application/json";
+const OCTETS: &str = "application/octet-stream";
 /// Characters of `dns=`, without padding.
 const MAX_DNS_PARAMETER: usize = (MAX_DOH_BODY * 4).div_ceil(3);
 
@@ -52,6 +57,8 @@ pub async fn route(
         DOH_PATH => doh(edge, client, parts, body).await,
         RPC_PATH => rpc(edge, client, parts, body).await,
         path if path.starts_with(CHAIN_PATH) => chain(edge, client, parts).await,
+        path if path.starts_with(CODE_PATH) => code(edge, client, parts).await,
+        path if path.starts_with(CALL_PATH) => call(edge, client, parts, body).await,
         _ => Err(Problem::NotFound),
     };
     let mut response = match answered {
@@ -100,10 +107,7 @@ async fn chain(edge: &Edge, client: Client, parts: &Parts) -> Result<Response<By
     let name = Name::from_user(name).map_err(|_| Problem::BadChain)?;
     let rtype: Rtype = rtype.parse().map_err(|_| Problem::BadChain)?;
     // Many questions in one: it counts as a call, of which a client has fewer.
-    if !edge.admission.rpc(client.addr) {
-        edge.metrics.rpc_limited.add(1);
-        return Err(Problem::Limited);
-    }
+    admit_call(edge, client)?;
     let (octets, seconds) = edge.chain(name, rtype).await.map_err(|rcode| match rcode {
         Rcode::ServFail => Problem::NoChain,
         _ => Problem::NotFound,
@@ -151,12 +155,8 @@ async fn rpc(
     }
     require_type(&parts.headers, JSON)?;
     // Before the body: it is the body that costs.
-    if !edge.admission.rpc(client.addr) {
-        edge.metrics.rpc_limited.add(1);
-        return Err(Problem::Limited);
-    }
+    admit_call(edge, client)?;
     let body = read_body(&parts.headers, body, MAX_RPC_BODY).await?;
-    edge.metrics.rpc_calls.add(1);
     let reply = edge.rpc.call(body, client.addr).await;
     let mut response = Response::new(reply);
     if response.body().is_empty() {
@@ -166,6 +166,53 @@ async fn rpc(
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
+}
+
+/// The octets of a contract; whoever fetches them checks their hash.
+async fn code(edge: &Edge, client: Client, parts: &Parts) -> Result<Response<Bytes>, Problem> {
+    if parts.method != Method::GET && parts.method != Method::HEAD {
+        return Err(Problem::Method("GET, HEAD"));
+    }
+    let hash = parts.uri.path().strip_prefix(CODE_PATH).unwrap_or_default().to_owned();
+    admit_call(edge, client)?;
+    Ok(resource(edge.rpc.code(hash).await))
+}
+
+/// Octets are asked for so that a web page cannot call without a CORS preflight.
+async fn call(
+    edge: &Edge,
+    client: Client,
+    parts: &Parts,
+    body: &mut impl BodySource,
+) -> Result<Response<Bytes>, Problem> {
+    if parts.method != Method::POST {
+        return Err(Problem::Method("POST"));
+    }
+    require_type(&parts.headers, OCTETS)?;
+    admit_call(edge, client)?;
+    let input = read_body(&parts.headers, body, CONTRACT_INPUT).await?;
+    let name = parts.uri.path().strip_prefix(CALL_PATH).unwrap_or_default().to_owned();
+    let query = parts.uri.query().unwrap_or_default().to_owned();
+    Ok(resource(edge.rpc.run(name, query, input, client.addr).await))
+}
+
+fn admit_call(edge: &Edge, client: Client) -> Result<(), Problem> {
+    if edge.admission.rpc(client.addr) {
+        edge.metrics.rpc_calls.add(1);
+        return Ok(());
+    }
+    edge.metrics.rpc_limited.add(1);
+    Err(Problem::Limited)
+}
+
+fn resource(resource: Resource) -> Response<Bytes> {
+    let mut response = Response::new(resource.body);
+    *response.status_mut() = StatusCode::from_u16(resource.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let cache = if resource.immutable { "public, max-age=31536000, immutable" } else { "no-store" };
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(resource.content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static(cache));
+    response
 }
 
 /// Compares the media type, without its parameters.
@@ -203,7 +250,9 @@ async fn read_body(headers: &HeaderMap, body: &mut impl BodySource, limit: usize
 enum Problem {
     #[error("the client is gone")]
     Gone,
-    #[error("nothing here; DNS is at /dns-query, chains at /chain/NAME/TYPE, JSON-RPC at /rpc")]
+    #[error(
+        "nothing here; DNS is at /dns-query, chains at /chain/NAME/TYPE, code at /contract/HASH, programs at /v1/call/NAME, JSON-RPC at /rpc"
+    )]
     NotFound,
     #[error("this path takes {0}")]
     Method(&'static str),

@@ -75,6 +75,21 @@ impl Subnet {
     }
 }
 
+impl Subnet {
+    /// The subnet of a [`key`](Self::key); `None` for any other octets.
+    pub fn from_key(key: [u8; 18]) -> Option<Self> {
+        let [family, bits, address @ ..] = key;
+        let [a, b, c, d, ..] = address;
+        let addr: IpAddr = match u16::from(family) {
+            IPV4 => Ipv4Addr::new(a, b, c, d).into(),
+            IPV6 => Ipv6Addr::from(address).into(),
+            _ => return None,
+        };
+        let subnet = Self::new(addr, bits);
+        (subnet.key() == key).then_some(subnet)
+    }
+}
+
 impl std::fmt::Display for Subnet {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}/{}", self.addr, self.bits)
@@ -190,6 +205,10 @@ mod tests {
 
     #[test]
     fn bits_beyond_the_prefix_are_cut() {
+        for text in ["192.0.2.0/24", "2001:db8::/48", "0.0.0.0/0"] {
+            assert_eq!(Subnet::from_key(subnet(text).key()), Some(subnet(text)));
+        }
+        assert_eq!(Subnet::from_key([9; 18]), None);
         assert_eq!(subnet("192.0.2.77/24"), subnet("192.0.2.1/24"));
         assert_eq!(subnet("192.0.2.77").cut(Scope { v4: 20, v6: 0 }).to_string(), "192.0.0.0/20");
         assert_eq!(subnet("2001:db8:1234::/48").cut(Scope { v4: 0, v6: 56 }).to_string(), "2001:db8:1234::/48");

@@ -37,8 +37,12 @@ struct Gateway {
 
 impl Gateway {
     fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    fn start_with(args: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let server = Server::start(dir.path());
+        let server = Server::start_with(dir.path(), args);
         for name in ["alice.ghost", "bob.sig"] {
             server.ok("https", &["name", "register", name]);
         }
@@ -276,6 +280,87 @@ fn curl_speaks_http_1_2_and_3() {
         let call = r#"{"jsonrpc":"2.0","id":1,"method":"name.get","params":{"name":"alice.ghost"}}"#;
         let called = curl(&[flag, "-H", "content-type: application/json", "-d", call, &format!("{url}/rpc")]);
         assert!(called.contains("did:key:z6mk") && called.contains("\"id\":1"), "{called}");
+    }
+}
+
+/// A dApp's way: the endpoint from DNS, the code by its hash, a call over HTTP/3. None of it with our own client.
+#[test]
+fn a_contract_is_discovered_fetched_and_called_by_stock_clients() {
+    if !have(&["kdig", "curl"]) {
+        return;
+    }
+    // What an operator writes into the zone: where programs are called.
+    let zones = tempfile::tempdir().unwrap();
+    for file in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/zones")).unwrap() {
+        let path = file.unwrap().path();
+        std::fs::copy(&path, zones.path().join(path.file_name().unwrap())).unwrap();
+    }
+    let zone = zones.path().join("gcc.zone");
+    let mut text_of_zone = std::fs::read_to_string(&zone).unwrap();
+    text_of_zone += "_gateway 300 IN HTTPS 1 localhost. alpn=h3,h2 port=8443 ipv6hint=::1\n";
+    std::fs::write(&zone, text_of_zone).unwrap();
+    let gateway = Gateway::start_with(&["--zones", zones.path().to_str().unwrap()]);
+    gateway.server.ok("https", &["name", "register", "btc-usd.gcc"]);
+    let feed = "feeder 3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c\nsource _feed.btc-usd.gcc";
+    gateway.server.ok("https", &["contract", "bind", "btc-usd.gcc", "oracle", "--params", feed]);
+    let ask = |owner: &str, rtype: &str| {
+        let output = Command::new("kdig")
+            .args(["@127.0.0.1", "-p", &gateway.port("quic"), "+short", "+quic", "+tls-hostname=localhost"])
+            .args([&format!("+tls-ca={}", gateway.ca().display()), owner, rtype])
+            .output()
+            .unwrap();
+        text(&output).trim().to_owned()
+    };
+    let hash = ask("_code.btc-usd.gcc", "TXT");
+    let hash = hash.trim_matches('"').strip_prefix("sha256=").expect("a hash").to_owned();
+    let endpoint = ask("btc-usd.gcc", "HTTPS");
+    for part in ["alpn=\"h3,h2\"", "ipv6hint=::1", "key65400=", "program@0.2.0"] {
+        assert!(endpoint.contains(part), "{part} is not in {endpoint}");
+    }
+    let url = format!("https://localhost:{}", gateway.port("https"));
+    let curl = |args: &[&str]| {
+        let ca = gateway.ca();
+        let fixed = ["-sS", "--http3-only", "--cacert", ca.to_str().unwrap()];
+        Command::new("curl").args(fixed).args(args).output().unwrap()
+    };
+    let code = curl(&[&format!("{url}/contract/{hash}")]).stdout;
+    assert_eq!(ghostplane::op::CodeHash::of(&code).to_string(), hash);
+    let unknown = curl(&["-w", "%{http_code}", &format!("{url}/contract/{}", "0".repeat(64))]);
+    assert!(text(&unknown).ends_with("404"));
+    let record = "t=1800000000 v=91234.5 s=WXfFPaVp1qX3FHs8TLed7QNxiBzGwdrB2Uq6cEHRWFgRwOZWtKb3rz0IYYeH0lE/0+EzKqkcQtIyueSKrMEsDw==";
+    let path = format!("{url}/v1/call/btc-usd.gcc");
+    let call = |url: &str, input: &str| {
+        text(&curl(&["-w", "%{http_code}", "-H", "content-type: application/octet-stream", "-d", input, url]))
+    };
+    let value = data_encoding::BASE64.encode(b"91234.5");
+    let called = call(&path, record);
+    assert!(called.contains(&format!("\"output\":\"{value}\"")) && called.ends_with("200"), "{called}");
+    assert!(call(&format!("{path}?receipt=1&gas=200000"), record).contains("\"receipt\":\""));
+    assert!(call(&path, "t=1 v=2 s=").ends_with("422"));
+    assert!(call(&format!("{path}?gas=0"), record).ends_with("400"));
+    assert!(call(&format!("{url}/v1/call/alice.ghost"), record).ends_with("404"));
+}
+
+/// EDNS Client Subnet (RFC 7871), as stock clients send and print it.
+#[test]
+fn kdig_asks_for_a_subnet() {
+    if !have(&["kdig"]) {
+        return;
+    }
+    let gateway = Gateway::start();
+    let map = "net 192.0.2.0/24 home\nregion home A 192.0.2.80\nregion default A 203.0.113.80";
+    gateway.server.ok("https", &["contract", "bind", "alice.ghost", "geo", "--params", map]);
+    let ask = |service: &str, options: &[&str]| {
+        let mut command = Command::new("kdig");
+        command.args(["@127.0.0.1", "-p", &gateway.port(service), "alice.ghost", "A"]).args(options);
+        text(&command.output().unwrap())
+    };
+    for (service, transport) in [("udp", "+notcp"), ("tcp", "+tcp"), ("quic", "+quic")] {
+        let home = ask(service, &[transport, "+subnet=192.0.2.0/24"]);
+        assert!(home.contains("192.0.2.80") && home.contains("192.0.2.0/24/24"), "{home}");
+        let away = ask(service, &[transport, "+subnet=198.51.100.0/24"]);
+        assert!(away.contains("203.0.113.80") && away.contains("198.51.100.0/24/24"), "{away}");
+        assert!(ask(service, &[transport]).contains("203.0.113.80"));
     }
 }
 

@@ -9,12 +9,12 @@ use std::time::{Duration, SystemTime};
 use bytes::{Buf, Bytes};
 use data_encoding::BASE64URL_NOPAD;
 use ghostplane::gateway::{Begun, ChainDone, Client, Miss, TransferDone, Transport};
-use ghostplane::limits::{MAX_DOH_BODY, MAX_QUERY, MAX_RPC_BODY, RESPONSE_PAD_BLOCK};
+use ghostplane::limits::{CONTRACT_INPUT, MAX_DOH_BODY, MAX_QUERY, MAX_RPC_BODY, RESPONSE_PAD_BLOCK};
 use ghostplane::metrics::{Metrics, Outcome};
 use ghostplane::server::{self, Addrs, Ports, ServeError, ServerConfig, Service};
 use ghostplane::transport::admission::Limits;
 use ghostplane::transport::tls::{Identity, provider, read_certificates};
-use ghostplane::transport::{Answerer, BoxFuture, RpcHandler, Shutdown, doq};
+use ghostplane::transport::{Answerer, BoxFuture, Resource, RpcHandler, Shutdown, doq};
 use ghostplane::wire::{Builder, Name, Query, QueryError, Rcode, Reply, Rrset, Rtype, Section};
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt, Full};
@@ -111,6 +111,17 @@ struct Echo;
 impl RpcHandler for Echo {
     fn call(&self, body: Bytes, _: IpAddr) -> BoxFuture<Bytes> {
         Box::pin(async move { if body == "quiet" { Bytes::new() } else { body } })
+    }
+
+    fn code(&self, hash: String) -> BoxFuture<Resource> {
+        Box::pin(async move {
+            Resource { status: 200, content_type: "application/wasm", immutable: true, body: hash.into() }
+        })
+    }
+
+    fn run(&self, name: String, query: String, input: Bytes, _: IpAddr) -> BoxFuture<Resource> {
+        let body = [name.as_bytes(), b"?", query.as_bytes(), b" ", &input].concat().into();
+        Box::pin(async move { Resource { status: 422, content_type: "application/json", immutable: false, body } })
     }
 }
 
@@ -649,6 +660,29 @@ fn rpc_has_its_own_rules() {
             (post("/rpc", "text/plain", "{}"), 415),
             (request(Method::GET, "/rpc", None, ""), 405),
             (post("/rpc", JSON, vec![b' '; MAX_RPC_BODY + 1]), 413),
+        ];
+        for (request, status) in cases {
+            assert_eq!(http(server, version, request).await.status(), status, "{version:?}");
+        }
+    });
+}
+
+#[test]
+fn contracts_are_fetched_and_programs_called() {
+    const OCTETS: &str = "application/octet-stream";
+    over_each_http(async |server, version| {
+        let code = http(server, version, request(Method::GET, "/contract/abc", None, "")).await;
+        assert_eq!((code.status(), &code.body()[..]), (StatusCode::OK, &b"abc"[..]), "{version:?}");
+        assert_eq!(code.headers()["content-type"], "application/wasm");
+        assert!(code.headers()["cache-control"].to_str().unwrap().contains("immutable"));
+        let called = http(server, version, post("/v1/call/a.gcc?gas=5", OCTETS, "in")).await;
+        assert_eq!((called.status().as_u16(), &called.body()[..]), (422, &b"a.gcc?gas=5 in"[..]), "{version:?}");
+        assert_eq!(called.headers()["cache-control"], "no-store");
+        let cases = [
+            (post("/contract/abc", OCTETS, ""), 405),
+            (request(Method::GET, "/v1/call/a.gcc", None, ""), 405),
+            (post("/v1/call/a.gcc", "text/plain", "in"), 415),
+            (post("/v1/call/a.gcc", OCTETS, vec![0; CONTRACT_INPUT + 1]), 413),
         ];
         for (request, status) in cases {
             assert_eq!(http(server, version, request).await.status(), status, "{version:?}");

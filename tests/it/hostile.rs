@@ -59,6 +59,10 @@ impl Reads for Everything {
         Ok(Resolution::Records(vec![Arc::new(Rrset::new(name.clone(), rtype, 60, [vec![192, 0, 2, 1]]))]))
     }
 
+    fn zone(&mut self) -> Name {
+        Name::from_user("alice.ghost").unwrap()
+    }
+
     fn owner_key(&mut self) -> Option<[u8; 32]> {
         Some([7; 32])
     }

@@ -12,6 +12,7 @@ mod layers;
 mod ops;
 mod owners;
 mod process;
+mod programmable;
 mod resolve;
 mod scenarios;
 mod secondaries;

@@ -152,7 +152,12 @@ impl World {
     }
 
     fn ask_with(&self, message: &[u8]) -> Told {
-        let client = Client { transport: Transport::Tcp, addr: IpAddr::V4(Ipv4Addr::LOCALHOST) };
+        self.ask_from(IpAddr::V4(Ipv4Addr::LOCALHOST), message)
+    }
+
+    /// Asks from an address.
+    pub fn ask_from(&self, addr: IpAddr, message: &[u8]) -> Told {
+        let client = Client { transport: Transport::Tcp, addr };
         Told::read(&self.node.gateway.answer(message, client).unwrap())
     }
 }
@@ -189,20 +194,25 @@ pub struct Told {
     /// `section OWNER TTL TYPE RDATA` of every record but OPT; RRSIGs as `RRSIG(TYPE)`.
     pub records: Vec<String>,
     pub ede: Option<(u16, String)>,
+    /// The client subnet option (RFC 7871).
+    pub subnet: Option<Vec<u8>>,
 }
 
 impl Told {
     pub fn read(reply: &Reply) -> Self {
         let message = hickory_proto::op::Message::from_vec(&reply.wire).expect("a message that hickory reads");
         let mut at = 12;
-        let (_, end) = Name::from_message(&reply.wire, at).unwrap();
-        at = end + 4;
+        // An error may come without the question.
+        if reply.wire[5] == 1 {
+            at = Name::from_message(&reply.wire, at).unwrap().1 + 4;
+        }
         let counts: Vec<u16> = (3..6).map(|n| u16::from_be_bytes([reply.wire[n * 2], reply.wire[n * 2 + 1]])).collect();
         let mut told = Self {
             rcode: u16::from(message.metadata.response_code),
             authoritative: message.metadata.authoritative,
             records: Vec::new(),
             ede: None,
+            subnet: None,
         };
         for (section, count) in ["answer", "authority", "additional"].iter().zip(counts) {
             for _ in 0..count {
@@ -236,6 +246,9 @@ impl Told {
             if u16::from_be_bytes([*c0, *c1]) == 15 {
                 let code = u16::from_be_bytes([data[0], data[1]]);
                 self.ede = Some((code, String::from_utf8(data[2..].to_vec()).unwrap()));
+            }
+            if u16::from_be_bytes([*c0, *c1]) == 8 {
+                self.subnet = Some(data.to_vec());
             }
             rest = after;
         }

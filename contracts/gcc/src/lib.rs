@@ -8,7 +8,5 @@ use ghostplane_contract::{Failure, Question, Resolution, defaults};
 ghostplane_contract::resolver!(resolve);
 
 fn resolve(question: &Question) -> Result<Resolution, Failure> {
-    Ok(defaults::resolve(question, |question| {
-        defaults::did(question).or_else(|| defaults::code(question)).or_else(|| defaults::endpoint(question))
-    }))
+    Ok(defaults::gcc(question))
 }

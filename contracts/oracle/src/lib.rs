@@ -10,20 +10,22 @@
 //! spaces. `s` is the feeder's Ed25519 signature over `ghostplane oracle v1 NAME t=SECONDS v=VALUE`, where NAME is the
 //! name this contract is bound to: whoever stores it cannot change it, nor use it for another name. NAME TXT is
 //! `VALUE`, and `_raw.NAME` TXT the record with its signature, for those who check again. A value older than
-//! `max-age` seconds is not told (EDE 14); nor is one from the future. Everything else is answered from the stored
-//! data.
+//! `max-age` seconds is not told (EDE 14); nor is one from the future. Everything else is answered as in `.gcc`.
+//!
+//! Called as a program, with such a record, it gives the value if the signature is good, however old.
 
 #![no_std]
 
 use ghostplane_contract::alloc::format;
 use ghostplane_contract::alloc::string::String;
 use ghostplane_contract::alloc::vec::Vec;
-use ghostplane_contract::defaults::is_service;
+use ghostplane_contract::defaults::{self, is_service};
 use ghostplane_contract::{
     Failure, Question, Rdata, Resolution, base64, context, crypto, name, registry, rrtype, stored_rdata, text,
 };
 
 ghostplane_contract::resolver!(resolve);
+ghostplane_contract::program!(call);
 
 /// Seconds that a feeder's clock may be ahead.
 const SKEW: u64 = 30;
@@ -45,10 +47,9 @@ struct Value {
 fn resolve(question: &Question) -> Result<Resolution, Failure> {
     let raw = is_service(question, b"_raw");
     if question.rr_type != rrtype::TXT || !(raw || question.name == question.zone) {
-        return Ok(if raw { Resolution::NoData } else { Resolution::stored(question) });
+        return Ok(if raw { Resolution::NoData } else { defaults::gcc(question) });
     }
-    let mut feed = Feed::default();
-    text::lines(&registry::parameters(), |line| feed.read(line))?;
+    let feed = Feed::bound()?;
     let Some(value) = feed.newest(&question.zone) else {
         return Err(Failure::NotReady("no value signed by the feeder is stored".into()));
     };
@@ -62,7 +63,20 @@ fn resolve(question: &Question) -> Result<Resolution, Failure> {
     Ok(Resolution::synthesised(question, left.min(60), [Rdata::txt(text)].into()))
 }
 
+fn call(input: &[u8]) -> Result<Vec<u8>, Failure> {
+    let record = core::str::from_utf8(input).map_err(|_| Failure::other("a record is text"))?;
+    let checked = Feed::bound()?.check(&registry::zone(), record.into());
+    checked.map(|value| value.value.into()).ok_or_else(|| Failure::Refused("not signed by the feeder".into()))
+}
+
 impl Feed {
+    /// What is bound.
+    fn bound() -> Result<Self, Failure> {
+        let mut feed = Self::default();
+        text::lines(&registry::parameters(), |line| feed.read(line))?;
+        Ok(feed)
+    }
+
     fn read(&mut self, line: &str) -> Result<(), &'static str> {
         match line.split_once(' ') {
             Some(("feeder", key)) => {

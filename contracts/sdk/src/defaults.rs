@@ -30,6 +30,12 @@ pub fn resolve(question: &Question, extra: impl FnOnce(&Question) -> Option<Reso
     }
 }
 
+/// What `.gcc` answers of its own accord: stored data, the owner's DID, the bound code's hash, and where it is called. A
+/// contract that is a program, too, answers so for what it has nothing to say of.
+pub fn gcc(question: &Question) -> Resolution {
+    resolve(question, |question| did(question).or_else(|| code(question)).or_else(|| endpoint(question)))
+}
+
 /// `_did.NAME` TXT: the owner's DID.
 pub fn did(question: &Question) -> Option<Resolution> {
     if !is_service(question, b"_did") {

@@ -24,6 +24,10 @@ impl Reads for Memory {
         Ok(Resolution::Records(vec![Arc::new(rrset)]))
     }
 
+    fn zone(&mut self) -> Name {
+        Name::from_user("alice.ghost").unwrap()
+    }
+
     fn owner_key(&mut self) -> Option<[u8; 32]> {
         None
     }
