@@ -26,7 +26,7 @@ use crate::op::{CodeHash, RegistryId, SigilId};
 use crate::wire::{Name, Resolution, Rrset, Rtype, Scope, Subnet};
 
 /// External additional data of a receipt's signature.
-const CONTEXT: &[u8] = b"ghostplane receipt v1";
+pub const RECEIPT_CONTEXT: &[u8] = b"ghostplane receipt v1";
 
 /// What the gateway signs.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -406,12 +406,13 @@ impl Trace {
             return Err(error);
         }
         let receipt = Receipt { registry, seq, time, asked, runs: self.runs };
-        let file = file(&envelope::seal(CONTEXT, key, encode(&receipt)), &self.values);
+        let file = file(&envelope::seal(RECEIPT_CONTEXT, key, encode(&receipt)), &self.values);
         if file.len() > MAX_RECEIPT { Err(ReceiptError::TooLarge) } else { Ok(file) }
     }
 }
 
-fn file(sealed: &[u8], values: &[Vec<u8>]) -> Vec<u8> {
+/// A receipt file of a sealed receipt and encoded values, whatever they say.
+pub fn file(sealed: &[u8], values: &[Vec<u8>]) -> Vec<u8> {
     let mut encoder = minicbor::Encoder::new(Vec::new());
     let written = encoder.array(2).and_then(|e| e.bytes(sealed)).and_then(|e| e.array(values.len() as u64)).map(drop);
     let written = written.and_then(|()| values.iter().try_for_each(|value| encoder.bytes(value).map(drop)));
@@ -439,7 +440,7 @@ pub fn open(octets: &[u8]) -> Result<OpenReceipt, ReceiptError> {
     if file(&sealed, &values) != octets {
         return Err(ReceiptError::NotCanonical);
     }
-    let opened = envelope::open(CONTEXT, &sealed)?;
+    let opened = envelope::open(RECEIPT_CONTEXT, &sealed)?;
     opened.verify()?;
     let receipt: Receipt = minicbor::decode(&opened.payload).map_err(|_| ReceiptError::Malformed)?;
     if encode(&receipt) != opened.payload {
