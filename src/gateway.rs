@@ -11,6 +11,7 @@ mod call;
 mod chain;
 mod export;
 mod pool;
+mod quarantine;
 mod reads;
 mod signer;
 mod strict;
@@ -20,6 +21,7 @@ mod transfer;
 pub use call::{Call, CallError, Called};
 pub use chain::{ChainDone, ChainReply};
 pub use export::export;
+pub use quarantine::Quarantine;
 pub use signer::{Keys, Signer};
 pub use tlds::{Tld, Tlds};
 pub use transfer::{Transfer, TransferDone, Transfers};
@@ -101,6 +103,7 @@ pub struct Engine {
     pub sigil: SigningKey,
     pub cache: AnswerCache,
     pub transfers: Transfers,
+    pub quarantine: Quarantine,
     pub metrics: Arc<Metrics>,
     pub clock: Clock,
 }
@@ -363,6 +366,13 @@ impl Work<'_> {
     fn execute(&mut self, zone: &Arc<Zone>, name: &Name, rtype: Rtype) -> Result<Resolution, Failure> {
         let Sources { tlds, snapshot, .. } = self.sources;
         let hash = self.contract_of(zone)?;
+        let (quarantine, now) = (&self.engine.quarantine, self.sources.now);
+        // The TLD's own contract answers for everybody.
+        let watched = hash != zone.tld.contract;
+        if watched && let Err(failure) = quarantine.check(&zone.apex, hash, now) {
+            self.engine.metrics.count_contract_failure(failure.kind());
+            return Err(failure);
+        }
         let load = || tlds.code(snapshot, &hash).map_err(reads::read_fault);
         let question = Question { name: name.clone(), rtype, zone: zone.apex.clone() };
         let reads = SnapshotReads::new(zone.clone(), self.sources.clone(), self.asker);
@@ -378,6 +388,9 @@ impl Work<'_> {
         self.noted.merge(reads.noted());
         self.noted.until(execution.until.unwrap_or(u64::MAX));
         self.engine.count(execution.fuel, execution.outcome.as_ref().err());
+        if watched {
+            quarantine.note(&zone.apex, hash, now, execution.outcome.as_ref().err());
+        }
         execution.outcome
     }
 

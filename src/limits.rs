@@ -117,6 +117,13 @@ pub const MISS_WORKERS: usize = 8;
 /// Misses of one zone under execution or waiting at once: one name cannot take all workers.
 pub const MISSES_PER_ZONE: usize = 64;
 
+/// Breaks in a row (traps, spent fuel, illegal results) after which a bound contract is left alone, for so many seconds
+/// at first and at most; and contracts of which that is remembered.
+pub const QUARANTINE_AFTER: u32 = 32;
+pub const QUARANTINE_FIRST: u64 = 5;
+pub const QUARANTINE_LONGEST: u64 = 600;
+pub const QUARANTINED_CONTRACTS: usize = 16_384;
+
 /// Zones kept in the form of a transfer, and octets of one.
 pub const MAX_TRANSFERS: usize = 8;
 pub const MAX_TRANSFER_BYTES: usize = 64 << 20;

@@ -93,11 +93,13 @@ pub enum ContractFailure {
     Invalid,
     Store,
     Busy,
+    /// Not executed: it broke too many times in a row.
+    Quarantined,
 }
 
 impl ContractFailure {
     /// Every kind and its label value.
-    pub const ALL: [(Self, &'static str); 12] = [
+    pub const ALL: [(Self, &'static str); 13] = [
         (Self::Refused, "refused"),
         (Self::NotReady, "not_ready"),
         (Self::Other, "other"),
@@ -110,6 +112,7 @@ impl ContractFailure {
         (Self::Invalid, "invalid"),
         (Self::Store, "store"),
         (Self::Busy, "busy"),
+        (Self::Quarantined, "quarantined"),
     ];
 }
 

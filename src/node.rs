@@ -9,7 +9,7 @@ use crate::api::Service;
 use crate::cache::AnswerCache;
 use crate::contract::{ContractHost, HostConfig, HostError};
 use crate::dnssec::{FLAGS_ONLINE, FLAGS_OWNER, Secret, ZoneKey};
-use crate::gateway::{Engine, Gateway, Keys, Signer, Tld, Tlds, Transfers};
+use crate::gateway::{Engine, Gateway, Keys, Quarantine, Signer, Tld, Tlds, Transfers};
 use crate::limits::{CACHE_BYTES, MAX_ZONE_FILE};
 use crate::metrics::Metrics;
 use crate::op::{CodeHash, SigilId};
@@ -111,6 +111,7 @@ impl Node {
             sigil,
             cache: AnswerCache::new(CACHE_BYTES),
             transfers,
+            quarantine: Quarantine::default(),
             metrics: metrics.clone(),
             clock: clock.clone(),
         };

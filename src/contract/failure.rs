@@ -38,6 +38,8 @@ pub enum Failure {
     Invalid(#[from] ContractError),
     #[error(transparent)]
     ReadFault(#[from] ReadFault),
+    #[error("contract is in quarantine: it broke too many times in a row")]
+    Quarantined { until: u64 },
     #[error("too many contracts are running")]
     Busy,
 }
@@ -86,7 +88,7 @@ impl Failure {
     pub fn ede(&self) -> (EdeCode, String) {
         let code = match self {
             Self::Refused(_) => EdeCode::Blocked,
-            Self::NotReady(_) | Self::Busy => EdeCode::NotReady,
+            Self::NotReady(_) | Self::Busy | Self::Quarantined { .. } => EdeCode::NotReady,
             Self::BadOutput(_) | Self::Invalid(_) => EdeCode::InvalidData,
             _ => EdeCode::Other,
         };
@@ -108,6 +110,7 @@ impl Failure {
             Self::Invalid(_) => ContractFailure::Invalid,
             Self::ReadFault(_) => ContractFailure::Store,
             Self::Busy => ContractFailure::Busy,
+            Self::Quarantined { .. } => ContractFailure::Quarantined,
         }
     }
 

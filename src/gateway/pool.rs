@@ -40,13 +40,16 @@ struct Load {
     running: usize,
 }
 
+/// A job of its own.
+pub(super) type Errand = Box<dyn FnOnce(Option<&Engine>) + Send>;
+
 /// What a worker does.
 pub(super) enum Task {
     Answer(Miss, Done),
     Transfer(Miss, TransferDone),
     Chain(Name, Rtype, ChainDone),
     /// Told whether there is an engine at all, or the job was turned away.
-    Other(Box<dyn FnOnce(Option<&Engine>) + Send>),
+    Other(Errand),
 }
 
 struct Job {

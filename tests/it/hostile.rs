@@ -6,7 +6,10 @@ use std::sync::{Arc, LazyLock, mpsc};
 use ghostplane::contract::{BadOutput, CodeRef, ContractError, ContractHost, Failure, HostConfig, Question, ReadFault};
 use ghostplane::contract::{Reads, Worlds, componentize};
 use ghostplane::gateway::{Begun, Client, Transport};
-use ghostplane::limits::{CONTRACT_CALLS, CONTRACT_FUEL, CONTRACT_LOOKUPS, MAX_CONTRACT, MAX_EDE_TEXT};
+use ghostplane::limits::{
+    CONTRACT_CALLS, CONTRACT_FUEL, CONTRACT_LOOKUPS, MAX_CONTRACT, MAX_EDE_TEXT, QUARANTINE_AFTER, QUARANTINE_FIRST,
+};
+use ghostplane::metrics::ContractFailure;
 use ghostplane::op::{CodeHash, Op};
 use ghostplane::wire::{Name, Resolution, Rrset, Rtype, Scope, Subnet};
 
@@ -403,6 +406,8 @@ fn while_contracts_burn_their_fuel_others_are_answered() {
     }
     world.register(&mut alice, "alice.ghost");
     world.put(&mut alice, "alice.ghost", "A", &["192.0.2.1"]).unwrap();
+    // The innocent one's contract is compiled by now: it is the executions that compete.
+    world.ask_plain("alice.ghost", "TXT");
     let burning = Arc::new(AtomicUsize::new(0));
     let (sender, replies) = mpsc::channel();
     let client = Client { transport: Transport::Tcp, addr: [127, 0, 0, 1].into() };
@@ -437,8 +442,43 @@ fn while_contracts_burn_their_fuel_others_are_answered() {
     drop(sender);
     for reply in replies {
         let told = Told::read(&reply);
-        assert_eq!((told.rcode, told.ede), (2, Some((0, "contract used up its fuel".to_owned()))));
+        // In the end it is in quarantine.
+        let (code, words) = told.ede.unwrap();
+        assert!(told.rcode == 2 && (words == "contract used up its fuel" || code == 14), "{words}");
     }
+}
+
+/// A name whose contract does nothing but trap is left alone for a while; others with the same code are not.
+#[test]
+fn what_keeps_trapping_is_quarantined() {
+    let mut world = World::new();
+    let mut mallory = world.person(1);
+    let code = world.deploy(&mut mallory, &guest("unreachable"));
+    let bind = |contract, about: &str| Op::BindContract { name: name(about), contract, parameters: vec![] };
+    for text in ["broken.ghost", "other.ghost"] {
+        world.register(&mut mallory, text);
+        world.submit(&mut mallory, bind(Some(code), text)).unwrap();
+    }
+    let executions = || world.node.metrics.contract_executions.get();
+    for number in 0..QUARANTINE_AFTER {
+        let told = world.ask_plain(&format!("q{number}.broken.ghost"), "A");
+        assert_eq!(told.ede.map(|ede| ede.0), Some(0));
+    }
+    let before = executions();
+    let told = world.ask_plain("another.broken.ghost", "A");
+    assert_eq!((told.rcode, told.ede.as_ref().map(|ede| ede.0)), (2, Some(14)));
+    assert!(told.ede.unwrap().1.contains("quarantine"));
+    assert_eq!((executions(), world.node.gateway.engine().quarantine.count(world.now())), (before, 1));
+    assert_eq!(world.node.metrics.contract_failures(ContractFailure::Quarantined), 1);
+    assert_eq!(world.ask_plain("q.other.ghost", "A").ede.map(|ede| ede.0), Some(0));
+    // It is tried again after a while; what is bound instead is not concerned.
+    world.advance(QUARANTINE_FIRST);
+    let before = executions();
+    world.ask_plain("again.broken.ghost", "A");
+    assert_eq!(executions(), before + 1);
+    assert_eq!(world.ask_plain("again2.broken.ghost", "A").ede.map(|ede| ede.0), Some(14));
+    world.submit(&mut mallory, bind(None, "broken.ghost")).unwrap();
+    assert_eq!(world.ask_plain("again2.broken.ghost", "A").rcode, 3);
 }
 
 /// Who cannot pay for a deployment does not make us compile.
