@@ -37,8 +37,9 @@ use crate::contract::{CodeRef, ContractHost, Failure, Question, Worlds};
 use crate::dnssec::{ONLINE_SECONDS, Rrsig, denial};
 use crate::limits::MAX_ALIAS_LINKS;
 use crate::metrics::Metrics;
-use crate::op::CodeHash;
-use crate::registry::{Fault, Registry, Snapshot, Stamp};
+use crate::op::{CodeHash, SigilId};
+use crate::registry::{Fault, Registry, Snapshot};
+use crate::state::View as _;
 pub use crate::wire::Transport;
 use crate::wire::{
     Answer, Builder, EdeCode, Name, Query, QueryError, Rcode, Reply, Resolution, Rrset, Rtype, Section, Subnet,
@@ -156,9 +157,10 @@ impl Gateway {
         done(Err(Rcode::ServFail));
     }
 
-    /// Does `job` on a worker's thread; at once, and without an engine, if too many are waiting.
-    fn work(&self, zone: Stamp, job: impl FnOnce(Option<&Engine>) + Send + 'static) {
-        let Err(Task::Other(job)) = self.pool.submit(zone, Task::Other(Box::new(job))) else { return };
+    /// Does `job`, which is about `name`, on a worker's thread; at once, and without an engine, if too many are waiting.
+    fn work(&self, name: Name, job: impl FnOnce(Option<&Engine>) + Send + 'static) {
+        let zone = self.engine.tlds.zone_key(&name);
+        let Err(Task::Other(_, job)) = self.pool.submit(zone, Task::Other(name, Box::new(job))) else { return };
         self.engine.metrics.misses_shed.add(1);
         job(None);
     }
@@ -234,6 +236,13 @@ impl Engine {
             servfail(query, EdeCode::NotReady, "the registry cannot be read".into())
         });
         answer.reply(query, miss.client.transport.shape(), 0)
+    }
+
+    /// Who bound the contract that answers for a name; `None` if that is the TLD's.
+    fn binder(&self, name: &Name) -> Option<SigilId> {
+        // A fault shows where the answer is made.
+        let entry = self.registry.snapshot().and_then(|snapshot| snapshot.name(&name.suffix(2))).ok().flatten()?;
+        entry.contract.is_some().then_some(entry.owner)
     }
 
     /// What answers are made from now.

@@ -163,6 +163,9 @@ pub fn main() -> ExitCode {
         output::print_error(&error.into());
         return ExitCode::FAILURE;
     }
+    if !matches!(cli.command, Command::Serve(_)) {
+        output::end_with_the_reader();
+    }
     let done = match cli.command {
         Command::Serve(args) => serve::run(&args).map(|()| true),
         Command::Query(args) => query::run(&args),

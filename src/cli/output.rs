@@ -37,6 +37,19 @@ pub fn print_error(error: &anyhow::Error) {
     eprintln!("{on}error:{off} {error:#}");
 }
 
+/// Ends the process without a word when whoever reads its output has gone (`| head -1`): `println!` would panic.
+pub fn end_with_the_reader() {
+    let default = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let words = panic.payload_as_str().unwrap_or_default();
+        if words.starts_with("failed printing to stdout") && words.contains("Broken pipe") {
+            // What a shell says of a process that SIGPIPE ended.
+            std::process::exit(141);
+        }
+        default(panic);
+    }));
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

@@ -3,6 +3,7 @@
 use super::bindings::ghostplane::contract::types;
 use crate::limits::MAX_RDATA;
 use crate::wire::Rtype;
+use crate::wire::svcb::{ALPN, ECH, IPV4HINT, IPV6HINT, MANDATORY, NO_DEFAULT_ALPN, PORT};
 
 /// What is wrong with typed RDATA; its fields are checked after it is put together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -101,15 +102,6 @@ fn service(svcb: types::Svcb) -> Result<Vec<u8>, TypedError> {
     }
     Ok(wire)
 }
-
-/// Keys of RFC 9460 §14.3.2.
-const MANDATORY: u16 = 0;
-const ALPN: u16 = 1;
-const NO_DEFAULT_ALPN: u16 = 2;
-const PORT: u16 = 3;
-const IPV4HINT: u16 = 4;
-const ECH: u16 = 5;
-const IPV6HINT: u16 = 6;
 
 fn param(param: types::SvcParam) -> Result<(u16, Vec<u8>), TypedError> {
     use types::SvcParam as P;

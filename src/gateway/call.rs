@@ -59,16 +59,16 @@ impl Gateway {
         asker: Option<Subnet>,
         done: impl FnOnce(Result<Vec<u8>, CallError>) + Send + 'static,
     ) {
-        let zone = self.engine.tlds.zone_key(&name);
-        self.work(zone, move |engine| {
+        self.work(name.clone(), move |engine| {
             done(engine.map_or(Err(CallError::Busy), |engine| engine.receipt(&name, rtype, asker)))
         });
     }
 
     /// Calls a program on a worker's thread, and `done` there, exactly once; at once if too many are waiting.
     pub fn call(&self, call: Call, done: impl FnOnce(Result<Called, CallError>) + Send + 'static) {
-        let zone = self.engine.tlds.zone_key(&call.name);
-        self.work(zone, move |engine| done(engine.map_or(Err(CallError::Busy), |engine| engine.call(&call))));
+        self.work(call.name.clone(), move |engine| {
+            done(engine.map_or(Err(CallError::Busy), |engine| engine.call(&call)))
+        });
     }
 }
 

@@ -9,7 +9,7 @@ pub mod rdata;
 mod rrset;
 mod rtype;
 mod subnet;
-mod svcb;
+pub(crate) mod svcb;
 
 pub use answer::{
     Answer, Builder, Reply, Section, Shape, Transport, UnknownTransport, push_opt_record, push_option, push_padding,

@@ -25,13 +25,14 @@ pub enum SvcError {
     Twice(String),
 }
 
-const MANDATORY: u16 = 0;
-const ALPN: u16 = 1;
-const NO_DEFAULT_ALPN: u16 = 2;
-const PORT: u16 = 3;
-const IPV4HINT: u16 = 4;
-const ECH: u16 = 5;
-const IPV6HINT: u16 = 6;
+/// Keys (RFC 9460 §14.3.2).
+pub const MANDATORY: u16 = 0;
+pub const ALPN: u16 = 1;
+pub const NO_DEFAULT_ALPN: u16 = 2;
+pub const PORT: u16 = 3;
+pub const IPV4HINT: u16 = 4;
+pub const ECH: u16 = 5;
+pub const IPV6HINT: u16 = 6;
 const KEYS: [(u16, &str); 8] = [
     (MANDATORY, "mandatory"),
     (ALPN, "alpn"),
