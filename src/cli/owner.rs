@@ -502,6 +502,8 @@ pub fn record(command: RecordCommand) -> anyhow::Result<()> {
 }
 
 fn parse_rrset(owner: &Name, rtype: Rtype, texts: &[String], ttl: u32) -> anyhow::Result<Rrset> {
+    let made = [Rtype::SOA, Rtype::NSEC].contains(&rtype);
+    anyhow::ensure!(!made, "{rtype} records are made with the zone: `name sign {owner} --strict` makes one's own");
     let root = Name::root();
     let parse = |text: &String| rdata::from_text(rtype, text, Some(&root)).with_context(|| format!("{rtype} {text:?}"));
     let data = texts.iter().map(parse).collect::<Result<Vec<_>, _>>()?;

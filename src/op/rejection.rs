@@ -65,7 +65,7 @@ pub enum Rejection {
     BadRrsig { owner: Name, rtype: Rtype, error: RrsigError },
     #[error("{owner}: a CNAME cannot stand beside other data (RFC 1034 section 3.6.2)")]
     CnameAndOther { owner: Name },
-    #[error("{owner}: the delegation (NS) hides every other record at this owner but DS")]
+    #[error("{owner}: hidden by a delegation (NS), beside which only DS stands, or by a DNAME above it")]
     Occluded { owner: Name },
     #[error("{owner} {rtype} does not exist")]
     UnknownRecord { owner: Name, rtype: Rtype },

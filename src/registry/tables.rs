@@ -201,15 +201,23 @@ impl Snapshot {
         Ok(None)
     }
 
-    /// True if anything is stored at `owner` (`below` false) or strictly below it (`below` true).
+    /// True if anything but an NSEC is stored at `owner` (`below` false) or strictly below it (`below` true): an NSEC
+    /// alone makes no name. Reads at most the rows of one registered name.
     pub fn has_data(&self, owner: &Name, below: bool) -> Result<bool, Fault> {
         let key = owner.sort_key();
         let start = if below { (&key[..], u16::MAX) } else { (&key[..], 0) };
-        let mut rows = self.records.range(start..)?;
-        let Some(row) = rows.next() else { return Ok(false) };
-        let found = row?.0;
-        let found = found.value().0;
-        Ok(if below { found.starts_with(&key) && found.len() > key.len() } else { found == key })
+        for row in self.records.range(start..)? {
+            let found = row?.0;
+            let (found, rtype) = found.value();
+            let within = if below { found.starts_with(&key) } else { found == key };
+            if !within {
+                return Ok(false);
+            }
+            if rtype != Rtype::NSEC.0 && (!below || found.len() > key.len()) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }
 

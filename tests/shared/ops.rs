@@ -339,6 +339,9 @@ impl Script {
             };
             let alone = types.iter().all(beside);
             assert!(!types.contains(&Rtype::CNAME) || alone, "{owner}: CNAME and other data");
+            let above = std::iter::successors(owner.parent(), Name::parent);
+            let mut above = above.filter_map(|above| self.model.rrsets.get(&above));
+            assert!(!above.any(|types| types.contains_key(&Rtype::DNAME)), "{owner}: below a DNAME");
             assert!(!types.contains(&Rtype::DS) || types.contains(&Rtype::NS), "{owner}: DS without NS");
         }
         self.check_keys();
