@@ -587,7 +587,7 @@ fn check_contract(code: &[u8]) -> anyhow::Result<()> {
 }
 
 /// A hash, or the name of a shipped contract.
-fn parse_contract(text: &str) -> anyhow::Result<CodeHash> {
+pub(super) fn parse_contract(text: &str) -> anyhow::Result<CodeHash> {
     let shipped = SHIPPED.iter().find(|(name, _)| *name == text).map(|(_, code)| CodeHash::of(code));
     let names = || SHIPPED.map(|(name, _)| name).join(", ");
     shipped
@@ -690,11 +690,11 @@ impl Session {
     }
 }
 
-fn parse_name(text: &str) -> anyhow::Result<Name> {
+pub(super) fn parse_name(text: &str) -> anyhow::Result<Name> {
     Name::from_user(text).with_context(|| format!("{text:?} is not a name"))
 }
 
-fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+pub(super) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     let octets = crate::node::read_bounded(path).with_context(|| path.display().to_string())?;
     anyhow::ensure!(octets.len() <= 16 * MAX_CONTRACT, "{} is far longer than a contract can be", path.display());
     Ok(octets)

@@ -87,6 +87,11 @@ pub enum Rejection {
     )]
     Strict(Name),
 
+    #[error("denied by covenant {covenant} of {scope}: {reason}")]
+    Denied { scope: Name, covenant: String, reason: String },
+    #[error("covenant {covenant} of {scope} cannot judge: {reason}; whoever bound it can take it off")]
+    CovenantBroke { scope: Name, covenant: String, reason: String },
+
     #[error("only the registry's operator may do this")]
     NotOperator,
     #[error("level must be 0 to {max}")]
@@ -169,6 +174,8 @@ impl Rejection {
             Self::ContractInvalid(_) => 502,
             Self::ParametersTooLong { .. } => 503,
             Self::Strict(_) => 504,
+            Self::Denied { .. } => 510,
+            Self::CovenantBroke { .. } => 511,
             Self::NotOperator => 600,
             Self::Level { .. } => 601,
             Self::UnknownToken(_) => 800,

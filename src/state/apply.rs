@@ -1,5 +1,6 @@
 //! The op state machine: pure and total.
 
+mod covenants;
 mod gas;
 mod ledger;
 
@@ -44,6 +45,7 @@ pub fn apply<V: View, R: Rules + ?Sized>(view: &V, rules: &R, at: At, op: &Verif
         return Err(Rejection::Nonce { expected: account.next_nonce, got: op.nonce() }.into());
     }
     let mut effects = machine.run(op.op())?;
+    machine.recount(&mut effects.changes)?;
     let tld = op.op().name().and_then(Name::parent);
     let price = rules.price(tld.as_ref(), op.op().kind(), op.bytes().len());
     let granted = effects.changes.iter().find_map(|change| match change {
@@ -94,6 +96,7 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
             Op::CloseHold { hold, amount } => self.close_hold(*hold, *amount),
             Op::SetGas { policy, gateways } => self.set_gas(*policy, gateways),
             Op::SettleGas { epoch, uses } => self.settle_gas(*epoch, uses),
+            Op::BindCovenants { name, covenants } => self.bind_covenants(name, covenants),
         }
     }
 
@@ -356,7 +359,8 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
     fn drop_all(&self, name: &Name) -> Applied<Vec<Change>, V> {
         let rrsets = self.read(self.view.rrsets_below(name))?;
         let keys = rrsets.into_iter().map(|rrset| RrsetKey { owner: rrset.owner, rtype: rrset.rtype });
-        Ok(keys.map(Change::DropRrset).chain([Change::DropNameGas(name.clone())]).collect())
+        let rows = [Change::DropNameGas(name.clone()), Change::PutCovenants(name.clone(), Vec::new())];
+        Ok(keys.map(Change::DropRrset).chain(rows).collect())
     }
 
     fn rewritten(&self, name: &Name, entry: NameEntry, mut changes: Vec<Change>) -> Effects {
