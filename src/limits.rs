@@ -158,6 +158,13 @@ pub const COMMIT_BYTES: usize = 8 << 20;
 /// Ops in one `op.submit`.
 pub const SUBMIT_OPS: usize = 512;
 
+/// Wrong signatures under one author's name, and in all, after which a client prefix is not listened to; one is
+/// forgotten every so many seconds. And entries of that memory.
+pub const FORGERIES: u32 = 16;
+pub const FORGERIES_OF_PREFIX: u32 = 256;
+pub const FORGERY_SECONDS: u64 = 4;
+pub const STRUCK_CLIENTS: usize = 16_384;
+
 // --- Edge -------------------------------------------------------------------------------------
 
 /// QUIC and TCP connections in all, and from one client prefix (/32 IPv4, /56 IPv6).

@@ -5,7 +5,7 @@ use std::sync::{Arc, mpsc};
 
 use ed25519_dalek::SigningKey;
 
-use crate::api::Service;
+use crate::api::{Gate, Service};
 use crate::cache::AnswerCache;
 use crate::contract::{ContractHost, HostConfig, HostError};
 use crate::dnssec::{FLAGS_ONLINE, FLAGS_OWNER, Secret, ZoneKey};
@@ -128,7 +128,8 @@ impl Node {
             clock: clock.clone(),
         };
         let gateway = Arc::new(Gateway::start(engine).map_err(StartError::Threads)?);
-        let service = Arc::new(Service { registry, writer, host, tlds, keys, gateway: gateway.clone(), clock });
+        let gate = Gate::default();
+        let service = Arc::new(Service { registry, writer, host, tlds, keys, gateway: gateway.clone(), gate, clock });
         Ok(Self { gateway, service, metrics })
     }
 

@@ -207,7 +207,7 @@ impl Rpc {
         let service = &self.service;
         match method {
             "registry.info" => out(service.info()),
-            "op.submit" => self.submit(params_of(params)?).await,
+            "op.submit" => self.submit(params_of(params)?, peer).await,
             "account.get" => out(service.account(&params_of::<DidParams>(params)?.did)),
             "account.list" => out(service.accounts(&params_of::<DidsParams>(params)?.dids)),
             "name.get" => out(service.name(&params_of::<NameParams>(params)?.name)),
@@ -259,11 +259,11 @@ impl Rpc {
         }
     }
 
-    async fn submit(&self, params: SubmitParams) -> Result<Value, Fail> {
+    async fn submit(&self, params: SubmitParams, peer: IpAddr) -> Result<Value, Fail> {
         let decode = |text: &String| BASE64.decode(text.as_bytes());
         let ops = params.ops.iter().map(decode).collect::<Result<Vec<_>, _>>();
         let ops = ops.map_err(|error| fail(-32602, format!("ops must be base64: {error}")))?;
-        let outcomes = self.service.submit(ops).await.map_err(|error| service_fail(&error))?;
+        let outcomes = self.service.submit(ops, peer).await.map_err(|error| service_fail(&error))?;
         Ok(Value::Array(outcomes.iter().map(outcome_json).collect()))
     }
 }

@@ -1,16 +1,20 @@
 //! One service; JSON-RPC and what comes later are codecs over it.
 
+mod gate;
 mod http;
 mod jsonrpc;
 mod ledger;
 mod views;
 
+pub use gate::Gate;
 pub use jsonrpc::Rpc;
 pub use ledger::{BalanceView, GasView, HoldView, MoveView, TokenView, UsageView};
 pub use views::{AccountView, ContractView, CovenantView, InfoView, LogView, NameView, RrsetView, TldView};
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use gate::Door;
 use tokio::sync::oneshot;
 
 use crate::contract::ContractHost;
@@ -38,6 +42,7 @@ pub struct Service {
     pub tlds: Arc<Tlds>,
     pub keys: Arc<Keys>,
     pub gateway: Arc<Gateway>,
+    pub gate: Gate,
     pub clock: Clock,
 }
 
@@ -74,14 +79,14 @@ impl Service {
     ///
     /// # Errors
     /// [`ServiceError::Bad`] if there are too many; nothing was submitted then.
-    pub async fn submit(self: &Arc<Self>, ops: Vec<Vec<u8>>) -> Result<Vec<Outcome>, ServiceError> {
+    pub async fn submit(self: &Arc<Self>, ops: Vec<Vec<u8>>, peer: IpAddr) -> Result<Vec<Outcome>, ServiceError> {
         if ops.is_empty() || ops.len() > SUBMIT_OPS {
             return Err(ServiceError::Bad(format!("submit 1 to {SUBMIT_OPS} ops at once")));
         }
         let service = self.clone();
         // Signatures and wasm validation take milliseconds: off the runtime's threads.
-        let verified = tokio::task::spawn_blocking(move || service.verify_all(&ops)).await;
-        let verified = verified.map_err(|_| ServiceError::Bad("an op could not be checked".into()))?;
+        let verified = tokio::task::spawn_blocking(move || service.verify_all(&ops, peer)).await;
+        let verified = verified.map_err(|_| ServiceError::Bad("an op could not be checked".into()))??;
         let waiting: Vec<_> = verified.into_iter().map(|op| self.queue(op)).collect();
         let mut outcomes = Vec::with_capacity(waiting.len());
         for outcome in waiting {
@@ -91,9 +96,24 @@ impl Service {
         Ok(outcomes)
     }
 
-    fn verify_all(&self, ops: &[Vec<u8>]) -> Vec<Result<VerifiedOp, Rejection>> {
-        let now = (self.clock)();
-        ops.iter().map(|bytes| self.verify(bytes, now)).collect()
+    /// Checks ops as far as that can be done before they are applied; most of what is not acceptable goes at the gate.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn verify_all(&self, ops: &[Vec<u8>], peer: IpAddr) -> Result<Vec<Result<VerifiedOp, Rejection>>, Fault> {
+        let (now, snapshot) = ((self.clock)(), self.registry.snapshot()?);
+        let (registry, operator) = (self.registry.id(), self.tlds.operator());
+        let door = Door { registry, snapshot: &snapshot, operator, peer, now };
+        let check = |bytes: &Vec<u8>| {
+            let claim = op::peek(bytes);
+            claim.iter().try_for_each(|claim| self.gate.admit(&door, claim))?;
+            let verified = self.verify(bytes, now);
+            if let (Err(Rejection::BadSignature | Rejection::BadRrsig { .. }), Some(claim)) = (&verified, claim) {
+                self.gate.strike(&door, claim.author);
+            }
+            verified
+        };
+        Ok(ops.iter().map(check).collect())
     }
 
     fn verify(&self, bytes: &[u8], now: u64) -> Result<VerifiedOp, Rejection> {

@@ -5,7 +5,7 @@ use ed25519_dalek::{SigningKey, VerifyingKey};
 use minicbor::{Decode, Decoder, Encode, Encoder, decode, encode};
 
 use super::envelope::{self, EnvelopeError};
-use super::{DnskeyRdata, Op, OpBody, Rejection, VerifiedOp};
+use super::{DnskeyRdata, Op, OpBody, Rejection, SigilId, VerifiedOp};
 use crate::dnssec::{self, FLAGS_OWNER, PublicKey, RrsigError};
 use crate::limits::{
     MAX_NAME, MAX_OP, MAX_OP_LIFETIME, MAX_PUT_RRSETS, MAX_RDATA, MAX_RRSET_RECORDS, MAX_RRSIGS, MAX_ZONE_KEYS,
@@ -61,6 +61,27 @@ pub fn verify(bytes: &[u8], registry: RegistryId, now: u64) -> Result<VerifiedOp
         rrsets.iter().try_for_each(|rrset| check_rrset(rrset, name, &signers, now))?;
     }
     Ok(VerifiedOp { author, body, bytes: bytes.to_vec() })
+}
+
+/// What the octets of an op say of themselves; nothing of it has been checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claim {
+    pub author: SigilId,
+    pub registry: RegistryId,
+    pub nonce: u64,
+    pub expires: u64,
+}
+
+/// Reads what an op claims, without looking at the op itself or at its signature, and without allocating.
+pub fn peek(bytes: &[u8]) -> Option<Claim> {
+    // 18([<< {1: -8, 4: kid} >>, {}, << [registry, nonce, expires, op] >>, signature]); one legal encoding.
+    const START: &[u8] = &[0xd2, 0x84, 0x58, 0x26, 0xa2, 0x01, 0x27, 0x04, 0x58, 0x20];
+    let (author, rest) = bytes.strip_prefix(START)?.split_first_chunk::<32>()?;
+    let mut body = Decoder::new(Decoder::new(rest.strip_prefix(&[0xa0])?).bytes().ok()?);
+    body.array().ok().flatten().filter(|fields| *fields == 4)?;
+    let registry = body.bytes().ok()?.try_into().ok()?;
+    let (nonce, expires) = (body.u64().ok()?, body.u64().ok()?);
+    Some(Claim { author: SigilId(*author), registry: RegistryId(registry), nonce, expires })
 }
 
 /// True for RRsets that belong to the parent side of a cut and are not the owner's to sign: NS below the registered
@@ -236,7 +257,7 @@ const _: () = assert!(MAX_PUT_RRSETS <= 1_024, "a batch of RRsets is checked in 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::op::{CodeHash, Covenant, GasUse, SigilId, Symbol};
+    use crate::op::{CodeHash, Covenant, GasUse, Symbol};
 
     const NOW: u64 = 1_000_000;
     const REGISTRY: RegistryId = RegistryId([7; 32]);
@@ -307,6 +328,9 @@ mod tests {
             assert_eq!(verified.op(), &op);
             assert_eq!(verified.author(), SigilId::from(&key().verifying_key()));
             assert_eq!(verified.bytes(), bytes);
+            let claim = Claim { author: verified.author(), registry: REGISTRY, nonce: 3, expires: NOW + 60 };
+            assert_eq!(peek(&bytes), Some(claim));
+            (0..80).for_each(|length| assert_eq!(peek(&bytes[..length]), None));
         }
     }
 

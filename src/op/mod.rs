@@ -13,7 +13,7 @@ mod sigil;
 mod token;
 
 pub(crate) use codec::is_parent_side;
-pub use codec::{OP_CONTEXT, RegistryId, sign, verify};
+pub use codec::{Claim, OP_CONTEXT, RegistryId, peek, sign, verify};
 pub use rejection::Rejection;
 pub use sigil::{NotADid, SigilId};
 pub use token::{NotASymbol, Symbol};

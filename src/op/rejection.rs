@@ -23,6 +23,8 @@ pub enum Rejection {
     Expired { expires: u64, now: u64 },
     #[error("op expires more than {max} s ahead")]
     ExpiresTooLate { max: u64 },
+    #[error("too many ops with a wrong signature came from this address; try again in {seconds} s")]
+    TooManyForgeries { seconds: u64 },
 
     #[error("nonce is {got}, the next one is {expected}")]
     Nonce { expected: u64, got: u64 },
@@ -149,6 +151,7 @@ impl Rejection {
             Self::BadSignature => 104,
             Self::Expired { .. } => 105,
             Self::ExpiresTooLate { .. } => 106,
+            Self::TooManyForgeries { .. } => 107,
             Self::Nonce { .. } => 200,
             Self::Mana { .. } => 201,
             Self::NotRegistrable(_) => 300,

@@ -73,7 +73,7 @@ struct Connections {
 
 /// /32 of IPv4 or /56 of IPv6.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Prefix {
+pub enum Prefix {
     V4(u32),
     V6(u64),
 }

@@ -504,7 +504,7 @@ fn funds_are_asked_for_before_the_compiler() {
         let body = ghostplane::op::OpBody { registry, nonce: person.nonce, expires: world.now() + 60, op };
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let signed = ghostplane::op::sign(&person.key, &body);
-        let outcomes = runtime.block_on(world.node.service.submit(vec![signed])).unwrap();
+        let outcomes = runtime.block_on(world.node.service.submit(vec![signed], [127, 0, 0, 1].into())).unwrap();
         outcomes[0].as_ref().unwrap_err().code()
     };
     assert_eq!(deploy(&world, &mut poor), 201);

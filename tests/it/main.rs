@@ -8,6 +8,7 @@ mod crash;
 mod docs;
 mod edge;
 mod gas;
+mod gate;
 mod hostile;
 mod layers;
 #[path = "../shared/ops.rs"]

@@ -1,0 +1,124 @@
+//! Who is worth a verification: asked before any signature is checked, from what an op's octets claim.
+//!
+//! Checking a signature takes some 50 µs, looking at a claim and into an account less than 2. So nobody makes us check for
+//! free: an author without mana is turned away on the claim, and a client that has named funded authors under wrong
+//! signatures a few times waits before it is listened to again (CVE-2024-1975 was the like in DNS servers).
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::limits::{FORGERIES, FORGERIES_OF_PREFIX, FORGERY_SECONDS, STRUCK_CLIENTS};
+use crate::op::{Claim, RegistryId, Rejection, SigilId};
+use crate::registry::{Fault, Snapshot};
+use crate::state::View as _;
+use crate::transport::admission::Prefix;
+
+/// Wrong signatures of late, by client prefix and the author they named, and by client prefix alone. Bounded.
+#[derive(Debug, Default)]
+pub struct Gate(Mutex<HashMap<Key, Strikes>>);
+
+type Key = (Prefix, Option<SigilId>);
+
+/// A number that falls by one every [`FORGERY_SECONDS`].
+#[derive(Debug, Clone, Copy)]
+struct Strikes {
+    count: u32,
+    /// Seconds since 1970.
+    as_of: u64,
+}
+
+impl Strikes {
+    fn at(self, now: u64) -> Self {
+        let past = now.saturating_sub(self.as_of) / FORGERY_SECONDS;
+        let count = self.count.saturating_sub(u32::try_from(past).unwrap_or(u32::MAX));
+        Self { count, as_of: self.as_of + past * FORGERY_SECONDS }
+    }
+}
+
+/// What an op is held against.
+pub(super) struct Door<'a> {
+    pub registry: RegistryId,
+    pub snapshot: &'a Snapshot,
+    /// Writes for nothing, as gateways do.
+    pub operator: SigilId,
+    pub peer: IpAddr,
+    /// Seconds since 1970.
+    pub now: u64,
+}
+
+impl Gate {
+    /// Whether the signature of an op that claims this is worth checking.
+    ///
+    /// # Errors
+    /// Why not; `apply` would say the same of an op whose signature is right.
+    pub(super) fn admit(&self, door: &Door<'_>, claim: &Claim) -> Result<(), Rejection> {
+        if claim.registry != door.registry {
+            return Err(Rejection::WrongRegistry);
+        }
+        if claim.expires <= door.now {
+            return Err(Rejection::Expired { expires: claim.expires, now: door.now });
+        }
+        self.check_strikes(door, claim.author)?;
+        let fault = |fault: Fault| Rejection::Fault(fault.0);
+        let account = door.snapshot.account(&claim.author).map_err(fault)?;
+        // Ops that wait for the writer come before this one: a nonce may be ahead.
+        if claim.nonce < account.next_nonce {
+            return Err(Rejection::Nonce { expected: account.next_nonce, got: claim.nonce });
+        }
+        if account.mana(door.now) > 0 || claim.author == door.operator {
+            return Ok(());
+        }
+        let gas = door.snapshot.gas().map_err(fault)?;
+        if gas.gateways.contains(&claim.author) { Ok(()) } else { account.pay(door.now, 1).map(drop) }
+    }
+
+    fn check_strikes(&self, door: &Door<'_>, author: SigilId) -> Result<(), Rejection> {
+        let strikes = self.lock();
+        let prefix = Prefix::from(door.peer);
+        for (key, most) in [((prefix, Some(author)), FORGERIES), ((prefix, None), FORGERIES_OF_PREFIX)] {
+            let of_late = strikes.get(&key).map_or(0, |strikes| strikes.at(door.now).count);
+            if of_late >= most {
+                return Err(Rejection::TooManyForgeries { seconds: FORGERY_SECONDS });
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes an op that was admitted and whose signature was wrong.
+    pub(super) fn strike(&self, door: &Door<'_>, author: SigilId) {
+        let mut all = self.lock();
+        let prefix = Prefix::from(door.peer);
+        for key in [(prefix, Some(author)), (prefix, None)] {
+            if all.len() >= STRUCK_CLIENTS && !all.contains_key(&key) {
+                all.retain(|_, strikes| strikes.at(door.now).count > 0);
+            }
+            if all.len() < STRUCK_CLIENTS || all.contains_key(&key) {
+                let strikes = all.entry(key).or_insert(Strikes { count: 0, as_of: door.now });
+                *strikes = strikes.at(door.now);
+                strikes.count = strikes.count.saturating_add(1);
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Strikes>> {
+        // Every change is of one entry.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strikes_are_forgotten_one_by_one() {
+        let strikes = Strikes { count: 3, as_of: 100 };
+        assert_eq!(strikes.at(100).count, 3);
+        assert_eq!(strikes.at(100 + FORGERY_SECONDS).count, 2);
+        let later = strikes.at(100 + FORGERY_SECONDS * 3 / 2);
+        assert_eq!((later.count, later.as_of), (2, 100 + FORGERY_SECONDS));
+        assert_eq!(strikes.at(u64::MAX / 2).count, 0);
+        assert_eq!(strikes.at(0).count, 3);
+    }
+}
