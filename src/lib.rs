@@ -5,7 +5,7 @@
 //! L3 edge      transport, api               sockets, TLS, HTTP; async only here and above
 //! L2 engine    gateway -> cache ; writer    synchronous
 //! L1 adapters  registry (redb) ; contract (wasmtime)
-//! L0 core      wire, zone, dnssec, op, state, limits, config
+//! L0 core      wire, zone, dnssec, op, state, tlog, limits, config
 //!              no IO, no clock, no randomness, no locks, no async
 //! ```
 //!
@@ -25,6 +25,7 @@ pub mod op;
 pub mod registry;
 pub mod server;
 pub mod state;
+pub mod tlog;
 pub mod transport;
 pub mod wire;
 pub mod writer;

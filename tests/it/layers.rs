@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// Modules by layer, lowest first.
 const LAYERS: [&[&str]; 5] = [
-    &["config", "dnssec", "limits", "metrics", "op", "state", "wire", "zone"],
+    &["config", "dnssec", "limits", "metrics", "op", "state", "tlog", "wire", "zone"],
     &["contract", "registry"],
     &["cache", "gateway", "writer"],
     &["api", "transport"],
@@ -14,7 +14,7 @@ const LAYERS: [&[&str]; 5] = [
 ];
 
 /// Imports inside a layer that go one way only: what is named may import what stands left of it.
-const CORE_ORDER: [&str; 6] = ["limits", "wire", "dnssec", "op", "state", "zone"];
+const CORE_ORDER: [&str; 7] = ["limits", "wire", "dnssec", "op", "tlog", "state", "zone"];
 
 /// Crates that one place alone may name.
 const HEAVY: [(&str, &[&str]); 7] = [
