@@ -10,6 +10,7 @@
 mod call;
 mod chain;
 mod export;
+mod meter;
 mod pool;
 mod quarantine;
 mod reads;
@@ -21,6 +22,7 @@ mod transfer;
 pub use call::{Call, CallError, Called};
 pub use chain::{ChainDone, ChainReply};
 pub use export::export;
+pub use meter::{Meter, OutOfGas, Pending, Settlement};
 pub use quarantine::Quarantine;
 pub use signer::{Keys, Signer};
 pub use tlds::{Tld, Tlds};
@@ -33,7 +35,7 @@ use ed25519_dalek::SigningKey;
 
 use crate::cache::{AnswerCache, Grounds, Key};
 use crate::contract::receipt::{Recorder, Trace};
-use crate::contract::{CodeRef, ContractHost, Failure, Question, Worlds};
+use crate::contract::{CodeRef, ContractHost, Execution, Failure, Question, Worlds};
 use crate::dnssec::{ONLINE_SECONDS, Rrsig, denial};
 use crate::limits::MAX_ALIAS_LINKS;
 use crate::metrics::Metrics;
@@ -105,6 +107,7 @@ pub struct Engine {
     pub cache: AnswerCache,
     pub transfers: Transfers,
     pub quarantine: Quarantine,
+    pub meter: Meter,
     pub metrics: Arc<Metrics>,
     pub clock: Clock,
 }
@@ -271,6 +274,7 @@ impl Engine {
             builder: Builder::new(query),
             proofs: Vec::new(),
             trace: None,
+            out_of_gas: None,
         };
         let (rcode, authoritative, ede) = work.follow()?;
         let Work { noted, builder, .. } = work;
@@ -284,6 +288,9 @@ impl Engine {
         Ok(answer)
     }
 }
+
+/// Seconds for which an answer given for want of gas is kept: an epoch or a policy may change meanwhile.
+const OUT_OF_GAS_SECONDS: u64 = 10;
 
 /// Response code, AA, EDE.
 type Verdict = (Rcode, bool, Option<(EdeCode, String)>);
@@ -322,6 +329,8 @@ struct Work<'a> {
     proofs: Vec<Rrset>,
     /// What is noted for a receipt.
     trace: Option<Trace>,
+    /// Why the TLD's contract answered in place of the owner's.
+    out_of_gas: Option<OutOfGas>,
 }
 
 impl Work<'_> {
@@ -373,15 +382,43 @@ impl Work<'_> {
     }
 
     fn execute(&mut self, zone: &Arc<Zone>, name: &Name, rtype: Rtype) -> Result<Resolution, Failure> {
-        let Sources { tlds, snapshot, .. } = self.sources;
+        let snapshot = &self.sources.snapshot;
         let hash = self.contract_of(zone)?;
         let (quarantine, now) = (&self.engine.quarantine, self.sources.now);
-        // The TLD's own contract answers for everybody.
-        let watched = hash != zone.tld.contract;
+        // The TLD's own contract answers for everybody, free of charge.
+        let payer = zone.entry.as_ref().map(|entry| entry.owner).filter(|_| hash != zone.tld.contract);
+        if let Some(owner) = payer
+            && let Err(out) = self.engine.meter.admit(&zone.apex, owner, snapshot, now).map_err(reads::read_fault)?
+        {
+            self.without_gas(owner, out);
+            return self.execute_one(zone, zone.tld.contract, name, rtype).outcome;
+        }
+        let watched = payer.is_some();
         if watched && let Err(failure) = quarantine.check(&zone.apex, hash, now) {
             self.engine.metrics.count_contract_failure(failure.kind());
             return Err(failure);
         }
+        let execution = self.execute_one(zone, hash, name, rtype);
+        if watched {
+            quarantine.note(&zone.apex, hash, now, execution.outcome.as_ref().err());
+        }
+        if let Some(owner) = payer {
+            let noted = self.engine.meter.note(&zone.apex, owner, execution.fuel, snapshot, now);
+            noted.map_err(reads::read_fault)?;
+        }
+        execution.outcome
+    }
+
+    /// The TLD's contract answers in place of the owner's; until the epoch ends, or the owner's account grows.
+    fn without_gas(&mut self, owner: SigilId, out: OutOfGas) {
+        self.engine.metrics.contract_out_of_gas.add(1);
+        self.noted.account(&owner);
+        self.noted.until(self.sources.now + OUT_OF_GAS_SECONDS);
+        self.out_of_gas = Some(out);
+    }
+
+    fn execute_one(&mut self, zone: &Arc<Zone>, hash: CodeHash, name: &Name, rtype: Rtype) -> Execution {
+        let Sources { tlds, snapshot, .. } = self.sources;
         let load = || tlds.code(snapshot, &hash).map_err(reads::read_fault);
         let question = Question { name: name.clone(), rtype, zone: zone.apex.clone() };
         let reads = SnapshotReads::new(zone.clone(), self.sources.clone(), self.asker);
@@ -397,10 +434,7 @@ impl Work<'_> {
         self.noted.merge(reads.noted());
         self.noted.until(execution.until.unwrap_or(u64::MAX));
         self.engine.count(execution.fuel, execution.outcome.as_ref().err());
-        if watched {
-            quarantine.note(&zone.apex, hash, now, execution.outcome.as_ref().err());
-        }
-        execution.outcome
+        execution
     }
 
     /// The contract that answers for a zone: what its owner bound, if that is a resolver, else the TLD's.
@@ -484,7 +518,11 @@ impl Work<'_> {
 
     fn positive(&mut self, rcode: Rcode) -> Verdict {
         self.push_proofs();
-        (rcode, true, None)
+        (rcode, true, self.gas_ede())
+    }
+
+    fn gas_ede(&self) -> Option<(EdeCode, String)> {
+        self.out_of_gas.map(|out| (EdeCode::Other, out.to_string()))
     }
 
     /// SOA, its TTL the smaller of its own and MINIMUM (RFC 2308 §3), and the compact denial (RFC 9824) of the
@@ -503,7 +541,7 @@ impl Work<'_> {
             self.push_signed(Section::Authority, zone, &nsec, ttl);
         }
         let told = missing && (!proven || self.query.compact_ok());
-        (if told { Rcode::NxDomain } else { Rcode::NoError }, true, None)
+        (if told { Rcode::NxDomain } else { Rcode::NoError }, true, self.gas_ede())
     }
 
     /// What there is at a name beside the type that was asked for.
@@ -543,7 +581,7 @@ impl Work<'_> {
             }
         }
         // Behind an alias the answer itself is ours, the referral is where to go on.
-        Ok((Rcode::NoError, !first, None))
+        Ok((Rcode::NoError, !first, self.gas_ede()))
     }
 
     fn secure_cut(&mut self, parent: &Zone, cut: &Name) -> Result<(), Fault> {

@@ -59,6 +59,21 @@ pub const YEAR: u64 = 31_557_600;
 /// Seconds after its expiry during which only its last owner may renew a name.
 pub const GRACE: u64 = 30 * 24 * 3_600;
 
+// --- Ledger and gas ----------------------------------------------------------------------------
+
+/// Octets of a payment's memo.
+pub const MAX_MEMO: usize = 128;
+/// Seconds for which an amount may be set aside.
+pub const MAX_HOLD: u64 = 366 * 24 * 3_600;
+/// Gateways that may settle gas.
+pub const MAX_GATEWAYS: usize = 64;
+/// Names in one settlement.
+pub const MAX_GAS_USES: usize = 1_024;
+/// Names whose contracts' fuel is counted until it is settled.
+pub const METERED_NAMES: usize = 65_536;
+/// Between two settlements.
+pub const SETTLE_EVERY: Duration = Duration::from_secs(10);
+
 // --- Contract execution --------------------------------------------------------------------------
 
 /// Fuel of one execution; about one unit a wasm instruction, a few milliseconds in all.

@@ -129,6 +129,12 @@ pub struct Metrics {
     pub cache_misses: Counter,
     pub contract_executions: Counter,
     pub contract_fuel: Counter,
+    /// Executions of the TLD's contract in place of an owner's that was out of gas.
+    pub contract_out_of_gas: Counter,
+    /// Fuel that owners have been charged for, the free part included.
+    pub gas_settled: Counter,
+    /// Billionths of a GCC for a million units of fuel, as of the last settlement.
+    pub gas_price: Gauge,
     pub commits: Counter,
     pub ops_accepted: Counter,
     pub ops_rejected: Counter,

@@ -1,7 +1,7 @@
 //! One gateway put together: registry, contracts, TLDs, query path, write path, service.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
 use ed25519_dalek::SigningKey;
 
@@ -9,13 +9,14 @@ use crate::api::Service;
 use crate::cache::AnswerCache;
 use crate::contract::{ContractHost, HostConfig, HostError};
 use crate::dnssec::{FLAGS_ONLINE, FLAGS_OWNER, Secret, ZoneKey};
-use crate::gateway::{Engine, Gateway, Keys, Quarantine, Signer, Tld, Tlds, Transfers};
+use crate::gateway::{Engine, Gateway, Keys, Meter, Quarantine, Settlement, Signer, Tld, Tlds, Transfers};
 use crate::limits::{CACHE_BYTES, MAX_ZONE_FILE};
 use crate::metrics::Metrics;
-use crate::op::{CodeHash, SigilId};
+use crate::op::{self, CodeHash, Op, OpBody, Rejection, SigilId};
 use crate::registry::{OpenError, Registry};
+use crate::state::View as _;
 use crate::wire::{Name, Rtype};
-use crate::writer::{Clock, Writer};
+use crate::writer::{Clock, Outcome, Writer};
 use crate::zone::policy::{Policy, PolicyError};
 use crate::zone::{Finding, Severity, ZoneData};
 
@@ -44,6 +45,9 @@ const BUILT_IN: [(&str, &str, &str); 4] = [
     ("gcc", include_str!("../zones/gcc.zone"), include_str!("../zones/gcc.toml")),
     ("bc", include_str!("../zones/bc.zone"), include_str!("../zones/bc.toml")),
 ];
+
+/// Seconds for which an op that the process signs itself is good.
+const OWN_OP_SECONDS: u64 = 60;
 
 /// Why a gateway does not start.
 #[derive(Debug, thiserror::Error)]
@@ -112,12 +116,55 @@ impl Node {
             cache: AnswerCache::new(CACHE_BYTES),
             transfers,
             quarantine: Quarantine::default(),
+            meter: Meter::default(),
             metrics: metrics.clone(),
             clock: clock.clone(),
         };
         let gateway = Arc::new(Gateway::start(engine).map_err(StartError::Threads)?);
         let service = Arc::new(Service { registry, writer, host, tlds, keys, gateway: gateway.clone(), clock });
         Ok(Self { gateway, service, metrics })
+    }
+
+    /// Signs an op with a key that is at hand, submits it, and waits until it is durable.
+    ///
+    /// # Errors
+    /// Why it was not accepted.
+    pub fn write(&self, key: &SigningKey, op: Op) -> Outcome {
+        let Service { registry, writer, clock, .. } = &*self.service;
+        let fault = |fault: crate::registry::Fault| Rejection::Fault(fault.0);
+        let (now, author) = (clock(), SigilId::from(&key.verifying_key()));
+        let nonce = registry.snapshot().and_then(|snapshot| snapshot.account(&author)).map_err(fault)?.next_nonce;
+        let body = OpBody { registry: registry.id(), nonce, expires: now + OWN_OP_SECONDS, op };
+        let verified = op::verify(&op::sign(key, &body), registry.id(), now)?;
+        let (sender, receiver) = mpsc::channel();
+        writer.submit(verified, Box::new(move |outcome| drop(sender.send(outcome))));
+        receiver.recv().unwrap_or(Err(Rejection::Stopping))
+    }
+
+    /// Charges owners for the fuel that has been counted so far; gives the number of names.
+    ///
+    /// # Errors
+    /// Why a settlement was not accepted: it stays counted.
+    pub fn settle(&self) -> Result<usize, Rejection> {
+        let engine = self.gateway.engine();
+        let mut names = 0;
+        while let Some(settlement) = engine.meter.take() {
+            let Settlement { epoch, ref uses } = settlement;
+            match self.write(&engine.sigil, Op::SettleGas { epoch, uses: uses.clone() }) {
+                Ok(_) => {
+                    names += uses.len();
+                    self.metrics.gas_settled.add(uses.iter().map(|gas| gas.fuel).sum());
+                    engine.meter.settled(&settlement);
+                }
+                // A new policy has begun another epoch: what is left of this one counts there.
+                Err(Rejection::GasEpoch { now, .. }) if now > epoch => engine.meter.carry(&settlement, now),
+                Err(rejection) => return Err(rejection),
+            }
+        }
+        if let Ok(gas) = self.service.registry.snapshot().and_then(|snapshot| snapshot.gas()) {
+            self.metrics.gas_price.set(gas.at(gas.epoch_of((self.service.clock)())).price);
+        }
+        Ok(names)
     }
 
     /// A gateway in memory with the built-in zones and keys that everybody knows, for tests and benches.

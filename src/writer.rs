@@ -12,9 +12,8 @@ use std::thread::JoinHandle;
 use crate::limits::{COMMIT_BYTES, COMMIT_OPS, WRITE_QUEUE};
 use crate::metrics::Metrics;
 use crate::op::{Rejection, VerifiedOp};
-use crate::registry::{Fault, LogEntry, Registry};
-use crate::state::{ApplyError, At, Rules, apply};
-use crate::wire::Name;
+use crate::registry::{Fault, LogEntry, Registry, Stamp};
+use crate::state::{ApplyError, At, Effects, Rules, apply};
 
 /// Seconds since 1970, from the shell.
 pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
@@ -118,9 +117,10 @@ impl Run {
             for op in ops {
                 let at = At { seq: last + 1, time };
                 match self.apply_one(&tables, at, op)? {
-                    Ok(names) => {
+                    Ok(effects) => {
                         last = at.seq;
-                        touched.extend(names);
+                        touched.extend(effects.touched.iter().map(Stamp::of));
+                        touched.extend(effects.gained.iter().map(Stamp::of_account));
                         outcomes.push(Ok(Receipt { seq: at.seq, time }));
                     }
                     Err(rejection) => outcomes.push(Err(rejection)),
@@ -141,11 +141,11 @@ impl Run {
         tables: &crate::registry::WriteTables<'_>,
         at: At,
         op: &VerifiedOp,
-    ) -> Result<Result<Vec<Name>, Rejection>, Fault> {
+    ) -> Result<Result<Effects, Rejection>, Fault> {
         match apply(tables, &*self.rules, at, op) {
             Ok(effects) => {
                 tables.write(at.seq, &LogEntry { time: at.time, op: op.bytes().to_vec() }, &effects.changes)?;
-                Ok(Ok(effects.touched))
+                Ok(Ok(effects))
             }
             Err(ApplyError::Rejected(rejection)) => Ok(Err(rejection)),
             Err(ApplyError::Fault(fault)) => Err(fault),

@@ -76,6 +76,7 @@ fn told(called: &Called) -> Resource {
 fn refused(error: &ServiceError) -> Resource {
     let status = match error {
         ServiceError::Bad(_) => 400,
+        ServiceError::OutOfGas(_) => 402,
         ServiceError::NotFound(_) => 404,
         ServiceError::Busy => 503,
         ServiceError::Fault(_) => 500,

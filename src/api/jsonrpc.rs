@@ -122,6 +122,43 @@ struct LogParams {
     limit: usize,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TokenParams {
+    token: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HistoryParams {
+    did: String,
+    #[serde(default)]
+    before: Option<u64>,
+    #[serde(default = "page")]
+    limit: usize,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HoldsParams {
+    did: String,
+    #[serde(default)]
+    after: u64,
+    #[serde(default = "page")]
+    limit: usize,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UsageParams {
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    after: Option<String>,
+    #[serde(default = "page")]
+    limit: usize,
+}
+
 fn page() -> usize {
     PAGE
 }
@@ -197,6 +234,22 @@ impl Rpc {
                 let exported = tokio::task::spawn_blocking(move || service.zone(&name)).await;
                 out(exported.map_err(|_| fail(-32603, "the export failed".into()))?)
             }
+            "token.get" => out(service.token(&params_of::<TokenParams>(params)?.token)),
+            "token.list" => out(service.tokens()),
+            "ledger.balances" => out(service.balances(&params_of::<DidParams>(params)?.did)),
+            "ledger.history" => {
+                let HistoryParams { did, before, limit } = params_of(params)?;
+                out(service.moves(&did, before, limit))
+            }
+            "ledger.holds" => {
+                let HoldsParams { did, after, limit } = params_of(params)?;
+                out(service.holds(&did, after, limit))
+            }
+            "gas.info" => out(service.gas()),
+            "gas.usage" => {
+                let UsageParams { name, after, limit } = params_of(params)?;
+                out(service.usage(name.as_deref(), after.as_deref(), limit))
+            }
             "log.get" => {
                 let LogParams { from, limit } = params_of(params)?;
                 out(service.log(from, limit))
@@ -239,6 +292,7 @@ fn service_fail(error: &ServiceError) -> Fail {
         ServiceError::Bad(_) => -32602,
         ServiceError::NotFound(_) => -32001,
         ServiceError::Busy => -32002,
+        ServiceError::OutOfGas(_) => -32003,
         ServiceError::Fault(_) => -32603,
     };
     fail(code, error.to_string())

@@ -2,9 +2,11 @@
 
 mod http;
 mod jsonrpc;
+mod ledger;
 mod views;
 
 pub use jsonrpc::Rpc;
+pub use ledger::{BalanceView, GasView, HoldView, MoveView, TokenView, UsageView};
 pub use views::{AccountView, ContractView, InfoView, LogView, NameView, RrsetView, TldView};
 
 use std::sync::Arc;
@@ -13,7 +15,7 @@ use tokio::sync::oneshot;
 
 use crate::contract::ContractHost;
 use crate::dnssec::Rrsig;
-use crate::gateway::{self, Call, CallError, Called, Gateway, Keys, Tlds};
+use crate::gateway::{self, Call, CallError, Called, Gateway, Keys, OutOfGas, Tlds};
 use crate::limits::{MAX_EXPORT, SUBMIT_OPS};
 use crate::op::{self, CodeHash, Op, Rejection, SigilId, VerifiedOp};
 use crate::registry::{Fault, Registry};
@@ -48,6 +50,8 @@ pub enum ServiceError {
     NotFound(String),
     #[error("too many questions are waiting; ask again")]
     Busy,
+    #[error(transparent)]
+    OutOfGas(OutOfGas),
     #[error("the registry failed: {0}")]
     Fault(#[from] Fault),
 }
@@ -58,6 +62,7 @@ impl From<CallError> for ServiceError {
             CallError::NoProgram(name) => Self::NotFound(format!("a program of {name}")),
             CallError::Fault(fault) => Self::Fault(fault),
             CallError::Busy => Self::Busy,
+            CallError::OutOfGas(out) => Self::OutOfGas(out),
             other => Self::Bad(other.to_string()),
         }
     }

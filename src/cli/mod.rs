@@ -7,6 +7,7 @@ pub mod client;
 mod control;
 mod import;
 mod keys;
+mod ledger;
 mod output;
 mod owner;
 pub mod query;
@@ -65,6 +66,9 @@ enum Command {
     /// Shows and grants mana, the budget that writes are paid from
     #[command(subcommand)]
     Mana(owner::ManaCommand),
+    /// Shows, pays, mints and sets aside tokens
+    #[command(subcommand)]
+    Ledger(ledger::LedgerCommand),
     /// Checks zone files and policies, and imports names in bulk
     #[command(subcommand)]
     Zone(zone::ZoneCommand),
@@ -143,6 +147,12 @@ impl Registrar {
         RpcClient::connect(&self.network.target(crate::server::Ports::default().https, true)?)
     }
 
+    /// From now on the operator's key signs, unless another one is named.
+    fn as_operator(&mut self) {
+        let operator = self.network.data.join("operator.pem");
+        self.sigil.get_or_insert(operator);
+    }
+
     fn key(&self) -> anyhow::Result<ed25519_dalek::SigningKey> {
         let path = self.sigil.clone().unwrap_or_else(|| self.network.data.join("dev.pem"));
         keys::load(&path)
@@ -174,6 +184,7 @@ pub fn main() -> ExitCode {
         Command::Record(command) => owner::record(command).map(|()| true),
         Command::Contract(command) => owner::contract(command),
         Command::Receipt(command) => receipt::run(command),
+        Command::Ledger(command) => ledger::run(command).map(|()| true),
         Command::Mana(command) => owner::mana(command).map(|()| true),
         Command::Zone(command) => zone::run(command),
         Command::Bench(args) => bench::run(&args).map(|()| true),

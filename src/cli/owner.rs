@@ -278,6 +278,23 @@ pub enum ContractCommand {
         #[command(flatten)]
         registrar: Registrar,
     },
+    /// Shows who spends how much gas, the most first
+    Usage {
+        /// Only this name
+        name: Option<String>,
+        /// Only names of this sigil
+        #[arg(long)]
+        owner: Option<String>,
+        #[command(flatten)]
+        registrar: Registrar,
+    },
+    /// Shows what gas costs; with options, changes it: signed by the operator's sigil
+    Gas {
+        #[command(flatten)]
+        change: super::ledger::GasArgs,
+        #[command(flatten)]
+        registrar: Registrar,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -538,6 +555,8 @@ pub fn contract(command: ContractCommand) -> anyhow::Result<bool> {
             let input = input_file.map_or_else(|| Ok(input.into_bytes()), |file| read(&file))?;
             return super::receipt::call(&registrar, &name, input, gas, receipt.as_deref(), h2);
         }
+        ContractCommand::Usage { name, owner, registrar } => super::ledger::usage(name, owner, &registrar),
+        ContractCommand::Gas { change, registrar } => super::ledger::gas(&change, registrar),
         ContractCommand::Show { contract, out, registrar } => show_contract(&contract, out.as_deref(), &registrar),
     };
     done.map(|()| true)
@@ -599,9 +618,7 @@ pub fn mana(command: ManaCommand) -> anyhow::Result<()> {
             Ok(())
         }
         ManaCommand::Grant { did, level, amount, mut registrar } => {
-            // The operator's key, unless another one is named.
-            let operator = registrar.network.data.join("operator.pem");
-            registrar.sigil = Some(registrar.sigil.unwrap_or(operator));
+            registrar.as_operator();
             let amount = amount.unwrap_or(u64::MAX);
             registrar.write(Op::GrantMana { to: did.parse()?, level, amount })
         }
@@ -610,12 +627,12 @@ pub fn mana(command: ManaCommand) -> anyhow::Result<()> {
 
 impl Registrar {
     /// Signs one op and submits it.
-    fn write(&self, op: Op) -> anyhow::Result<()> {
+    pub(super) fn write(&self, op: Op) -> anyhow::Result<()> {
         self.write_all(|_| Ok(vec![op]))
     }
 
     /// Signs the ops that `make` gives for the server and the registry as it is, and submits them in their order.
-    fn write_all(&self, make: impl FnOnce(&mut Session) -> anyhow::Result<Vec<Op>>) -> anyhow::Result<()> {
+    pub(super) fn write_all(&self, make: impl FnOnce(&mut Session) -> anyhow::Result<Vec<Op>>) -> anyhow::Result<()> {
         let (mut rpc, key) = (self.rpc()?, self.key()?);
         let target = Target::fetch(&mut rpc)?;
         let signers = Signers::new(&key, self.zone_keys()?);
@@ -653,10 +670,10 @@ impl Registrar {
 const OPS_AT_ONCE: usize = 8;
 
 /// One command's view of a server, and who writes.
-struct Session {
+pub(super) struct Session {
     rpc: RpcClient,
     key: SigningKey,
-    target: Target,
+    pub(super) target: Target,
     signers: Signers,
 }
 

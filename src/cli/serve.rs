@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::ValueEnum;
@@ -20,10 +20,12 @@ use super::{author, keys};
 use crate::api::Rpc;
 use crate::config::{self, Config};
 use crate::gateway::{Signer, Tld, Transfers};
+use crate::limits::SETTLE_EVERY;
 use crate::node::{self, Node, Parts, SHIPPED};
-use crate::op::{self, Op, OpBody, Rejection, SigilId};
+use crate::op::{self, Op, SigilId, Symbol};
 use crate::registry::{FORMAT, Genesis, Registry};
 use crate::server::{self, Ports, ServerConfig};
+use crate::state::ledger::Balance;
 use crate::state::{LEVELS, MAX_LEVEL, View as _};
 use crate::transport::Shutdown;
 use crate::transport::admission::Limits;
@@ -121,19 +123,22 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let transfers = Transfers::new(settings.transfer_to);
     let sigil = keys::load_or_create(&settings.data.join("keys/gateway.pem"))?;
     let metrics = Arc::default();
-    let node = Node::start(Parts { registry, tlds, signer, sigil, transfers, clock, metrics })?;
+    let node = Arc::new(Node::start(Parts { registry, tlds, signer, sigil, transfers, clock, metrics })?);
     // Only a convenience: a data directory whose path is too long for a socket is served all the same.
     if let Err(error) = control(&node, &settings.data, apexes) {
         tracing::warn!("commands cannot reach this server: {error:#}");
     }
+    appoint(&node, &operator)?;
     if args.dev {
-        set_up_dev(&node, &settings.data, operator)?;
+        set_up_dev(&node, &settings.data, &operator)?;
     }
     survey(&node)?;
+    settle(&node)?;
     let Settings { addrs, ports, limits, .. } = settings;
     let config = ServerConfig { addrs, ports, identity, limits, signals: true };
     let rpc = Arc::new(Rpc { service: node.service.clone() });
     server::run(config, node.gateway.clone(), rpc, node.metrics.clone(), print_ready, Shutdown::default())?;
+    settle_once(&node);
     tracing::info!("stopped");
     Ok(())
 }
@@ -269,44 +274,64 @@ fn control(node: &Node, data: &Path, tlds: Vec<Name>) -> anyhow::Result<()> {
     super::control::serve(data, answer)
 }
 
+/// Billionths of a GCC that the development sigil begins with: a thousand GCC.
+const DEV_GCC: u64 = 1_000_000_000_000;
+
+/// Names this gateway among those that may settle gas; its operator's key is at hand.
+fn appoint(node: &Node, operator: &SigningKey) -> anyhow::Result<()> {
+    let sigil = SigilId::from(&node.gateway.engine().sigil.verifying_key());
+    let gas = node.service.registry.snapshot()?.gas()?;
+    if gas.gateways.contains(&sigil) {
+        return Ok(());
+    }
+    let mut gateways = gas.gateways;
+    gateways.push(sigil);
+    let outcome = node.write(operator, Op::SetGas { policy: gas.policy, gateways });
+    outcome.map(drop).map_err(|rejection| anyhow::anyhow!("this gateway cannot settle gas: {rejection}"))
+}
+
+/// Charges owners for gas every few seconds, on a thread that ends with the process.
+fn settle(node: &Arc<Node>) -> anyhow::Result<()> {
+    let node = node.clone();
+    std::thread::Builder::new().name("settle".to_owned()).spawn(move || {
+        loop {
+            std::thread::sleep(SETTLE_EVERY);
+            settle_once(&node);
+        }
+    })?;
+    Ok(())
+}
+
+fn settle_once(node: &Node) {
+    if let Err(rejection) = node.settle() {
+        tracing::warn!(%rejection, "gas cannot be settled; it stays counted");
+    }
+}
+
 /// Funds the operator and the development sigil, and deploys the contracts that come with the program.
-fn set_up_dev(node: &Node, data: &Path, operator: SigningKey) -> anyhow::Result<()> {
+fn set_up_dev(node: &Node, data: &Path, operator: &SigningKey) -> anyhow::Result<()> {
     let dev = keys::load_or_create(&data.join("dev.pem"))?;
     let operator_id = SigilId::from(&operator.verifying_key());
-    let mut setup = Setup { node, operator, id: operator_id };
+    let submit = |op| match node.write(&operator, op) {
+        Ok(_) => Ok(()),
+        Err(rejection) => Err(anyhow::anyhow!("development set-up: {rejection}")),
+    };
     for id in [operator_id, SigilId::from(&dev.verifying_key())] {
         let capacity = LEVELS[usize::from(MAX_LEVEL)];
         let account = node.service.registry.snapshot()?.account(&id)?;
         if account.mana((node.service.clock)()) < capacity / 2 {
-            setup.submit(Op::GrantMana { to: id, level: MAX_LEVEL, amount: capacity })?;
+            submit(Op::GrantMana { to: id, level: MAX_LEVEL, amount: capacity })?;
         }
+    }
+    let dev_id = SigilId::from(&dev.verifying_key());
+    if node.service.registry.snapshot()?.balance(&dev_id, Symbol::GCC)? == Balance::default() {
+        submit(Op::Mint { token: Symbol::GCC, to: dev_id, amount: DEV_GCC })?;
     }
     for (_, wasm) in SHIPPED {
         if !node.service.registry.snapshot()?.has_contract(&op::CodeHash::of(wasm))? {
-            setup.submit(Op::DeployContract { wasm: wasm.to_vec() })?;
+            submit(Op::DeployContract { wasm: wasm.to_vec() })?;
         }
     }
-    tracing::info!(sigil = %SigilId::from(&dev.verifying_key()), "development sigil is funded");
+    tracing::info!(sigil = %dev_id, "development sigil is funded");
     Ok(())
-}
-
-struct Setup<'a> {
-    node: &'a Node,
-    operator: SigningKey,
-    id: SigilId,
-}
-
-impl Setup<'_> {
-    fn submit(&mut self, op: Op) -> anyhow::Result<()> {
-        let service = &self.node.service;
-        let now = (service.clock)();
-        let nonce = service.registry.snapshot()?.account(&self.id)?.next_nonce;
-        let body = OpBody { registry: service.registry.id(), nonce, expires: now + 60, op };
-        let verified = op::verify(&op::sign(&self.operator, &body), service.registry.id(), now);
-        let (sender, receiver) = mpsc::channel();
-        let verified = verified.map_err(|rejection| anyhow::anyhow!("development set-up: {rejection}"))?;
-        service.writer.submit(verified, Box::new(move |outcome| drop(sender.send(outcome))));
-        let outcome = receiver.recv().unwrap_or(Err(Rejection::Stopping));
-        outcome.map(|_| ()).map_err(|rejection| anyhow::anyhow!("development set-up: {rejection}"))
-    }
 }

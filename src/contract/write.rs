@@ -17,6 +17,7 @@ pub struct Write<'a> {
 impl Write<'_> {
     /// `None` for an op that is about no name: no covenant has a say in it.
     pub(super) fn typed(&self) -> Option<writes::Write> {
+        let name = self.op.name()?.as_wire().to_vec();
         let change = match self.op {
             Op::Register { years, .. } => writes::Change::Register(*years),
             Op::Renew { years, .. } => writes::Change::Renew(*years),
@@ -33,9 +34,8 @@ impl Write<'_> {
             Op::BindContract { contract, .. } => {
                 writes::Change::BindContract(contract.map(|contract| contract.0.to_vec()))
             }
-            Op::DeployContract { .. } | Op::GrantMana { .. } => return None,
+            _ => return None,
         };
-        let name = self.op.name()?.as_wire().to_vec();
         Some(writes::Write { author: self.author.0.to_vec(), name, time: self.time, change })
     }
 }

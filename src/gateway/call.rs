@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::reads::{self, Noted, SnapshotReads, Sources, Zone};
-use super::{Engine, Gateway, Work};
+use super::{Engine, Gateway, OutOfGas, Work};
 use crate::contract::receipt::{Asked, ReceiptError, Recorder, Trace};
 use crate::contract::{CodeRef, Failure};
 use crate::limits::{CONTRACT_FUEL, CONTRACT_INPUT};
@@ -22,6 +22,8 @@ pub enum CallError {
     Input,
     #[error("too many questions are waiting")]
     Busy,
+    #[error(transparent)]
+    OutOfGas(#[from] OutOfGas),
     #[error(transparent)]
     Receipt(#[from] ReceiptError),
     #[error("the registry cannot be read: {0}")]
@@ -89,6 +91,7 @@ impl Engine {
             builder: Builder::new(&query),
             proofs: Vec::new(),
             trace: Some(Trace::default()),
+            out_of_gas: None,
         };
         work.follow()?;
         let trace = work.trace.take().unwrap_or_default();
@@ -112,16 +115,19 @@ impl Engine {
         let no_program = || CallError::NoProgram(call.name.clone());
         let bound = zone.entry.as_ref().filter(|_| zone.apex == call.name).and_then(|entry| entry.contract);
         let hash = bound.ok_or_else(no_program)?;
+        let owner = zone.entry.as_ref().map(|entry| entry.owner).ok_or_else(no_program)?;
         if !self.tlds.worlds(&sources.snapshot, &hash)?.program {
             return Err(no_program());
         }
         let snapshot: &Snapshot = &sources.snapshot;
+        self.meter.admit(&call.name, owner, snapshot, sources.now)??;
         let load = || self.tlds.code(snapshot, &hash).map_err(reads::read_fault);
         let code = CodeRef { hash: hash.0, load: &load };
         let reads = SnapshotReads::new(zone, sources.clone(), call.asker);
         let fuel = call.fuel.min(CONTRACT_FUEL);
         let (execution, reads) = self.host.call(code, &call.input, fuel, Recorder::new(reads));
         self.count(execution.fuel, execution.outcome.as_ref().err());
+        self.meter.note(&call.name, owner, execution.fuel, snapshot, sources.now)?;
         let receipt = if call.receipt {
             let mut trace = Trace::default();
             trace.called(hash, &call.input, fuel, &execution, &reads);

@@ -6,6 +6,7 @@ use super::signer::{Mode, Signer, is_delegated};
 use super::tlds::{Tld, Tlds};
 use crate::contract::{ReadFault, Reads, Worlds};
 use crate::dnssec::{PublicKey, ds_set};
+use crate::op::SigilId;
 use crate::registry::{Fault, Snapshot, Stamp};
 use crate::state::{NameEntry, View as _};
 use crate::wire::{Name, Resolution, Rrset, Rtype, Scope, Subnet};
@@ -53,6 +54,11 @@ impl Noted {
         if !self.stamps.contains(&stamp) {
             self.stamps.push(stamp);
         }
+    }
+
+    /// The answer depends on what an identity holds.
+    pub(super) fn account(&mut self, id: &SigilId) {
+        self.name(Stamp::of_account(id));
     }
 
     pub(super) fn until(&mut self, time: u64) {

@@ -10,11 +10,13 @@ mod codec;
 pub mod envelope;
 mod rejection;
 mod sigil;
+mod token;
 
 pub(crate) use codec::is_parent_side;
 pub use codec::{OP_CONTEXT, RegistryId, sign, verify};
 pub use rejection::Rejection;
 pub use sigil::{NotADid, SigilId};
+pub use token::{NotASymbol, Symbol};
 
 use minicbor::{Decode, Encode};
 
@@ -98,6 +100,148 @@ pub enum Op {
         #[n(2)]
         amount: u64,
     },
+    /// Makes a new token; its author is the issuer and holds what there is of it at first.
+    #[n(9)]
+    CreateToken {
+        #[n(0)]
+        token: Symbol,
+        /// Digits behind the point when amounts are shown.
+        #[n(1)]
+        decimals: u8,
+        #[n(2)]
+        initial: u64,
+        /// There will never be more.
+        #[n(3)]
+        cap: u64,
+        /// Whether holders may give it to each other.
+        #[n(4)]
+        transferable: bool,
+        /// Who may make more of it; `None` is nobody.
+        #[n(5)]
+        mint: Option<SigilId>,
+        /// Who may destroy what it holds of it; `None` is nobody.
+        #[n(6)]
+        burn: Option<SigilId>,
+    },
+    /// Says anew who may mint and burn a token, and who may say so. Issuer only.
+    #[n(10)]
+    SetAuthority {
+        #[n(0)]
+        token: Symbol,
+        /// `None`: it stays as this op leaves it, for ever.
+        #[n(1)]
+        issuer: Option<SigilId>,
+        #[n(2)]
+        mint: Option<SigilId>,
+        #[n(3)]
+        burn: Option<SigilId>,
+    },
+    /// Makes more of a token.
+    #[n(11)]
+    Mint {
+        #[n(0)]
+        token: Symbol,
+        #[n(1)]
+        to: SigilId,
+        #[n(2)]
+        amount: u64,
+    },
+    /// Destroys what the author holds of a token.
+    #[n(12)]
+    Burn {
+        #[n(0)]
+        token: Symbol,
+        #[n(1)]
+        amount: u64,
+    },
+    /// Gives to another identity.
+    #[n(13)]
+    Pay {
+        #[n(0)]
+        token: Symbol,
+        #[n(1)]
+        to: SigilId,
+        #[n(2)]
+        amount: u64,
+        /// At most 128 octets.
+        #[n(3)]
+        memo: String,
+    },
+    /// Sets an amount aside for another identity, who may take it until a time. The hold's number is the op's sequence.
+    #[n(14)]
+    Hold {
+        #[n(0)]
+        token: Symbol,
+        #[n(1)]
+        to: SigilId,
+        #[n(2)]
+        amount: u64,
+        /// Seconds since 1970; from then on its author may have it back.
+        #[n(3)]
+        until: u64,
+        /// At most 128 octets.
+        #[n(4)]
+        memo: String,
+    },
+    /// Ends a hold: so much goes to whom it was for, the rest back.
+    #[n(15)]
+    CloseHold {
+        #[n(0)]
+        hold: u64,
+        #[n(1)]
+        amount: u64,
+    },
+    /// Says what gas costs, and whose meters count. Operator only.
+    #[n(16)]
+    SetGas {
+        #[n(0)]
+        policy: GasPolicy,
+        /// Sigils of the gateways that may settle.
+        #[n(1)]
+        gateways: Vec<SigilId>,
+    },
+    /// Charges owners for the fuel that their contracts used in one epoch. Gateways only.
+    #[n(17)]
+    SettleGas {
+        /// When the epoch began, seconds since 1970.
+        #[n(0)]
+        epoch: u64,
+        #[n(1)]
+        uses: Vec<GasUse>,
+    },
+}
+
+/// What gas costs: governed bounds, between which the price follows the load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct GasPolicy {
+    /// Seconds of an epoch.
+    #[n(0)]
+    pub epoch: u64,
+    /// Fuel that each name has for nothing in each epoch.
+    #[n(1)]
+    pub free: u64,
+    /// Fuel of one name and epoch after which its contract waits for the next one, whoever would pay.
+    #[n(2)]
+    pub most: u64,
+    /// Fuel of all names in one epoch at which the price stays as it is.
+    #[n(3)]
+    pub target: u64,
+    /// Bounds of the price: billionths of a GCC for a million units of fuel.
+    #[n(4)]
+    pub lowest: u64,
+    #[n(5)]
+    pub highest: u64,
+}
+
+/// Fuel that the contract of one name used.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct GasUse {
+    #[n(0)]
+    pub name: Name,
+    #[n(1)]
+    pub fuel: u64,
+    #[n(2)]
+    pub executions: u64,
 }
 
 /// DNSKEY RDATA.
@@ -171,6 +315,15 @@ pub enum OpKind {
     DeployContract,
     BindContract,
     GrantMana,
+    CreateToken,
+    SetAuthority,
+    Mint,
+    Burn,
+    Pay,
+    Hold,
+    CloseHold,
+    SetGas,
+    SettleGas,
 }
 
 impl OpKind {
@@ -186,6 +339,15 @@ impl OpKind {
             Self::DeployContract => "deploy",
             Self::BindContract => "bind",
             Self::GrantMana => "grant_mana",
+            Self::CreateToken => "create_token",
+            Self::SetAuthority => "set_authority",
+            Self::Mint => "mint",
+            Self::Burn => "burn",
+            Self::Pay => "pay",
+            Self::Hold => "hold",
+            Self::CloseHold => "close_hold",
+            Self::SetGas => "set_gas",
+            Self::SettleGas => "settle_gas",
         }
     }
 }
@@ -208,6 +370,15 @@ impl Op {
             Self::DeployContract { .. } => OpKind::DeployContract,
             Self::BindContract { .. } => OpKind::BindContract,
             Self::GrantMana { .. } => OpKind::GrantMana,
+            Self::CreateToken { .. } => OpKind::CreateToken,
+            Self::SetAuthority { .. } => OpKind::SetAuthority,
+            Self::Mint { .. } => OpKind::Mint,
+            Self::Burn { .. } => OpKind::Burn,
+            Self::Pay { .. } => OpKind::Pay,
+            Self::Hold { .. } => OpKind::Hold,
+            Self::CloseHold { .. } => OpKind::CloseHold,
+            Self::SetGas { .. } => OpKind::SetGas,
+            Self::SettleGas { .. } => OpKind::SettleGas,
         }
     }
 
@@ -221,7 +392,17 @@ impl Op {
             | Self::PutRecords { name, .. }
             | Self::DeleteRecords { name, .. }
             | Self::BindContract { name, .. } => Some(name),
-            Self::DeployContract { .. } | Self::GrantMana { .. } => None,
+            Self::DeployContract { .. }
+            | Self::GrantMana { .. }
+            | Self::CreateToken { .. }
+            | Self::SetAuthority { .. }
+            | Self::Mint { .. }
+            | Self::Burn { .. }
+            | Self::Pay { .. }
+            | Self::Hold { .. }
+            | Self::CloseHold { .. }
+            | Self::SetGas { .. }
+            | Self::SettleGas { .. } => None,
         }
     }
 }

@@ -1,10 +1,12 @@
 //! Why an op is not accepted: a stable number and a sentence.
 
 use crate::dnssec::RrsigError;
+use crate::op::Symbol;
 use crate::wire::{Name, Rtype};
 
 /// A rejection. Nothing was written. Codes never change their meaning; hundreds group them: 1xx the
-/// envelope, 2xx the author's account, 3xx names, 4xx records, 5xx contracts, 6xx authority, 9xx the server.
+/// envelope, 2xx the author's account, 3xx names, 4xx records, 5xx contracts, 6xx authority, 8xx the ledger, 9xx the
+/// server.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
     #[error("op is longer than {max} octets")]
@@ -90,6 +92,39 @@ pub enum Rejection {
     #[error("level must be 0 to {max}")]
     Level { max: u8 },
 
+    #[error("there is no token {0}")]
+    UnknownToken(Symbol),
+    #[error("{0} is taken or reserved")]
+    TokenTaken(Symbol),
+    #[error("{0}")]
+    BadToken(&'static str),
+    #[error("only {whom} of {token} may do this")]
+    NotAuthority { token: Symbol, whom: &'static str },
+    #[error("there will never be more than {cap} of {token}, and there are {supply} already")]
+    OverCap { token: Symbol, cap: u64, supply: u64 },
+    #[error("too little {token}: have {have}, need {need} (in its smallest unit)")]
+    Balance { token: Symbol, have: u64, need: u64 },
+    #[error("{0} cannot be transferred")]
+    NotTransferable(Symbol),
+    #[error("amount must be more than 0")]
+    NoAmount,
+    #[error("to whom must be another sigil's public key")]
+    BadRecipient,
+    #[error("there is no hold {0}")]
+    UnknownHold(u64),
+    #[error("a hold is closed by whom it is for, or by its author with amount 0 from {until} on")]
+    NotYourHold { until: u64 },
+    #[error("a hold ends in the future, at most {max} s ahead")]
+    HoldTerm { max: u64 },
+    #[error("memo is longer than {max} octets")]
+    MemoTooLong { max: usize },
+    #[error("only a gateway that the operator named may settle gas")]
+    NotGateway,
+    #[error("gas policy: {0}")]
+    BadGas(&'static str),
+    #[error("epoch {epoch} is not one that can be settled now; it is {now}")]
+    GasEpoch { epoch: u64, now: u64 },
+
     #[error("the write queue is full; try again")]
     Busy,
     #[error("the server is shutting down")]
@@ -136,6 +171,22 @@ impl Rejection {
             Self::Strict(_) => 504,
             Self::NotOperator => 600,
             Self::Level { .. } => 601,
+            Self::UnknownToken(_) => 800,
+            Self::TokenTaken(_) => 801,
+            Self::BadToken(_) => 802,
+            Self::NotAuthority { .. } => 803,
+            Self::OverCap { .. } => 804,
+            Self::Balance { .. } => 805,
+            Self::NotTransferable(_) => 806,
+            Self::NoAmount => 807,
+            Self::BadRecipient => 808,
+            Self::UnknownHold(_) => 809,
+            Self::NotYourHold { .. } => 810,
+            Self::HoldTerm { .. } => 811,
+            Self::MemoTooLong { .. } => 812,
+            Self::NotGateway => 820,
+            Self::BadGas(_) => 821,
+            Self::GasEpoch { .. } => 822,
             Self::Busy => 900,
             Self::Stopping => 901,
             Self::Fault(_) => 902,

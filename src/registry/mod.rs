@@ -19,7 +19,7 @@ use sha2::Digest as _;
 use crate::op::{RegistryId, SigilId};
 
 /// Version of the tables' layout. A data directory of another version is refused, never guessed at.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// What a registry is founded on; its SHA-256 is the registry's id.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -166,10 +166,10 @@ impl Registry {
         WriteTransaction::begin(&self.database)
     }
 
-    /// Makes a durable commit known: from now on no answer read before `seq` from one of `names` is valid.
-    pub fn publish(&self, seq: u64, names: impl IntoIterator<Item = crate::wire::Name>) {
-        for name in names {
-            self.stamps.raise(Stamp::of(&name), seq);
+    /// Makes a durable commit known: from now on no answer read before `seq` under one of `changed` is valid.
+    pub fn publish(&self, seq: u64, changed: impl IntoIterator<Item = Stamp>) {
+        for stamp in changed {
+            self.stamps.raise(stamp, seq);
         }
         self.published.store(seq, Ordering::Release);
     }

@@ -3,13 +3,14 @@
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::op::SigilId;
 use crate::wire::Name;
 
 /// Number of slots; a power of two.
 const SLOTS: usize = 1 << 16;
 
-/// The slot of a registered name. Two names may share one: then a change of one invalidates answers of the
-/// other, too, which costs a miss and nothing else.
+/// The slot of a registered name, or of an account that an answer depends on. Two may share one: then a change of one
+/// invalidates answers of the other, too, which costs a miss and nothing else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp(u16);
 
@@ -18,6 +19,13 @@ impl Stamp {
     pub fn of(name: &Name) -> Self {
         let mut hasher = DefaultHasher::new();
         name.as_wire().hash(&mut hasher);
+        Self(hasher.finish() as u16)
+    }
+
+    /// The slot of an identity's account.
+    pub fn of_account(id: &SigilId) -> Self {
+        let mut hasher = DefaultHasher::new();
+        id.hash(&mut hasher);
         Self(hasher.finish() as u16)
     }
 

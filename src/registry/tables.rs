@@ -8,13 +8,15 @@ use redb::{
 };
 
 use super::{Fault, Genesis};
-use crate::op::{CodeHash, SigilId};
+use crate::op::{CodeHash, SigilId, Symbol};
+use crate::state::gas::{GasState, NameGas};
+use crate::state::ledger::{Balance, Hold, Move, Token};
 use crate::state::{Account, Change, NameEntry, View};
 use crate::wire::{Name, Rrset, Rtype};
 
 type Octets = &'static [u8];
 
-/// Single values: `genesis`.
+/// Single values: `genesis`, `gas` ([`GasState`]).
 const META: TableDefinition<&str, Octets> = TableDefinition::new("meta");
 /// Sigil -> [`Account`].
 const ACCOUNTS: TableDefinition<Octets, Octets> = TableDefinition::new("accounts");
@@ -24,8 +26,21 @@ const NAMES: TableDefinition<Octets, Octets> = TableDefinition::new("names");
 const RECORDS: TableDefinition<(Octets, u16), Octets> = TableDefinition::new("records");
 /// SHA-256 -> wasm.
 const CONTRACTS: TableDefinition<Octets, Octets> = TableDefinition::new("contracts");
+/// Symbol -> [`Token`].
+const TOKENS: TableDefinition<&str, Octets> = TableDefinition::new("tokens");
+/// Sigil, symbol -> [`Balance`].
+const BALANCES: TableDefinition<(Octets, &str), Octets> = TableDefinition::new("balances");
+/// Sequence of the op that made it -> [`Hold`].
+const HOLDS: TableDefinition<u64, Octets> = TableDefinition::new("holds");
+/// Sigil, sequence, number within the op -> [`Move`].
+const MOVES: TableDefinition<(Octets, u64, u32), Octets> = TableDefinition::new("moves");
+/// Sort key of a registered name -> [`NameGas`].
+const NAME_GAS: TableDefinition<Octets, Octets> = TableDefinition::new("name_gas");
 /// Sequence, from 1 -> [`LogEntry`].
 const LOG: TableDefinition<u64, Octets> = TableDefinition::new("log");
+
+/// Key of the [`GasState`] among the single values.
+const GAS: &str = "gas";
 
 /// One accepted op.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -84,6 +99,76 @@ impl Snapshot {
         let key = after.map(Name::sort_key).unwrap_or_default();
         let mut found = Vec::new();
         for row in self.names.range(&key[..]..)? {
+            let (row_key, value) = row?;
+            if found.len() == most {
+                break;
+            }
+            if after.is_none() || row_key.value() != &key[..] {
+                found.push((name_of(row_key.value())?, decode(value.value())?));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Tokens that were ever changed, by symbol.
+    pub fn tokens(&self) -> Result<Vec<(Symbol, Token)>, Fault> {
+        let table = self.transaction.open_table(TOKENS)?;
+        let row = |row: Result<_, redb::StorageError>| {
+            let (key, value): (redb::AccessGuard<'_, &str>, redb::AccessGuard<'_, Octets>) = row?;
+            Ok((symbol(key.value())?, decode(value.value())?))
+        };
+        table.range::<&str>(..)?.map(row).collect()
+    }
+
+    /// What an identity holds, by token.
+    pub fn balances(&self, id: &SigilId) -> Result<Vec<(Symbol, Balance)>, Fault> {
+        let table = self.transaction.open_table(BALANCES)?;
+        let mut found = Vec::new();
+        for row in table.range((&id.0[..], "")..)? {
+            let (key, value) = row?;
+            let (holder, token) = key.value();
+            if holder != id.0 {
+                break;
+            }
+            found.push((symbol(token)?, decode(value.value())?));
+        }
+        Ok(found)
+    }
+
+    /// The last lines of an identity's history before op `before`, the newest first: sequence, line.
+    pub fn moves(&self, id: &SigilId, before: u64, most: usize) -> Result<Vec<(u64, Move)>, Fault> {
+        let table = self.transaction.open_table(MOVES)?;
+        let rows = table.range((&id.0[..], 0, 0)..(&id.0[..], before, 0))?;
+        let line = |row: Result<_, redb::StorageError>| {
+            let (key, value): (redb::AccessGuard<'_, (Octets, u64, u32)>, redb::AccessGuard<'_, Octets>) = row?;
+            Ok((key.value().1, decode(value.value())?))
+        };
+        rows.rev().take(most).map(line).collect()
+    }
+
+    /// Holds from number `after` + 1 on that an identity made or that are for it.
+    pub fn holds(&self, id: &SigilId, after: u64, most: usize) -> Result<Vec<(u64, Hold)>, Fault> {
+        let table = self.transaction.open_table(HOLDS)?;
+        let mut found = Vec::new();
+        for row in table.range(after.saturating_add(1)..)? {
+            let (number, value) = row?;
+            let hold: Hold = decode(value.value())?;
+            if [hold.from, hold.to].contains(id) {
+                found.push((number.value(), hold));
+            }
+            if found.len() == most {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    /// What names have used, in canonical order after `after`.
+    pub fn gas_after(&self, after: Option<&Name>, most: usize) -> Result<Vec<(Name, NameGas)>, Fault> {
+        let table = self.transaction.open_table(NAME_GAS)?;
+        let key = after.map(Name::sort_key).unwrap_or_default();
+        let mut found = Vec::new();
+        for row in table.range(&key[..]..)? {
             let (row_key, value) = row?;
             if found.len() == most {
                 break;
@@ -154,6 +239,26 @@ impl View for Snapshot {
     fn has_contract(&self, hash: &CodeHash) -> Result<bool, Fault> {
         Ok(self.transaction.open_table(CONTRACTS)?.get(&hash.0[..])?.is_some())
     }
+
+    fn token(&self, token: Symbol) -> Result<Option<Token>, Fault> {
+        token_in(&self.transaction.open_table(TOKENS)?, token)
+    }
+
+    fn balance(&self, id: &SigilId, token: Symbol) -> Result<Balance, Fault> {
+        balance_in(&self.transaction.open_table(BALANCES)?, id, token)
+    }
+
+    fn hold(&self, number: u64) -> Result<Option<Hold>, Fault> {
+        hold_in(&self.transaction.open_table(HOLDS)?, number)
+    }
+
+    fn gas(&self) -> Result<GasState, Fault> {
+        gas_in(&self.transaction.open_table(META)?)
+    }
+
+    fn name_gas(&self, name: &Name) -> Result<NameGas, Fault> {
+        name_gas_in(&self.transaction.open_table(NAME_GAS)?, name)
+    }
 }
 
 /// The transaction of the one writer. Dropped without [`WriteTransaction::commit`], it leaves nothing.
@@ -178,6 +283,11 @@ impl WriteTransaction {
         self.transaction.open_table(NAMES)?;
         self.transaction.open_table(RECORDS)?;
         self.transaction.open_table(CONTRACTS)?;
+        self.transaction.open_table(TOKENS)?;
+        self.transaction.open_table(BALANCES)?;
+        self.transaction.open_table(HOLDS)?;
+        self.transaction.open_table(MOVES)?;
+        self.transaction.open_table(NAME_GAS)?;
         self.transaction.open_table(LOG)?;
         self.commit()
     }
@@ -192,6 +302,12 @@ impl WriteTransaction {
             names: RefCell::new(self.transaction.open_table(NAMES)?),
             records: RefCell::new(self.transaction.open_table(RECORDS)?),
             contracts: RefCell::new(self.transaction.open_table(CONTRACTS)?),
+            tokens: RefCell::new(self.transaction.open_table(TOKENS)?),
+            balances: RefCell::new(self.transaction.open_table(BALANCES)?),
+            holds: RefCell::new(self.transaction.open_table(HOLDS)?),
+            moves: RefCell::new(self.transaction.open_table(MOVES)?),
+            name_gas: RefCell::new(self.transaction.open_table(NAME_GAS)?),
+            meta: RefCell::new(self.transaction.open_table(META)?),
             log: RefCell::new(self.transaction.open_table(LOG)?),
         })
     }
@@ -211,6 +327,12 @@ pub struct WriteTables<'t> {
     names: RefCell<Table<'t, Octets, Octets>>,
     records: RefCell<Table<'t, (Octets, u16), Octets>>,
     contracts: RefCell<Table<'t, Octets, Octets>>,
+    tokens: RefCell<Table<'t, &'static str, Octets>>,
+    balances: RefCell<Table<'t, (Octets, &'static str), Octets>>,
+    holds: RefCell<Table<'t, u64, Octets>>,
+    moves: RefCell<Table<'t, (Octets, u64, u32), Octets>>,
+    name_gas: RefCell<Table<'t, Octets, Octets>>,
+    meta: RefCell<Table<'t, &'static str, Octets>>,
     log: RefCell<Table<'t, u64, Octets>>,
 }
 
@@ -253,6 +375,20 @@ impl WriteTables<'_> {
                 self.records.borrow_mut().remove((&owner[..], key.rtype.0))?;
             }
             Change::PutContract(hash, wasm) => drop(self.contracts.borrow_mut().insert(&hash.0[..], &wasm[..])?),
+            Change::PutToken(token, row) => drop(self.tokens.borrow_mut().insert(token.as_str(), &encode(row)[..])?),
+            Change::PutBalance(id, token, row) => {
+                drop(self.balances.borrow_mut().insert((&id.0[..], token.as_str()), &encode(row)[..])?)
+            }
+            Change::PutHold(number, hold) => drop(self.holds.borrow_mut().insert(number, &encode(hold)[..])?),
+            Change::DropHold(number) => drop(self.holds.borrow_mut().remove(number)?),
+            Change::PutMove(id, seq, number, line) => {
+                drop(self.moves.borrow_mut().insert((&id.0[..], *seq, *number), &encode(line)[..])?)
+            }
+            Change::PutGas(gas) => drop(self.meta.borrow_mut().insert(GAS, &encode(gas)[..])?),
+            Change::PutNameGas(name, row) => {
+                drop(self.name_gas.borrow_mut().insert(&name.sort_key()[..], &encode(row)[..])?)
+            }
+            Change::DropNameGas(name) => drop(self.name_gas.borrow_mut().remove(&name.sort_key()[..])?),
         }
         Ok(())
     }
@@ -284,10 +420,54 @@ impl View for WriteTables<'_> {
     fn has_contract(&self, hash: &CodeHash) -> Result<bool, Fault> {
         Ok(self.contracts.borrow().get(&hash.0[..])?.is_some())
     }
+
+    fn token(&self, token: Symbol) -> Result<Option<Token>, Fault> {
+        token_in(&*self.tokens.borrow(), token)
+    }
+
+    fn balance(&self, id: &SigilId, token: Symbol) -> Result<Balance, Fault> {
+        balance_in(&*self.balances.borrow(), id, token)
+    }
+
+    fn hold(&self, number: u64) -> Result<Option<Hold>, Fault> {
+        hold_in(&*self.holds.borrow(), number)
+    }
+
+    fn gas(&self) -> Result<GasState, Fault> {
+        gas_in(&*self.meta.borrow())
+    }
+
+    fn name_gas(&self, name: &Name) -> Result<NameGas, Fault> {
+        name_gas_in(&*self.name_gas.borrow(), name)
+    }
 }
 
 fn account_in(table: &impl ReadableTable<Octets, Octets>, id: &SigilId) -> Result<Account, Fault> {
     table.get(&id.0[..])?.map_or_else(|| Ok(Account::default()), |row| decode(row.value()))
+}
+
+fn token_in(table: &impl ReadableTable<&'static str, Octets>, token: Symbol) -> Result<Option<Token>, Fault> {
+    table.get(token.as_str())?.map(|row| decode(row.value())).transpose()
+}
+
+fn balance_in(
+    table: &impl ReadableTable<(Octets, &'static str), Octets>,
+    id: &SigilId,
+    token: Symbol,
+) -> Result<Balance, Fault> {
+    table.get((&id.0[..], token.as_str()))?.map_or_else(|| Ok(Balance::default()), |row| decode(row.value()))
+}
+
+fn hold_in(table: &impl ReadableTable<u64, Octets>, number: u64) -> Result<Option<Hold>, Fault> {
+    table.get(number)?.map(|row| decode(row.value())).transpose()
+}
+
+fn gas_in(table: &impl ReadableTable<&'static str, Octets>) -> Result<GasState, Fault> {
+    table.get(GAS)?.map_or_else(|| Ok(GasState::default()), |row| decode(row.value()))
+}
+
+fn name_gas_in(table: &impl ReadableTable<Octets, Octets>, name: &Name) -> Result<NameGas, Fault> {
+    table.get(&name.sort_key()[..])?.map_or_else(|| Ok(NameGas::default()), |row| decode(row.value()))
 }
 
 fn name_in(table: &impl ReadableTable<Octets, Octets>, name: &Name) -> Result<Option<NameEntry>, Fault> {
@@ -319,6 +499,10 @@ fn rrsets_in(table: &impl ReadableTable<(Octets, u16), Octets>, apex: &Name) -> 
         rrsets.push(decode(value.value())?);
     }
     Ok(rrsets)
+}
+
+fn symbol(text: &str) -> Result<Symbol, Fault> {
+    text.parse().map_err(|_| Fault("a token's symbol does not decode; the registry is damaged".into()))
 }
 
 fn name_of(key: &[u8]) -> Result<Name, Fault> {

@@ -1,7 +1,13 @@
 //! The op state machine: pure and total.
 
+mod gas;
+mod ledger;
+
 use std::collections::{BTreeMap, BTreeSet};
 
+use ledger::Issue;
+
+use super::ledger::Hold;
 use super::{At, Change, Effects, MAX_LEVEL, NameEntry, Rules, View};
 use crate::dnssec::{FLAGS_OWNER, PublicKey, Rrsig, ds, ds_set, is_strict};
 use crate::limits::{
@@ -69,6 +75,25 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
             Op::DeployContract { wasm } => self.deploy(wasm),
             Op::BindContract { name, contract, parameters } => self.bind(name, *contract, parameters),
             Op::GrantMana { to, level, amount } => self.grant(*to, *level, *amount),
+            Op::CreateToken { token, decimals, initial, cap, transferable, mint, burn } => self.create_token(Issue {
+                token: *token,
+                decimals: *decimals,
+                initial: *initial,
+                cap: *cap,
+                transferable: *transferable,
+                mint: *mint,
+                burn: *burn,
+            }),
+            Op::SetAuthority { token, issuer, mint, burn } => self.set_authority(*token, *issuer, *mint, *burn),
+            Op::Mint { token, to, amount } => self.mint(*token, *to, *amount),
+            Op::Burn { token, amount } => self.burn(*token, *amount),
+            Op::Pay { token, to, amount, memo } => self.pay(*token, *to, *amount, memo),
+            Op::Hold { token, to, amount, until, memo } => {
+                self.hold(Hold { token: *token, from: self.author, to: *to, amount: *amount, until: *until }, memo)
+            }
+            Op::CloseHold { hold, amount } => self.close_hold(*hold, *amount),
+            Op::SetGas { policy, gateways } => self.set_gas(*policy, gateways),
+            Op::SettleGas { epoch, uses } => self.settle_gas(*epoch, uses),
         }
     }
 
@@ -244,7 +269,7 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
         if self.read(self.view.has_contract(&hash))? {
             return Err(Rejection::ContractExists(hash.to_string()).into());
         }
-        Ok(Effects { changes: vec![Change::PutContract(hash, wasm.to_vec())], touched: Vec::new() })
+        Ok(Effects { changes: vec![Change::PutContract(hash, wasm.to_vec())], ..Effects::default() })
     }
 
     fn bind(&self, name: &Name, contract: Option<CodeHash>, parameters: &[u8]) -> Applied<Effects, V> {
@@ -272,7 +297,7 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
             return Err(Rejection::Level { max: MAX_LEVEL }.into());
         }
         let account = self.read(self.view.account(&to))?.granted(self.at.time, level, amount);
-        Ok(Effects { changes: vec![Change::PutAccount(to, account)], touched: Vec::new() })
+        Ok(Effects { changes: vec![Change::PutAccount(to, account)], ..Effects::default() })
     }
 
     fn check_registrable(&self, name: &Name) -> Applied<(), V> {
@@ -306,7 +331,7 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
     fn drop_all(&self, name: &Name) -> Applied<Vec<Change>, V> {
         let rrsets = self.read(self.view.rrsets_below(name))?;
         let keys = rrsets.into_iter().map(|rrset| RrsetKey { owner: rrset.owner, rtype: rrset.rtype });
-        Ok(keys.map(Change::DropRrset).collect())
+        Ok(keys.map(Change::DropRrset).chain([Change::DropNameGas(name.clone())]).collect())
     }
 
     fn rewritten(&self, name: &Name, entry: NameEntry, mut changes: Vec<Change>) -> Effects {
@@ -320,7 +345,7 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
 }
 
 fn touching(name: &Name, changes: Vec<Change>) -> Effects {
-    Effects { changes, touched: vec![name.clone()] }
+    Effects { changes, touched: vec![name.clone()], ..Effects::default() }
 }
 
 /// What stands at a name itself, as an op will leave it.

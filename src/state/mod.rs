@@ -2,16 +2,21 @@
 
 mod account;
 mod apply;
+pub mod gas;
+pub mod ledger;
 mod model;
 
 pub use account::{Account, LEVELS, MAX_LEVEL, MICRO};
 pub use apply::{ApplyError, apply};
 pub use model::Model;
 
+use gas::{GasState, NameGas};
+use ledger::{Balance, Hold, Move, Token};
+
 use minicbor::{Decode, Encode};
 
 use crate::limits::GRACE;
-use crate::op::{CodeHash, OpKind, RrsetKey, SigilId};
+use crate::op::{CodeHash, OpKind, RrsetKey, SigilId, Symbol};
 use crate::wire::{Name, Rrset, Rtype};
 
 /// A registered name.
@@ -73,6 +78,15 @@ pub trait View {
     /// Every RRset at or below a name, in canonical order.
     fn rrsets_below(&self, apex: &Name) -> Result<Vec<Rrset>, Self::Fault>;
     fn has_contract(&self, hash: &CodeHash) -> Result<bool, Self::Fault>;
+    /// A token as it was last changed; `None`, too, for a built-in one that never was.
+    fn token(&self, token: Symbol) -> Result<Option<Token>, Self::Fault>;
+    /// Nothing for an unknown identity.
+    fn balance(&self, id: &SigilId, token: Symbol) -> Result<Balance, Self::Fault>;
+    /// A hold by the sequence of the op that made it.
+    fn hold(&self, number: u64) -> Result<Option<Hold>, Self::Fault>;
+    fn gas(&self) -> Result<GasState, Self::Fault>;
+    /// Zeros for a name that has used none.
+    fn name_gas(&self, name: &Name) -> Result<NameGas, Self::Fault>;
 }
 
 /// What the TLDs' policies say, as far as ops need it.
@@ -96,6 +110,15 @@ pub enum Change {
     PutRrset(Rrset),
     DropRrset(RrsetKey),
     PutContract(CodeHash, Vec<u8>),
+    PutToken(Symbol, Token),
+    PutBalance(SigilId, Symbol, Balance),
+    PutHold(u64, Hold),
+    DropHold(u64),
+    /// A line of an identity's history: sequence of the op, number within the op.
+    PutMove(SigilId, u64, u32, Move),
+    PutGas(GasState),
+    PutNameGas(Name, NameGas),
+    DropNameGas(Name),
 }
 
 /// Everything an accepted op changes. Applying the changes in order gives the next state.
@@ -104,4 +127,6 @@ pub struct Effects {
     pub changes: Vec<Change>,
     /// Registered names whose answers may differ from now on.
     pub touched: Vec<Name>,
+    /// Identities that hold more than before: what they could not pay for, they may now.
+    pub gained: Vec<SigilId>,
 }

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 
+use super::gas::{GasState, NameGas};
+use super::ledger::{Balance, Hold, Move, Token};
 use super::{Account, Change, NameEntry, View};
-use crate::op::{CodeHash, SigilId};
+use crate::op::{CodeHash, SigilId, Symbol};
 use crate::wire::{Name, Rrset, Rtype};
 
 /// All tables as ordered maps.
@@ -14,6 +16,12 @@ pub struct Model {
     pub names: BTreeMap<Name, NameEntry>,
     pub rrsets: BTreeMap<Name, BTreeMap<Rtype, Rrset>>,
     pub contracts: BTreeMap<CodeHash, Vec<u8>>,
+    pub tokens: BTreeMap<Symbol, Token>,
+    pub balances: BTreeMap<(SigilId, Symbol), Balance>,
+    pub holds: BTreeMap<u64, Hold>,
+    pub moves: BTreeMap<(SigilId, u64, u32), Move>,
+    pub gas: GasState,
+    pub name_gas: BTreeMap<Name, NameGas>,
 }
 
 impl Model {
@@ -27,6 +35,14 @@ impl Model {
                 Change::PutRrset(rrset) => self.put_rrset(rrset),
                 Change::DropRrset(key) => self.drop_rrset(&key.owner, key.rtype),
                 Change::PutContract(hash, wasm) => drop(self.contracts.insert(hash, wasm)),
+                Change::PutToken(token, row) => drop(self.tokens.insert(token, row)),
+                Change::PutBalance(id, token, row) => drop(self.balances.insert((id, token), row)),
+                Change::PutHold(number, hold) => drop(self.holds.insert(number, hold)),
+                Change::DropHold(number) => drop(self.holds.remove(&number)),
+                Change::PutMove(id, seq, number, line) => drop(self.moves.insert((id, seq, number), line)),
+                Change::PutGas(gas) => self.gas = gas,
+                Change::PutNameGas(name, row) => drop(self.name_gas.insert(name, row)),
+                Change::DropNameGas(name) => drop(self.name_gas.remove(&name)),
             }
         }
     }
@@ -70,5 +86,25 @@ impl View for Model {
 
     fn has_contract(&self, hash: &CodeHash) -> Result<bool, Infallible> {
         Ok(self.contracts.contains_key(hash))
+    }
+
+    fn token(&self, token: Symbol) -> Result<Option<Token>, Infallible> {
+        Ok(self.tokens.get(&token).copied())
+    }
+
+    fn balance(&self, id: &SigilId, token: Symbol) -> Result<Balance, Infallible> {
+        Ok(self.balances.get(&(*id, token)).copied().unwrap_or_default())
+    }
+
+    fn hold(&self, number: u64) -> Result<Option<Hold>, Infallible> {
+        Ok(self.holds.get(&number).cloned())
+    }
+
+    fn gas(&self) -> Result<GasState, Infallible> {
+        Ok(self.gas.clone())
+    }
+
+    fn name_gas(&self, name: &Name) -> Result<NameGas, Infallible> {
+        Ok(self.name_gas.get(name).copied().unwrap_or_default())
     }
 }

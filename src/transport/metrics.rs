@@ -105,6 +105,7 @@ impl Collector for Families {
         self.connections(&mut encoder)?;
         self.contract_failures(&mut encoder)?;
         self.signatures(&mut encoder)?;
+        self.gas_price(&mut encoder)?;
         self.totals(&mut encoder)
     }
 }
@@ -157,14 +158,26 @@ impl Families {
         Ok(())
     }
 
+    fn gas_price(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
+        let help = "Billionths of a GCC for a million units of fuel, as of the last settlement";
+        let price = ConstGauge::new(i64::try_from(self.0.gas_price.get()).unwrap_or(i64::MAX));
+        price.encode(encoder.encode_descriptor("gas_price", help, None, MetricType::Gauge)?)
+    }
+
     fn totals(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
         let metrics = &self.0;
-        let totals: [(&str, &str, &Counter); 10] = [
+        let totals: [(&str, &str, &Counter); 12] = [
             ("cache_hits", "Queries answered from the cache", &metrics.cache_hits),
             ("cache_misses", "Queries not in the cache", &metrics.cache_misses),
             ("misses_shed", "Queries turned away because too many were waiting", &metrics.misses_shed),
             ("contract_executions", "Contract executions", &metrics.contract_executions),
             ("contract_fuel", "Fuel used by contracts", &metrics.contract_fuel),
+            (
+                "contract_out_of_gas",
+                "Executions of a TLD's contract in place of one out of gas",
+                &metrics.contract_out_of_gas,
+            ),
+            ("gas_settled", "Fuel settled with its owners", &metrics.gas_settled),
             ("commits", "Registry commits", &metrics.commits),
             ("ops_accepted", "Operations applied", &metrics.ops_accepted),
             ("ops_rejected", "Operations rejected", &metrics.ops_rejected),

@@ -40,7 +40,20 @@ struct PricesFile {
     delete_records: u64,
     deploy: u64,
     bind: u64,
+    #[serde(default = "create_token")]
+    create_token: u64,
+    /// Ops of the ledger.
+    #[serde(default = "ledger")]
+    ledger: u64,
     per_kib: u64,
+}
+
+fn create_token() -> u64 {
+    500
+}
+
+fn ledger() -> u64 {
+    5
 }
 
 /// A checked policy.
@@ -102,7 +115,13 @@ impl Policy {
             return Err(PolicyError::Case(label.clone()));
         }
         let prices = file.prices;
-        let charged = [(prices.register, "register"), (prices.put_records, "put_records"), (prices.deploy, "deploy")];
+        let charged = [
+            (prices.register, "register"),
+            (prices.put_records, "put_records"),
+            (prices.deploy, "deploy"),
+            (prices.create_token, "create_token"),
+            (prices.ledger, "ledger"),
+        ];
         if let Some((_, name)) = charged.iter().find(|(price, _)| *price == 0) {
             return Err(PolicyError::Free(name));
         }
@@ -148,8 +167,12 @@ impl Policy {
             OpKind::DeleteRecords => prices.delete_records,
             OpKind::DeployContract => prices.deploy,
             OpKind::BindContract => prices.bind,
-            // The operator makes mana; charging for that would only stop the operator.
-            OpKind::GrantMana => return 0,
+            OpKind::CreateToken => prices.create_token,
+            OpKind::SetAuthority | OpKind::Mint | OpKind::Burn | OpKind::Pay | OpKind::Hold | OpKind::CloseHold => {
+                prices.ledger
+            }
+            // The operator makes mana, and gateways settle for the operator; charging would only stop them.
+            OpKind::GrantMana | OpKind::SetGas | OpKind::SettleGas => return 0,
         };
         base + prices.per_kib * (bytes as u64).div_ceil(1_024)
     }

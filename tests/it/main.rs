@@ -6,6 +6,7 @@ mod contracts;
 mod crash;
 mod docs;
 mod edge;
+mod gas;
 mod hostile;
 mod layers;
 #[path = "../shared/ops.rs"]

@@ -9,7 +9,7 @@ use ed25519_dalek::SigningKey;
 use ghostplane::dnssec::ZoneKey;
 use ghostplane::gateway::{Client, Transport};
 use ghostplane::node::Node;
-use ghostplane::op::{self, CodeHash, Op, OpBody, Rejection, SigilId};
+use ghostplane::op::{self, CodeHash, Op, OpBody, Rejection, SigilId, Symbol};
 use ghostplane::state::View as _;
 use ghostplane::wire::{Name, Reply, Rrset, Rtype, rdata};
 use ghostplane::writer::Outcome;
@@ -59,9 +59,20 @@ impl World {
     pub fn person(&mut self, seed: u8) -> Person {
         let person = Person::new(seed);
         let grant = Op::GrantMana { to: person.id(), level: 3, amount: 100_000 };
-        let outcome = submit(&self.node, self.now(), &mut self.operator, grant);
-        outcome.unwrap();
+        self.govern(grant).unwrap();
         person
+    }
+
+    /// The operator writes.
+    pub fn govern(&mut self, op: Op) -> Outcome {
+        submit(&self.node, self.time.load(Ordering::Relaxed), &mut self.operator, op)
+    }
+
+    /// Mints GCC, in its smallest unit.
+    pub fn fund(&mut self, to: SigilId, amount: u64) {
+        let mana = Op::GrantMana { to: self.operator.id(), level: 3, amount: 100_000 };
+        self.govern(mana).unwrap();
+        self.govern(Op::Mint { token: Symbol::GCC, to, amount }).unwrap();
     }
 
     pub fn now(&self) -> u64 {

@@ -8,7 +8,9 @@ use ghostplane::dnssec::{self, PublicKey};
 use ghostplane::gateway::Tlds;
 use ghostplane::limits::{MAX_TERM_YEARS, YEAR};
 use ghostplane::node;
-use ghostplane::op::{self, CodeHash, Op, OpBody, RegistryId, Rejection, RrsetKey, SigilId, VerifiedOp};
+use ghostplane::op::{
+    self, CodeHash, GasPolicy, GasUse, Op, OpBody, RegistryId, Rejection, RrsetKey, SigilId, Symbol, VerifiedOp,
+};
 use ghostplane::state::{Account, ApplyError, At, Change, Effects, MAX_LEVEL, Model, View, apply};
 use ghostplane::wire::{Name, Rrset, Rtype, rdata};
 
@@ -34,6 +36,7 @@ const DATA: [(&str, &str); 13] = [
 /// Stand for the author's key, alone and with another one.
 const STRICT: &str = "strict";
 const DELEGATED: &str = "delegated";
+const TOKENS: [&str; 12] = ["GCC", "GCC", "SPRT", "ZMAN", "COIN", "GOLD", "T1", "T2", "T3", "T4", "T5", "T6"];
 /// Seconds that pass between two ops.
 const STEPS: [u64; 12] = [0, 0, 0, 1, 1, 60, 3_600, 3_600, 3_600, 86_400, 20 * 86_400, YEAR];
 
@@ -105,9 +108,11 @@ impl Script {
     }
 
     fn op(&self, source: &mut Source<'_>, author: &SigningKey, about: Name) -> Op {
-        match source.byte() % 16 {
+        match source.byte() % 26 {
+            16.. => self.ledger_op(source, author),
             0 | 1 => Op::Register { name: about, years: u32::from(source.byte() % 13) },
             2 => Op::Renew { name: about, years: u32::from(source.byte() % 13) },
+            3 if source.byte() % 8 == 7 => Op::Transfer { name: about, to: SigilId([2; 32]) },
             3 => Op::Transfer { name: about, to: self.anyone(source) },
             4 => Op::Release { name: about },
             5..=8 => {
@@ -129,6 +134,81 @@ impl Script {
                 amount: u64::from(source.byte()) * 40,
             },
         }
+    }
+
+    fn ledger_op(&self, source: &mut Source<'_>, author: &SigningKey) -> Op {
+        let token = source.pick(&TOKENS).parse().expect("a symbol of the table");
+        let amount = u64::from(source.byte()) * if source.seldom() { u64::MAX / 300 } else { 7 };
+        let someone = |source: &mut Source<'_>| (!source.seldom()).then(|| self.anyone(source));
+        let memo = if source.seldom() { "m".repeat(129) } else { String::new() };
+        match source.byte() % 16 {
+            0 => Op::CreateToken {
+                token,
+                decimals: source.byte() % 20,
+                initial: amount,
+                cap: amount.saturating_add(u64::from(source.byte())),
+                transferable: !source.seldom(),
+                mint: Some(id(author)),
+                burn: someone(source),
+            },
+            1 => Op::SetAuthority { token, issuer: someone(source), mint: someone(source), burn: someone(source) },
+            2..=4 => Op::Mint { token, to: self.anyone(source), amount },
+            5 => Op::Burn { token, amount },
+            6..=8 => Op::Pay { token, to: self.anyone(source), amount, memo },
+            9 | 10 => {
+                let until = self.time + u64::from(source.byte()) * 86_400 * 2;
+                Op::Hold { token, to: self.anyone(source), amount, until, memo }
+            }
+            11 | 12 => {
+                let holds: Vec<u64> = self.model.holds.keys().copied().collect();
+                let hold = holds.get(usize::from(source.byte()) % holds.len().max(1)).copied().unwrap_or(1);
+                Op::CloseHold { hold, amount: if source.seldom() { amount } else { amount % 8 } }
+            }
+            13 => Op::SetGas {
+                policy: GasPolicy {
+                    epoch: 1_000 * u64::from(1 + source.byte() % 8),
+                    free: u64::from(source.byte()) * 100,
+                    most: 1_000_000 * u64::from(source.byte() % 8),
+                    target: 1 + u64::from(source.byte()),
+                    lowest: 1 + u64::from(source.byte()),
+                    highest: 100_000,
+                },
+                gateways: vec![self.anyone(source), id(author)],
+            },
+            _ => {
+                let epoch = self.model.gas.epoch_of(self.time - u64::from(source.seldom()) * 5_000);
+                let mut uses: Vec<GasUse> = NAMES[..4]
+                    .iter()
+                    .map(|text| GasUse { name: name(text), fuel: u64::from(source.byte()) * 5_000, executions: 1 })
+                    .collect();
+                if !source.seldom() {
+                    uses.sort_by(|a, b| a.name.cmp(&b.name));
+                }
+                Op::SettleGas { epoch, uses }
+            }
+        }
+    }
+
+    /// Of every token, what everybody holds is what there is; what is held is what holds set aside.
+    fn check_ledger(&self) {
+        for token in TOKENS.map(|text| text.parse::<Symbol>().expect("a symbol of the table")) {
+            let rows = || self.model.balances.iter().filter(|((_, of), _)| *of == token);
+            let held: u64 = rows().map(|(_, balance)| balance.held).sum();
+            let all: u128 = rows().map(|(_, balance)| u128::from(balance.available) + u128::from(balance.held)).sum();
+            let row = self.model.tokens.get(&token);
+            assert_eq!(all, u128::from(row.map_or(0, |row| row.supply)), "{token}");
+            assert!(row.is_none_or(|row| row.supply <= row.cap), "{token}");
+            let holds = self.model.holds.values().filter(|hold| hold.token == token);
+            assert_eq!(held, holds.map(|hold| hold.amount).sum::<u64>(), "{token}");
+        }
+        // Histories add up to what can be spent.
+        for ((id, token), balance) in &self.model.balances {
+            let lines = self.model.moves.iter().filter(|((of, ..), line)| of == id && line.token == *token);
+            let sum: i128 = lines.map(|(_, line)| i128::from(line.gained) - i128::from(line.spent)).sum();
+            assert_eq!(sum, i128::from(balance.available), "{id} {token}");
+        }
+        let (gas, policy) = (&self.model.gas, self.model.gas.policy);
+        assert!((policy.lowest..=policy.highest).contains(&gas.price), "{gas:?}");
     }
 
     /// Mostly one that exists.
@@ -191,7 +271,7 @@ impl Script {
         self.model.commit(&effects.changes);
         self.seq = at.seq;
         self.check_nonces(&before, op);
-        self.check_touched(&effects);
+        self.check_touched(&before, &effects);
         self.check_state();
         Ok(effects)
     }
@@ -204,13 +284,22 @@ impl Script {
     }
 
     /// Whatever an answer can depend on is named as touched.
-    fn check_touched(&self, effects: &Effects) {
+    fn check_gained(&self, before: &Model, effects: &Effects, id: SigilId, token: Symbol, after: u64) {
+        let was = before.balances.get(&(id, token)).copied().unwrap_or_default().available;
+        assert!(after <= was || effects.gained.contains(&id), "{id} has more {token} untold");
+    }
+
+    fn check_touched(&self, before: &Model, effects: &Effects) {
         for change in &effects.changes {
             let owner = match change {
                 Change::PutName(name, _) | Change::DropName(name) => name,
                 Change::PutRrset(rrset) => &rrset.owner,
                 Change::DropRrset(key) => &key.owner,
-                Change::PutAccount(..) | Change::PutContract(..) => continue,
+                Change::PutBalance(id, token, after) => {
+                    self.check_gained(before, effects, *id, *token, after.available);
+                    continue;
+                }
+                _ => continue,
             };
             assert!(effects.touched.iter().any(|name| owner.is_at_or_below(name)), "{owner} changed untold");
         }
@@ -253,6 +342,7 @@ impl Script {
             assert!(!types.contains(&Rtype::DS) || types.contains(&Rtype::NS), "{owner}: DS without NS");
         }
         self.check_keys();
+        self.check_ledger();
         for (id, account) in &self.model.accounts {
             assert!(account.mana(self.time) <= account.capacity(), "{id}");
         }
