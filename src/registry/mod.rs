@@ -3,6 +3,7 @@
 //! One file, `registry.redb`. Readers see a snapshot (MVCC) and never wait. Whoever writes does so in one
 //! transaction that holds rows and log alike, so that a crash leaves all of a batch or nothing of it.
 
+mod log;
 mod stamps;
 mod tables;
 
@@ -18,8 +19,10 @@ use sha2::Digest as _;
 
 use crate::op::{RegistryId, SigilId};
 
+type Octets = &'static [u8];
+
 /// Version of the tables' layout. A data directory of another version is refused, never guessed at.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// What a registry is founded on; its SHA-256 is the registry's id.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]

@@ -7,14 +7,14 @@ use redb::{
     Database, ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata as _, Table, TableDefinition,
 };
 
-use super::{Fault, Genesis};
+use super::log::{HISTORY, TREE, append, index};
+use super::{Fault, Genesis, Octets};
 use crate::op::{CodeHash, SigilId, Symbol};
 use crate::state::gas::{GasState, NameGas};
 use crate::state::ledger::{Balance, Hold, Move, Token};
-use crate::state::{Account, Change, NameEntry, View};
+use crate::state::{Account, Change, Effects, NameEntry, View};
+use crate::tlog::leaf_hash;
 use crate::wire::{Name, Rrset, Rtype};
-
-type Octets = &'static [u8];
 
 /// Single values: `genesis`, `gas` ([`GasState`]).
 const META: TableDefinition<&str, Octets> = TableDefinition::new("meta");
@@ -55,7 +55,7 @@ pub struct LogEntry {
 
 /// A consistent view of one moment.
 pub struct Snapshot {
-    transaction: ReadTransaction,
+    pub(super) transaction: ReadTransaction,
     names: ReadOnlyTable<Octets, Octets>,
     records: ReadOnlyTable<(Octets, u16), Octets>,
     seq: u64,
@@ -289,6 +289,8 @@ impl WriteTransaction {
         self.transaction.open_table(MOVES)?;
         self.transaction.open_table(NAME_GAS)?;
         self.transaction.open_table(LOG)?;
+        self.transaction.open_table(TREE)?;
+        self.transaction.open_table(HISTORY)?;
         self.commit()
     }
 
@@ -309,6 +311,8 @@ impl WriteTransaction {
             name_gas: RefCell::new(self.transaction.open_table(NAME_GAS)?),
             meta: RefCell::new(self.transaction.open_table(META)?),
             log: RefCell::new(self.transaction.open_table(LOG)?),
+            tree: RefCell::new(self.transaction.open_table(TREE)?),
+            history: RefCell::new(self.transaction.open_table(HISTORY)?),
         })
     }
 
@@ -334,6 +338,8 @@ pub struct WriteTables<'t> {
     name_gas: RefCell<Table<'t, Octets, Octets>>,
     meta: RefCell<Table<'t, &'static str, Octets>>,
     log: RefCell<Table<'t, u64, Octets>>,
+    tree: RefCell<Table<'t, (u8, u64), &'static [u8; 32]>>,
+    history: RefCell<Table<'t, (Octets, u64), ()>>,
 }
 
 impl WriteTables<'_> {
@@ -347,14 +353,25 @@ impl WriteTables<'_> {
         Ok((seq.value(), decode::<LogEntry>(row.value())?.time))
     }
 
-    /// Writes the changes and the log entry of one accepted op.
+    /// Writes what one accepted op changes, its log entry, its leaf in the log's tree, and for each name that it touched
+    /// its place in the index. `seq` must be the next one, from 1.
     ///
     /// # Errors
     /// The store failed; the transaction must be dropped.
-    pub fn write(&self, seq: u64, entry: &LogEntry, changes: &[Change]) -> Result<(), Fault> {
-        changes.iter().try_for_each(|change| self.write_change(change))?;
+    pub fn write(&self, seq: u64, entry: &LogEntry, effects: &Effects) -> Result<(), Fault> {
+        self.write_changes(&effects.changes)?;
         self.log.borrow_mut().insert(seq, &encode(entry)[..])?;
-        Ok(())
+        let mut history = self.history.borrow_mut();
+        effects.touched.iter().try_for_each(|name| index(&mut history, name, seq))?;
+        append(&mut self.tree.borrow_mut(), seq - 1, leaf_hash(&entry.leaf()))
+    }
+
+    /// Writes rows that no op has changed: what a test begins with.
+    ///
+    /// # Errors
+    /// The store failed; the transaction must be dropped.
+    pub fn write_changes(&self, changes: &[Change]) -> Result<(), Fault> {
+        changes.iter().try_for_each(|change| self.write_change(change))
     }
 
     fn write_change(&self, change: &Change) -> Result<(), Fault> {

@@ -24,7 +24,7 @@ pub use note::{Note, NoteError, Purpose, Signature, Verified, VerifierKey};
 pub use proof::{ProofError, ProofFile};
 pub use tile::{Rows, TILE_WIDTH, Tile};
 pub use tree::{
-    Frontier, Hash, Hashes, consistency, empty_root, inclusion, leaf_hash, node_hash, root, verify_consistency,
+    Frontier, Hash, Hashes, consistency, empty_root, fold, inclusion, leaf_hash, node_hash, root, verify_consistency,
     verify_inclusion,
 };
 

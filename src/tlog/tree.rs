@@ -134,11 +134,15 @@ fn subtree<H: Hashes>(hashes: &H, start: u64, end: u64) -> Result<Hash, H::Fault
     }
     let height = leaves.ilog2();
     let level = height / ROW_HEIGHT;
-    let mut row = hashes.hashes(level as u8, start >> (level * ROW_HEIGHT), 1 << (height % ROW_HEIGHT))?;
+    Ok(fold(hashes.hashes(level as u8, start >> (level * ROW_HEIGHT), 1 << (height % ROW_HEIGHT))?))
+}
+
+/// The hash over a row of a power of two of hashes.
+pub fn fold(mut row: Vec<Hash>) -> Hash {
     while row.len() > 1 {
         row = row.chunks_exact(2).map(|pair| node_hash(pair[0], pair[1])).collect();
     }
-    Ok(row[0])
+    row.first().copied().unwrap_or_else(empty_root)
 }
 
 /// True if `path` proves that the tree of `size` leaves with this root has `leaf` at `index` (§2.1.3.2).
