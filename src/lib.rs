@@ -12,6 +12,7 @@
 //! Imports go down only; `tests/it/layers.rs` enforces it. `docs/architecture.md` tells the rest.
 
 pub mod api;
+pub mod audit;
 pub mod cache;
 pub mod cli;
 pub mod config;
@@ -21,6 +22,7 @@ pub mod gateway;
 pub mod limits;
 pub mod metrics;
 pub mod node;
+pub mod notary;
 pub mod op;
 pub mod registry;
 pub mod server;

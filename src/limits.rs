@@ -164,6 +164,12 @@ pub const MAX_NOTE_SIGNATURES: usize = 32;
 pub const MAX_TREE_PROOF: usize = 63;
 /// Witnesses whose cosignatures a gateway takes.
 pub const MAX_WITNESSES: usize = 16;
+/// Seconds for which witnesses are asked to sign the same checkpoint.
+pub const WITNESS_ROUND: u64 = 30;
+/// Seconds by which a witness's clock may be ahead of ours.
+pub const WITNESS_CLOCK_SKEW: u64 = 300;
+/// Between two checkpoints that are written down.
+pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 /// Octets of ops in one page of the log, after which it ends.
 pub const LOG_PAGE_BYTES: usize = 4 << 20;
 

@@ -4,7 +4,7 @@
 //! An append writes one short row at the end of the table and every 256th time a second one; roots, proofs and tiles are
 //! computed from at most 256 neighbouring rows of each level.
 
-use redb::{ReadableTable, ReadableTableMetadata as _, Table, TableDefinition};
+use redb::{ReadableTable, Table, TableDefinition};
 
 use super::tables::{LogEntry, Snapshot};
 use super::{Fault, Octets};
@@ -87,10 +87,5 @@ impl Snapshot {
         let table = self.transaction.open_table(HISTORY)?;
         let rows = table.range((&key[..], from)..=(&key[..], to))?;
         rows.take(most).map(|row| Ok(row?.0.value().1)).collect()
-    }
-
-    /// Number of rows of the tree.
-    pub(super) fn tree_rows(&self) -> Result<u64, Fault> {
-        Ok(self.transaction.open_table(TREE)?.len()?)
     }
 }

@@ -17,30 +17,32 @@ use crate::tlog::leaf_hash;
 use crate::wire::{Name, Rrset, Rtype};
 
 /// Single values: `genesis`, `gas` ([`GasState`]).
-const META: TableDefinition<&str, Octets> = TableDefinition::new("meta");
+pub(super) const META: TableDefinition<&str, Octets> = TableDefinition::new("meta");
 /// Sigil -> [`Account`].
-const ACCOUNTS: TableDefinition<Octets, Octets> = TableDefinition::new("accounts");
+pub(super) const ACCOUNTS: TableDefinition<Octets, Octets> = TableDefinition::new("accounts");
 /// Sort key of a registered name -> [`NameEntry`].
-const NAMES: TableDefinition<Octets, Octets> = TableDefinition::new("names");
+pub(super) const NAMES: TableDefinition<Octets, Octets> = TableDefinition::new("names");
 /// Sort key of an owner name, type -> [`Rrset`].
-const RECORDS: TableDefinition<(Octets, u16), Octets> = TableDefinition::new("records");
+pub(super) const RECORDS: TableDefinition<(Octets, u16), Octets> = TableDefinition::new("records");
 /// SHA-256 -> wasm.
-const CONTRACTS: TableDefinition<Octets, Octets> = TableDefinition::new("contracts");
+pub(super) const CONTRACTS: TableDefinition<Octets, Octets> = TableDefinition::new("contracts");
 /// Symbol -> [`Token`].
-const TOKENS: TableDefinition<&str, Octets> = TableDefinition::new("tokens");
+pub(super) const TOKENS: TableDefinition<&str, Octets> = TableDefinition::new("tokens");
 /// Sigil, symbol -> [`Balance`].
-const BALANCES: TableDefinition<(Octets, &str), Octets> = TableDefinition::new("balances");
+pub(super) const BALANCES: TableDefinition<(Octets, &str), Octets> = TableDefinition::new("balances");
 /// Sequence of the op that made it -> [`Hold`].
-const HOLDS: TableDefinition<u64, Octets> = TableDefinition::new("holds");
+pub(super) const HOLDS: TableDefinition<u64, Octets> = TableDefinition::new("holds");
 /// Sigil, sequence, number within the op -> [`Move`].
-const MOVES: TableDefinition<(Octets, u64, u32), Octets> = TableDefinition::new("moves");
+pub(super) const MOVES: TableDefinition<(Octets, u64, u32), Octets> = TableDefinition::new("moves");
 /// Sort key of a registered name -> [`NameGas`].
-const NAME_GAS: TableDefinition<Octets, Octets> = TableDefinition::new("name_gas");
+pub(super) const NAME_GAS: TableDefinition<Octets, Octets> = TableDefinition::new("name_gas");
 /// Sequence, from 1 -> [`LogEntry`].
-const LOG: TableDefinition<u64, Octets> = TableDefinition::new("log");
+pub(super) const LOG: TableDefinition<u64, Octets> = TableDefinition::new("log");
 
 /// Key of the [`GasState`] among the single values.
-const GAS: &str = "gas";
+pub(super) const GAS: &str = "gas";
+/// Key of the founding record.
+pub(super) const GENESIS: &str = "genesis";
 
 /// One accepted op.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -273,12 +275,12 @@ impl WriteTransaction {
 
     pub(super) fn genesis(&self) -> Result<Option<Vec<u8>>, Fault> {
         let meta = self.transaction.open_table(META)?;
-        Ok(meta.get("genesis")?.map(|row| row.value().to_vec()))
+        Ok(meta.get(GENESIS)?.map(|row| row.value().to_vec()))
     }
 
     /// Creates every table and writes the genesis record.
     pub(super) fn found(self, genesis: &Genesis) -> Result<(), Fault> {
-        self.transaction.open_table(META)?.insert("genesis", &encode(genesis)[..])?;
+        self.transaction.open_table(META)?.insert(GENESIS, &encode(genesis)[..])?;
         self.transaction.open_table(ACCOUNTS)?;
         self.transaction.open_table(NAMES)?;
         self.transaction.open_table(RECORDS)?;
@@ -526,11 +528,11 @@ fn name_of(key: &[u8]) -> Result<Name, Fault> {
     Name::from_sort_key(key).ok_or_else(|| Fault("a name's key does not decode; the registry is damaged".into()))
 }
 
-fn encode(value: &impl Encode<()>) -> Vec<u8> {
+pub(super) fn encode(value: &impl Encode<()>) -> Vec<u8> {
     // Writing to a Vec cannot fail.
     minicbor::to_vec(value).expect("encoding into memory")
 }
 
-fn decode<'b, T: Decode<'b, ()>>(octets: &'b [u8]) -> Result<T, Fault> {
+pub(super) fn decode<'b, T: Decode<'b, ()>>(octets: &'b [u8]) -> Result<T, Fault> {
     minicbor::decode(octets).map_err(|error| Fault(format!("a row does not decode; the registry is damaged: {error}")))
 }

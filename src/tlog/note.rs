@@ -178,7 +178,8 @@ impl VerifierKey {
         key_id(&self.name, self.purpose, &self.key)
     }
 
-    fn is_named(&self, signature: &Signature) -> bool {
+    /// True if a line says that this key made it.
+    pub fn is_named(&self, signature: &Signature) -> bool {
         self.name == signature.name && self.id() == signature.id
     }
 

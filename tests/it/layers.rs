@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: [&[&str]; 5] = [
     &["config", "dnssec", "limits", "metrics", "op", "state", "tlog", "wire", "zone"],
     &["contract", "registry"],
-    &["cache", "gateway", "writer"],
+    &["audit", "cache", "gateway", "notary", "writer"],
     &["api", "transport"],
     &["cli", "lib", "main", "node", "server"],
 ];
