@@ -280,7 +280,10 @@ fn write_note(path: &Path, note: &Note) -> Result<(), NotaryError> {
 }
 
 /// Replaces a file in one step: whoever reads it, also after a power loss, finds the old or the new one.
-fn write(path: &Path, octets: &[u8]) -> Result<(), NotaryError> {
+///
+/// # Errors
+/// [`NotaryError::Io`]
+pub fn write(path: &Path, octets: &[u8]) -> Result<(), NotaryError> {
     let fresh = path.with_extension("new");
     let written = || {
         let mut file = std::fs::File::create(&fresh)?;

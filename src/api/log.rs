@@ -146,7 +146,8 @@ impl Service {
     /// The octets of a tile.
     fn tile(&self, tile: Tile) -> Result<Vec<u8>, ServiceError> {
         let snapshot = self.registry.snapshot()?;
-        let first = tile.first().filter(|_| tile.is_in(snapshot.last_seq().unwrap_or(0)));
+        let size = snapshot.last_seq()?;
+        let first = tile.first().filter(|_| tile.is_in(size));
         let first = first.ok_or_else(|| ServiceError::NotFound(tile.path()))?;
         if let Rows::Hashes(level) = tile.rows {
             return Ok(snapshot

@@ -17,7 +17,7 @@ use crate::audit::audit;
 use crate::gateway::Tlds;
 use crate::limits::MAX_NOTE;
 use crate::node::{self, SHIPPED};
-use crate::notary::check_continues;
+use crate::notary::{self, check_continues};
 use crate::op::{self, RegistryId};
 use crate::registry::examine;
 use crate::tlog::{
@@ -458,8 +458,7 @@ fn look(args: &WitnessArgs, key: &ed25519_dalek::SigningKey) -> anyhow::Result<(
         check_consistency(&mut rpc, before, &offered)?;
     }
     // First remembered, then signed: a crash in between must not leave a signature that is forgotten.
-    let fresh = args.state.with_extension("new");
-    std::fs::write(&fresh, note.to_string()).and_then(|()| std::fs::rename(&fresh, &args.state)).with_context(shown)?;
+    notary::write(&args.state, note.to_string().as_bytes())?;
     let signature = note.cosign(&args.name, key, unix_time());
     note.signatures.push(signature);
     rpc.post("/log/add-cosignatures", "text/plain; charset=utf-8", note.to_string().into())?;

@@ -176,20 +176,22 @@ async fn rpc(
 
 /// The octets of a contract; whoever fetches them checks their hash.
 async fn code(edge: &Edge, client: Client, parts: &Parts) -> Result<Response<Bytes>, Problem> {
-    if parts.method != Method::GET && parts.method != Method::HEAD {
-        return Err(Problem::Method("GET, HEAD"));
-    }
-    let hash = parts.uri.path().strip_prefix(CODE_PATH).unwrap_or_default().to_owned();
+    let hash = fetched(parts, CODE_PATH)?;
     admit_call(edge, client)?;
     Ok(resource(edge.rpc.code(hash).await))
 }
 
-/// A part of the log; whoever fetches it checks it against a checkpoint.
-async fn log(edge: &Edge, client: Client, parts: &Parts) -> Result<Response<Bytes>, Problem> {
+/// What a request that fetches something names behind `prefix`.
+fn fetched(parts: &Parts, prefix: &str) -> Result<String, Problem> {
     if parts.method != Method::GET && parts.method != Method::HEAD {
         return Err(Problem::Method("GET, HEAD"));
     }
-    let path = parts.uri.path().strip_prefix(LOG_PATH).unwrap_or_default().to_owned();
+    Ok(parts.uri.path().strip_prefix(prefix).unwrap_or_default().to_owned())
+}
+
+/// A part of the log; whoever fetches it checks it against a checkpoint.
+async fn log(edge: &Edge, client: Client, parts: &Parts) -> Result<Response<Bytes>, Problem> {
+    let path = fetched(parts, LOG_PATH)?;
     admit_call(edge, client)?;
     Ok(resource(edge.rpc.log(path).await))
 }

@@ -306,20 +306,25 @@ fn a_flipped_bit_is_found_or_lies_where_nothing_is() {
     let registry = make_store(&path);
     let notary = Notary::new(author(), registry.id(), Witnesses::default(), Some(dir.path())).unwrap();
     notary.write_down(&registry.snapshot().unwrap()).unwrap();
+    // As a killed server leaves it, and as one that has stopped.
+    let open = fs::read(&path).unwrap();
     drop(registry);
     let newest: Checkpoint =
         Note::parse(&fs::read(dir.path().join("log.checkpoint")).unwrap()).unwrap().text.parse().unwrap();
-    let octets = fs::read(&path).unwrap();
+    let closed = fs::read(&path).unwrap();
     let rules = rules();
     let original = audit(&examine(&path).unwrap().registry, &rules, &mut |_| {}).unwrap();
     assert!(original.is_clean() && original.ops == newest.size);
 
     // All of the header, and as many other places as a test has time for.
-    let step = octets.len() / 160;
-    let places: Vec<usize> = (0..320).step_by(8).chain((4_096..octets.len()).step_by(step | 1)).collect();
+    let some = |octets: &[u8], most| (4_096..octets.len()).step_by(octets.len() / most | 1).collect::<Vec<usize>>();
+    let of = |octets, places: Vec<usize>| places.into_iter().map(move |at| (octets, at));
+    let header = || (0..320).step_by(7).collect();
+    let places = of(&closed, header()).chain(of(&closed, some(&closed, 160)));
+    let places = places.chain(of(&open, header())).chain(of(&open, some(&open, 40)));
     let copy: PathBuf = dir.path().join("copy.redb");
     let (mut told, mut unused) = (0, 0);
-    for (number, at) in places.into_iter().enumerate() {
+    for (number, (octets, at)) in places.enumerate() {
         let mut octets = octets.clone();
         octets[at] ^= 1 << (number % 8);
         fs::write(&copy, &octets).unwrap();
