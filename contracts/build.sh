@@ -17,7 +17,7 @@ WASM_RUSTC=${WASM_RUSTC:-rustc}
 ZIG=${ZIG:-python3 -m ziglang}
 # Takes IN.wasm OUT.wasm; part of the gateway, built with the gateway's own toolchain.
 COMPONENTIZE=${COMPONENTIZE:-cargo run --quiet --manifest-path ../Cargo.toml --example componentize --}
-RUST="ghost sig gcc bc weighted failover geo window wallets payment did-keys oracle overlay"
+RUST="ghost sig gcc bc weighted failover geo window wallets payment did-keys oracle overlay labels script records cosigned quiet quota attested"
 TARGET=wasm32-unknown-unknown
 TARGET_DIR=${WASM_TARGET_DIR:-$PWD/target}
 

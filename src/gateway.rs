@@ -531,13 +531,17 @@ impl Work<'_> {
     fn negative(&mut self, zone: &Zone, name: &Name, types: Option<Vec<Rtype>>) -> Verdict {
         let rrset = zone.soa();
         let ttl = soa::negative_ttl(&rrset);
-        self.push_signed(Section::Authority, zone, &rrset, ttl);
-        self.push_proofs();
         let missing = types.is_none();
         let proven = self.signs(zone);
-        if proven {
-            let types = types.unwrap_or_else(|| vec![Rtype::NXNAME]);
-            let nsec = denial::at_name(name, types, ttl);
+        let nsec = proven.then(|| denial::at_name(name, types.unwrap_or_else(|| vec![Rtype::NXNAME]), ttl));
+        if let Some(nsec) = nsec.as_ref().filter(|_| self.query.rtype == Rtype::NSEC) {
+            // The proof that there is none would be one.
+            self.push_signed(Section::Answer, zone, nsec, ttl);
+            return self.positive(Rcode::NoError);
+        }
+        self.push_signed(Section::Authority, zone, &rrset, ttl);
+        self.push_proofs();
+        if let Some(nsec) = nsec {
             self.push_signed(Section::Authority, zone, &nsec, ttl);
         }
         let told = missing && (!proven || self.query.compact_ok());

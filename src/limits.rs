@@ -78,6 +78,11 @@ pub const SETTLE_EVERY: Duration = Duration::from_secs(10);
 
 /// Fuel of one execution; about one unit a wasm instruction, a few milliseconds in all.
 pub const CONTRACT_FUEL: u64 = 2_000_000;
+/// Fuel of one covenant that judges one write: the writer waits for it.
+pub const COVENANT_FUEL: u64 = 500_000;
+/// Covenants bound to one name or TLD, and octets of their parameters in all.
+pub const MAX_COVENANTS: usize = 8;
+pub const MAX_COVENANT_PARAMETERS: usize = 16 * 1024;
 /// Wall clock of one execution, counted in epochs.
 pub const CONTRACT_DEADLINE_EPOCHS: u64 = 5;
 pub const EPOCH: Duration = Duration::from_millis(10);

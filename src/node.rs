@@ -22,7 +22,7 @@ use crate::zone::policy::{Policy, PolicyError};
 use crate::zone::{Finding, Severity, ZoneData};
 
 /// Contracts that come with the program, as built and committed.
-pub const SHIPPED: [(&str, &[u8]); 14] = [
+pub const SHIPPED: [(&str, &[u8]); 21] = [
     ("ghost", include_bytes!("../contracts/built/ghost.wasm")),
     ("sig", include_bytes!("../contracts/built/sig.wasm")),
     ("gcc", include_bytes!("../contracts/built/gcc.wasm")),
@@ -37,6 +37,13 @@ pub const SHIPPED: [(&str, &[u8]); 14] = [
     ("oracle", include_bytes!("../contracts/built/oracle.wasm")),
     ("overlay", include_bytes!("../contracts/built/overlay.wasm")),
     ("park", include_bytes!("../contracts/built/park.wasm")),
+    ("labels", include_bytes!("../contracts/built/labels.wasm")),
+    ("script", include_bytes!("../contracts/built/script.wasm")),
+    ("records", include_bytes!("../contracts/built/records.wasm")),
+    ("cosigned", include_bytes!("../contracts/built/cosigned.wasm")),
+    ("quiet", include_bytes!("../contracts/built/quiet.wasm")),
+    ("quota", include_bytes!("../contracts/built/quota.wasm")),
+    ("attested", include_bytes!("../contracts/built/attested.wasm")),
 ];
 
 /// Zones and policies that come with the program: name, master file, policy.
@@ -111,8 +118,8 @@ impl Node {
         let keys = Arc::new(Keys::new(signer));
         let host = Arc::new(ContractHost::new(HostConfig::default())?);
         let rules = tlds.clone();
-        let writer =
-            Writer::start(registry.clone(), rules, clock.clone(), metrics.clone()).map_err(StartError::Threads)?;
+        let writer = Writer::start(registry.clone(), rules, host.clone(), clock.clone(), metrics.clone())
+            .map_err(StartError::Threads)?;
         let engine = Engine {
             registry: registry.clone(),
             host: host.clone(),

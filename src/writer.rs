@@ -1,14 +1,17 @@
 //! The write path: one thread, many ops a commit.
 //!
 //! ```text
-//! submit -> bounded queue -> [ apply each -> rows and log in one transaction ] -> durable commit
-//!             full: Busy                  rejected: nothing written              -> stamps -> replies
+//! submit -> bounded queue -> [ apply each -> covenants -> rows and log in one transaction ] -> durable commit
+//!             full: Busy                  rejected: nothing written                        -> stamps -> replies
 //! ```
+
+mod judge;
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
+use crate::contract::ContractHost;
 use crate::limits::{COMMIT_BYTES, COMMIT_OPS, WRITE_QUEUE};
 use crate::metrics::Metrics;
 use crate::op::{Rejection, VerifiedOp};
@@ -52,11 +55,12 @@ impl Writer {
     pub fn start(
         registry: Arc<Registry>,
         rules: Arc<dyn Rules + Send + Sync>,
+        host: Arc<ContractHost>,
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> std::io::Result<Self> {
         let (queue, jobs) = sync_channel(WRITE_QUEUE);
-        let run = Run { registry, rules, clock, metrics };
+        let run = Run { registry, rules, host, clock, metrics };
         let thread = std::thread::Builder::new().name("writer".into()).spawn(move || run.serve(&jobs))?;
         Ok(Self { queue: Some(queue), thread: Some(thread) })
     }
@@ -84,6 +88,7 @@ impl Drop for Writer {
 struct Run {
     registry: Arc<Registry>,
     rules: Arc<dyn Rules + Send + Sync>,
+    host: Arc<ContractHost>,
     clock: Clock,
     metrics: Arc<Metrics>,
 }
@@ -148,6 +153,9 @@ impl Run {
         }
         match apply(tables, &*self.rules, at, op) {
             Ok(effects) => {
+                if let Err(rejection) = judge::judge(&self.host, tables, at, op)? {
+                    return Ok(Err(rejection));
+                }
                 tables.write(at.seq, &LogEntry { time: at.time, op: op.bytes().to_vec() }, &effects)?;
                 Ok(Ok(effects))
             }

@@ -261,6 +261,7 @@ impl Rpc {
             }
             "record.list" => out(service.records(&params_of::<NameParams>(params)?.name)),
             "contract.get" => out(service.contract(&params_of::<HashParams>(params)?.hash)),
+            "covenant.list" => out(service.covenants(&params_of::<NameParams>(params)?.name)),
             "answer.receipt" => {
                 let ReceiptParams { name, rtype, client } = params_of(params)?;
                 let asker = match client.as_deref() {

@@ -8,7 +8,7 @@ mod views;
 
 pub use jsonrpc::Rpc;
 pub use ledger::{BalanceView, GasView, HoldView, MoveView, TokenView, UsageView};
-pub use views::{AccountView, ContractView, InfoView, LogView, NameView, RrsetView, TldView};
+pub use views::{AccountView, ContractView, CovenantView, InfoView, LogView, NameView, RrsetView, TldView};
 
 use std::sync::Arc;
 
@@ -105,7 +105,27 @@ impl Service {
             self.check_funds(&verified, now)?;
             self.host.check(wasm).map_err(|error| Rejection::ContractInvalid(error.to_string()))?;
         }
+        if let Op::BindCovenants { covenants, .. } = verified.op() {
+            covenants.iter().try_for_each(|covenant| self.check_covenant(&covenant.code))?;
+        }
         Ok(verified)
+    }
+
+    /// What cannot judge would let nothing pass. That it is there at all, `apply` sees to.
+    fn check_covenant(&self, hash: &CodeHash) -> Result<(), Rejection> {
+        let fault = |fault: Fault| Rejection::Fault(fault.0);
+        let snapshot = self.registry.snapshot().map_err(fault)?;
+        let worlds = self.tlds.worlds(&snapshot, hash).map_err(fault)?;
+        if worlds.covenant || !snapshot.has_contract(hash).map_err(fault)? {
+            return Ok(());
+        }
+        Err(Rejection::ContractInvalid(format!("{hash} is no covenant: it does not export `judge`")))
+    }
+
+    /// The covenants of a registered name or a TLD.
+    pub fn covenants(&self, name: &str) -> Result<Vec<CovenantView>, ServiceError> {
+        let name = parse_name(name)?;
+        Ok(self.registry.snapshot()?.covenants(&name)?.iter().map(CovenantView::from).collect())
     }
 
     /// Compiling a contract costs far more than looking into an account: who cannot pay is told so first.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::dnssec::{Rrsig, ZoneKey};
 use crate::gateway::{Signer, Tld, Tlds};
-use crate::op::{CodeHash, SigilId};
+use crate::op::{CodeHash, Covenant, SigilId};
 use crate::registry::{LogEntry, Registry};
 use crate::state::{Account, LEVELS, NameEntry};
 use crate::wire::{Name, Rrset, Rtype, rdata};
@@ -222,6 +222,21 @@ pub struct ContractView {
 impl ContractView {
     pub(super) fn new(hash: CodeHash, code: &[u8]) -> Self {
         Self { hash: hash.to_string(), bytes: code.len(), code: BASE64.encode(code) }
+    }
+}
+
+/// One row of `covenant.list`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CovenantView {
+    /// SHA-256 of the code, hex.
+    pub covenant: String,
+    /// Base64.
+    pub parameters: String,
+}
+
+impl From<&Covenant> for CovenantView {
+    fn from(covenant: &Covenant) -> Self {
+        Self { covenant: covenant.code.to_string(), parameters: BASE64.encode(&covenant.parameters) }
     }
 }
 

@@ -5,6 +5,7 @@ pub mod author;
 mod bench;
 pub mod client;
 mod control;
+mod covenant;
 mod import;
 mod keys;
 mod ledger;
@@ -61,6 +62,9 @@ enum Command {
     /// Builds, checks, deploys and binds contracts
     #[command(subcommand)]
     Contract(owner::ContractCommand),
+    /// Shows and binds covenants, programs that allow or deny writes
+    #[command(subcommand)]
+    Covenant(covenant::CovenantCommand),
     /// Shows receipts of answers, and executes them again
     #[command(subcommand)]
     Receipt(receipt::ReceiptCommand),
@@ -188,6 +192,7 @@ pub fn main() -> ExitCode {
         Command::Record(command) => owner::record(command).map(|()| true),
         Command::Contract(command) => owner::contract(command),
         Command::Receipt(command) => receipt::run(command),
+        Command::Covenant(command) => covenant::run(command).map(|()| true),
         Command::Ledger(command) => ledger::run(command).map(|()| true),
         Command::Log(command) => log::run(command),
         Command::Mana(command) => owner::mana(command).map(|()| true),

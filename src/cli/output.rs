@@ -24,6 +24,11 @@ pub fn facts(facts: &[(&str, String)]) -> String {
     align(&facts.iter().map(|(key, value)| vec![(*key).to_owned(), value.clone()]).collect::<Vec<_>>())
 }
 
+/// Text of somebody else's, fit for a terminal: without control characters.
+pub fn plain(text: &str) -> String {
+    text.chars().map(|char| if char.is_control() { '\u{fffd}' } else { char }).collect()
+}
+
 /// A time as RFC 3339 has it, in UTC.
 pub fn time(seconds: u64) -> String {
     let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds.min(253_402_300_799));

@@ -509,6 +509,8 @@ pub fn record(command: RecordCommand) -> anyhow::Result<()> {
 }
 
 fn parse_rrset(owner: &Name, rtype: Rtype, texts: &[String], ttl: u32) -> anyhow::Result<Rrset> {
+    let made = [Rtype::SOA, Rtype::NSEC].contains(&rtype);
+    anyhow::ensure!(!made, "{rtype} records are made with the zone: `name sign {owner} --strict` makes one's own");
     let root = Name::root();
     let parse = |text: &String| rdata::from_text(rtype, text, Some(&root)).with_context(|| format!("{rtype} {text:?}"));
     let data = texts.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
@@ -592,7 +594,7 @@ fn check_contract(code: &[u8]) -> anyhow::Result<()> {
 }
 
 /// A hash, or the name of a shipped contract.
-fn parse_contract(text: &str) -> anyhow::Result<CodeHash> {
+pub(super) fn parse_contract(text: &str) -> anyhow::Result<CodeHash> {
     let shipped = SHIPPED.iter().find(|(name, _)| *name == text).map(|(_, code)| CodeHash::of(code));
     let names = || SHIPPED.map(|(name, _)| name).join(", ");
     shipped
@@ -695,11 +697,11 @@ impl Session {
     }
 }
 
-fn parse_name(text: &str) -> anyhow::Result<Name> {
+pub(super) fn parse_name(text: &str) -> anyhow::Result<Name> {
     Name::from_user(text).with_context(|| format!("{text:?} is not a name"))
 }
 
-fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+pub(super) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     let octets = crate::node::read_bounded(path).with_context(|| path.display().to_string())?;
     anyhow::ensure!(octets.len() <= 16 * MAX_CONTRACT, "{} is far longer than a contract can be", path.display());
     Ok(octets)

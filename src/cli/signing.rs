@@ -152,7 +152,8 @@ impl Zone {
     ) -> anyhow::Result<Vec<Op>> {
         let mut wanted = self.contents();
         self.replace_keys(&mut wanted, signers.zone_keys(&self.name, &target.online, strict));
-        if strict {
+        // Below a DNAME nothing can stand.
+        if strict && self.at_apex(Rtype::DNAME).is_none() {
             // What the TLD's contract says of every name, it cannot say of this one.
             let did = owner.to_string();
             let text = [&[did.len() as u8], did.as_bytes()].concat();
@@ -258,6 +259,10 @@ impl Zone {
             bail!("{name} also has key {tag}, which is neither --zone-key nor --to; name the key it is signed with");
         }
         let (strict, tag) = (self.is_strict(), to.public().tag());
+        let done = || format!("done: {name} is signed with key {tag} alone");
+        if old.keys.iter().all(|key| key.dnskey() == to.dnskey()) {
+            return Ok((Vec::new(), done()));
+        }
         let mut wanted = self.contents();
         if !has(&to) {
             ensure!(
@@ -297,6 +302,6 @@ impl Zone {
             let ops = self.write(wanted, strict, false, &new, target, days)?;
             return Ok((ops, format!("step 3 of 3: the old key is gone, everything is signed with key {tag} alone")));
         }
-        Ok((Vec::new(), format!("done: {name} is signed with key {tag} alone")))
+        Ok((Vec::new(), done()))
     }
 }

@@ -15,6 +15,10 @@
 //!   stored www.alice.gcc. 3600 A 192.0.2.2
 //! call "input"
 //!   output "result"
+//!
+//! author 3b6a27bc…                        who writes [the owner]; `level 2`, `names 3`, `cosigners KEY …` belong to them
+//! write register alice.ghost 1            renew NAME YEARS, transfer NAME KEY, release NAME, put RECORD, delete NAME TYPE,
+//!   allowed                               bind NAME HASH|default, bind_covenants NAME; or `denied words`
 //! ```
 //!
 //! What stands indented under a question must be all of its outcome; lines about the cache (`until`, `scope`, `reads`)
@@ -28,9 +32,9 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail, ensure};
 
-use crate::contract::{CodeRef, ContractHost, Execution, PACKAGE, Question, ReadFault, Reads, Worlds};
+use crate::contract::{CodeRef, ContractHost, Execution, PACKAGE, Question, ReadFault, Reads, Verdict, Worlds, Write};
 use crate::limits::{CONTRACT_FUEL, MAX_PARAMETERS};
-use crate::op::CodeHash;
+use crate::op::{CodeHash, Op, RrsetKey, SigilId};
 use crate::wire::master::{Reader, words};
 use crate::wire::{Name, Resolution, Rrset, Rtype, Scope, Subnet, rdata};
 use crate::zone::{ZoneView, lookup};
@@ -45,6 +49,10 @@ pub struct Desk {
     time: u64,
     client: Option<Subnet>,
     bound: ([u8; 32], Worlds),
+    author: Option<[u8; 32]>,
+    level: u8,
+    names: u32,
+    cosigners: Vec<SigilId>,
     read: BTreeSet<Name>,
     scope: Scope,
 }
@@ -69,6 +77,10 @@ impl Desk {
             time: 1_800_000_000,
             client: Some(Subnet::host(IpAddr::from([192, 0, 2, 1]))),
             bound: (CodeHash::of(code).0, worlds),
+            author: None,
+            level: 0,
+            names: 0,
+            cosigners: Vec::new(),
             read: BTreeSet::new(),
             scope: Scope::default(),
         }
@@ -95,8 +107,14 @@ impl Desk {
                 ensure!(types.is_some_and(|types| types.remove(&rtype).is_some()), "there is no {rtype} at {owner}");
             }
             "owner" => {
-                let key = data_encoding::HEXLOWER_PERMISSIVE.decode(rest.as_bytes());
-                self.owner = key.ok().and_then(|key| key.try_into().ok()).context("a key has 64 hex digits")?;
+                self.owner = key(rest)?;
+            }
+            "author" => self.author = Some(key(rest)?),
+            "level" => self.level = rest.parse().context("a level is a number")?,
+            "names" => self.names = rest.parse().context("names is a number")?,
+            "cosigners" => {
+                self.cosigners =
+                    rest.split_whitespace().map(|word| key(word).map(SigilId)).collect::<Result<_, _>>()?;
             }
             "bound" => {
                 let (hash, worlds) = rest.split_once(' ').unwrap_or((rest, ""));
@@ -111,7 +129,8 @@ impl Desk {
             "client" if rest == "none" => self.client = None,
             "client" => self.client = Some(rest.parse().map_err(anyhow::Error::msg)?),
             _ => bail!(
-                "{keyword:?} is none of name, params, record, also, delete, owner, bound, time, client, ask, call"
+                "{keyword:?} is none of name, params, record, also, delete, owner, bound, time, client, author, level, names, \
+                 cosigners, ask, call, write"
             ),
         }
         Ok(())
@@ -140,6 +159,42 @@ impl Desk {
         let registered = of.suffix(2);
         if self.is_registered(&registered) { registered } else { of.suffix(1) }
     }
+}
+
+fn key(text: &str) -> anyhow::Result<[u8; 32]> {
+    let key = data_encoding::HEXLOWER_PERMISSIVE.decode(text.as_bytes());
+    key.ok().and_then(|key| key.try_into().ok()).context("a key has 64 hex digits")
+}
+
+/// The op that a `write` line is about.
+fn write_op(line: &str) -> anyhow::Result<Op> {
+    let (kind, rest) = line.split_once(char::is_whitespace).context("a write needs a kind and a name")?;
+    let rest = rest.trim();
+    let (first, second) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+    let second = second.trim();
+    let years = || second.parse::<u32>().context("years are a number");
+    Ok(match kind {
+        "register" => Op::Register { name: name(first)?, years: years()? },
+        "renew" => Op::Renew { name: name(first)?, years: years()? },
+        "transfer" => Op::Transfer { name: name(first)?, to: SigilId(key(second)?) },
+        "release" => Op::Release { name: name(first)? },
+        "put" => {
+            let record = Reader::new(rest.as_bytes(), Name::root()).next().context("a record is missing")?;
+            let record = record.map_err(|error| anyhow::anyhow!("{}", error.kind))?;
+            let registered = record.owner.suffix(2);
+            Op::put(registered, vec![Rrset::new(record.owner, record.rtype, record.ttl, [record.rdata])])
+        }
+        "delete" => {
+            let (owner, rtype) = name_and_type(rest)?;
+            Op::DeleteRecords { name: owner.suffix(2), keys: vec![RrsetKey { owner, rtype }] }
+        }
+        "bind" => {
+            let contract = if second == "default" { None } else { Some(CodeHash(key(second)?)) };
+            Op::BindContract { name: name(first)?, contract, parameters: Vec::new() }
+        }
+        "bind_covenants" => Op::BindCovenants { name: name(first)?, covenants: Vec::new() },
+        _ => bail!("{kind:?} is none of register, renew, transfer, release, put, delete, bind, bind_covenants"),
+    })
 }
 
 fn name(text: &str) -> anyhow::Result<Name> {
@@ -244,7 +299,20 @@ impl Trial<'_> {
                 let (execution, read) = self.host.call(code, &octets(rest)?, CONTRACT_FUEL, desk.clone());
                 Ok(told(&execution, &read, |output| vec![format!("output {}", quoted(output))]))
             }
-            _ => bail!("expected ask NAME TYPE or call \"input\""),
+            Some(("write", rest)) => {
+                let op = write_op(rest.trim())?;
+                let author = SigilId(desk.author.unwrap_or(desk.owner));
+                let about = op.name().cloned().unwrap_or_else(Name::root);
+                let owner = desk.is_registered(&about).then_some(SigilId(desk.owner));
+                let Desk { time, level, names, .. } = *desk;
+                let write = Write { author, time, op: &op, owner, level, names, cosigners: &desk.cosigners };
+                let (execution, read) = self.host.judge(code, &write, desk.clone());
+                Ok(told(&execution, &read, |verdict| match verdict {
+                    Verdict::Allowed => vec!["allowed".to_owned()],
+                    Verdict::Denied(why) => vec![format!("denied {why}")],
+                }))
+            }
+            _ => bail!("expected ask NAME TYPE, call \"input\" or write KIND NAME"),
         }
     }
 }
@@ -346,7 +414,7 @@ pub fn scenario(trial: &Trial<'_>, desk: Desk, text: &str) -> anyhow::Result<Rep
             continue;
         }
         let at = || format!("line {}", number + 1);
-        if !words.starts_with("ask") && !words.starts_with("call") {
+        if !["ask", "call", "write"].iter().any(|question| words.starts_with(question)) {
             desk.set(words).with_context(at)?;
             continue;
         }

@@ -25,7 +25,7 @@ use super::guest::{self, Denied, Guest};
 use super::{Question, ReadFault, Reads, Write, output};
 use crate::limits::{
     COMPILED_BYTES, COMPILED_CONTRACTS, CONTRACT_DEADLINE_EPOCHS, CONTRACT_FUEL, CONTRACT_INSTANCES, CONTRACT_LIFT,
-    CONTRACT_MEMORY, CONTRACT_OUTPUT, CONTRACT_STACK, CONTRACT_TABLE, EPOCH,
+    CONTRACT_MEMORY, CONTRACT_OUTPUT, CONTRACT_STACK, CONTRACT_TABLE, COVENANT_FUEL, EPOCH,
 };
 use crate::wire::Resolution;
 
@@ -187,7 +187,7 @@ impl ContractHost {
         };
         let Some(export) = compiled.judge else { return nothing_ran(Failure::World("covenant"), reads) };
         let Some(write) = write.typed() else { return (Execution::free(Ok(Verdict::Allowed)), reads) };
-        let run = Run { compiled: &compiled, export, fuel: CONTRACT_FUEL };
+        let run = Run { compiled: &compiled, export, fuel: COVENANT_FUEL };
         self.run(run, (write,), reads, |(returned,): (Result<(), String>,), _| match returned {
             Ok(()) => Ok(Verdict::Allowed),
             Err(words) => Ok(Verdict::Denied(failure::text(&words))),

@@ -12,6 +12,14 @@ pub struct Write<'a> {
     /// Seconds since 1970.
     pub time: u64,
     pub op: &'a Op,
+    /// Owner of the name, if it is registered.
+    pub owner: Option<SigilId>,
+    /// Attestation level of the author.
+    pub level: u8,
+    /// Names under the same TLD that the author owns.
+    pub names: u32,
+    /// Who signed beside the author.
+    pub cosigners: &'a [SigilId],
 }
 
 impl Write<'_> {
@@ -34,9 +42,21 @@ impl Write<'_> {
             Op::BindContract { contract, .. } => {
                 writes::Change::BindContract(contract.map(|contract| contract.0.to_vec()))
             }
-            _ => return None,
+            Op::BindCovenants { covenants, .. } => {
+                writes::Change::BindCovenants(covenants.iter().map(|covenant| covenant.code.0.to_vec()).collect())
+            }
+            other => writes::Change::Other(other.kind().text().to_owned()),
         };
-        Some(writes::Write { author: self.author.0.to_vec(), name, time: self.time, change })
+        Some(writes::Write {
+            author: self.author.0.to_vec(),
+            name,
+            time: self.time,
+            change,
+            owner: self.owner.map(|owner| owner.0.to_vec()),
+            level: self.level,
+            names: self.names,
+            cosigners: self.cosigners.iter().map(|id| id.0.to_vec()).collect(),
+        })
     }
 }
 

@@ -86,7 +86,9 @@ fn tld_data(zone: &Zone, sources: &Sources) -> Result<Contents, Fault> {
         for (name, _) in live {
             let delegated = sources.snapshot.rrset(name, Rtype::NS)?;
             let ours = || Rrset { owner: name.clone(), rrsigs: Vec::new(), ..(*zone.tld.ns).clone() };
-            insert(&mut contents, delegated.unwrap_or_else(ours));
+            // A strict name's own NS RRset is signed by its key; on this side of the cut it is not the zone's data.
+            let ns = delegated.map(|ns| Rrset { rrsigs: Vec::new(), ..ns });
+            insert(&mut contents, ns.unwrap_or_else(ours));
             if let Some(ds) = stored.rrset(name, Rtype::DS)? {
                 insert(&mut contents, (*ds).clone());
             }

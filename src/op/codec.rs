@@ -256,7 +256,7 @@ const _: () = assert!(MAX_PUT_RRSETS <= 1_024, "a batch of RRsets is checked in 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::op::{CodeHash, SigilId};
+    use crate::op::{CodeHash, Covenant, GasUse, SigilId, Symbol};
 
     const NOW: u64 = 1_000_000;
     const REGISTRY: RegistryId = RegistryId([7; 32]);
@@ -299,6 +299,27 @@ mod tests {
             Op::BindContract { name: name("a.gcc."), contract: Some(CodeHash([2; 32])), parameters: vec![1] },
             Op::BindContract { name: name("a.gcc."), contract: None, parameters: vec![] },
             Op::GrantMana { to, level: 3, amount: u64::MAX },
+            Op::CreateToken {
+                token: Symbol::GCC,
+                decimals: 2,
+                initial: 1,
+                cap: u64::MAX,
+                transferable: true,
+                mint: Some(to),
+                burn: None,
+            },
+            Op::SetAuthority { token: Symbol::GCC, issuer: None, mint: Some(to), burn: None },
+            Op::Mint { token: Symbol::GCC, to, amount: 24 },
+            Op::Burn { token: Symbol::GCC, amount: 256 },
+            Op::Pay { token: Symbol::GCC, to, amount: 1, memo: "rent".into() },
+            Op::Hold { token: Symbol::GCC, to, amount: 1, until: NOW, memo: String::new() },
+            Op::CloseHold { hold: 7, amount: 0 },
+            Op::SetGas { policy: crate::state::gas::DEFAULT_POLICY, gateways: vec![to] },
+            Op::SettleGas { epoch: 0, uses: vec![GasUse { name: name("a.ghost."), fuel: 1, executions: 2 }] },
+            Op::BindCovenants {
+                name: name("a.ghost."),
+                covenants: vec![Covenant { code: CodeHash([3; 32]), parameters: vec![1, 2] }],
+            },
         ];
         for op in ops {
             let bytes = sign(&key(), &body(op.clone()));

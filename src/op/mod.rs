@@ -209,6 +209,24 @@ pub enum Op {
         #[n(1)]
         uses: Vec<GasUse>,
     },
+    /// Says which covenants judge writes to a name, or below a TLD (operator only), in place of those that did.
+    #[n(40)]
+    BindCovenants {
+        /// Registered name, or TLD.
+        #[n(0)]
+        name: Name,
+        #[n(1)]
+        covenants: Vec<Covenant>,
+    },
+}
+
+/// A covenant and the parameters that it is bound with.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Covenant {
+    #[n(0)]
+    pub code: CodeHash,
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub parameters: Vec<u8>,
 }
 
 /// What gas costs: governed bounds, between which the price follows the load.
@@ -324,6 +342,7 @@ pub enum OpKind {
     CloseHold,
     SetGas,
     SettleGas,
+    BindCovenants,
 }
 
 impl OpKind {
@@ -348,6 +367,7 @@ impl OpKind {
             Self::CloseHold => "close_hold",
             Self::SetGas => "set_gas",
             Self::SettleGas => "settle_gas",
+            Self::BindCovenants => "bind_covenants",
         }
     }
 }
@@ -379,6 +399,7 @@ impl Op {
             Self::CloseHold { .. } => OpKind::CloseHold,
             Self::SetGas { .. } => OpKind::SetGas,
             Self::SettleGas { .. } => OpKind::SettleGas,
+            Self::BindCovenants { .. } => OpKind::BindCovenants,
         }
     }
 
@@ -391,7 +412,8 @@ impl Op {
             | Self::Release { name }
             | Self::PutRecords { name, .. }
             | Self::DeleteRecords { name, .. }
-            | Self::BindContract { name, .. } => Some(name),
+            | Self::BindContract { name, .. }
+            | Self::BindCovenants { name, .. } => Some(name),
             Self::DeployContract { .. }
             | Self::GrantMana { .. }
             | Self::CreateToken { .. }

@@ -65,7 +65,7 @@ pub enum Rejection {
     BadRrsig { owner: Name, rtype: Rtype, error: RrsigError },
     #[error("{owner}: a CNAME cannot stand beside other data (RFC 1034 section 3.6.2)")]
     CnameAndOther { owner: Name },
-    #[error("{owner}: the delegation (NS) hides every other record at this owner but DS")]
+    #[error("{owner}: hidden by a delegation (NS), beside which only DS stands, or by a DNAME above it")]
     Occluded { owner: Name },
     #[error("{owner} {rtype} does not exist")]
     UnknownRecord { owner: Name, rtype: Rtype },
@@ -86,6 +86,11 @@ pub enum Rejection {
          `name sign {0}` lets the gateway's online key do that"
     )]
     Strict(Name),
+
+    #[error("denied by covenant {covenant} of {scope}: {reason}")]
+    Denied { scope: Name, covenant: String, reason: String },
+    #[error("covenant {covenant} of {scope} cannot judge: {reason}; whoever bound it can take it off")]
+    CovenantBroke { scope: Name, covenant: String, reason: String },
 
     #[error("only the registry's operator may do this")]
     NotOperator,
@@ -169,6 +174,8 @@ impl Rejection {
             Self::ContractInvalid(_) => 502,
             Self::ParametersTooLong { .. } => 503,
             Self::Strict(_) => 504,
+            Self::Denied { .. } => 510,
+            Self::CovenantBroke { .. } => 511,
             Self::NotOperator => 600,
             Self::Level { .. } => 601,
             Self::UnknownToken(_) => 800,

@@ -8,8 +8,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::log::{HISTORY, TREE};
 use super::tables::{
-    ACCOUNTS, BALANCES, CONTRACTS, GAS, GENESIS, HOLDS, LOG, LogEntry, META, MOVES, NAME_GAS, NAMES, RECORDS, Snapshot,
-    TOKENS, decode, encode,
+    ACCOUNTS, BALANCES, CONTRACTS, COVENANTS, GAS, GENESIS, HOLDS, LOG, LogEntry, META, MOVES, NAME_GAS, NAMES, OWNED,
+    RECORDS, Snapshot, TOKENS, decode, encode,
 };
 use super::{Fault, Genesis};
 use crate::op::SigilId;
@@ -84,6 +84,10 @@ impl Expected {
             Change::PutMove(id, seq, number, line) => self.row(MOVES, (&id.0[..], *seq, *number), &encode(line)[..]),
             Change::PutGas(gas) => self.row(META, GAS, &encode(gas)[..]),
             Change::PutNameGas(name, row) => self.row(NAME_GAS, &name.sort_key()[..], &encode(row)[..]),
+            Change::PutCovenants(_, list) if list.is_empty() => {}
+            Change::PutCovenants(name, list) => self.row(COVENANTS, &name.sort_key()[..], &encode(list)[..]),
+            Change::PutOwned(_, _, 0) => {}
+            Change::PutOwned(id, tld, names) => self.row(OWNED, (&id.0[..], &tld.sort_key()[..]), *names),
             Change::DropName(_) | Change::DropRrset(_) | Change::DropHold(_) | Change::DropNameGas(_) => {}
         }
     }
@@ -123,6 +127,8 @@ impl Snapshot {
         check.table(HOLDS, |number| number.to_string())?;
         check.table(MOVES, |(id, seq, number)| format!("{} op {seq} line {number}", sigil(id)))?;
         check.table(NAME_GAS, name)?;
+        check.table(COVENANTS, name)?;
+        check.table(OWNED, |(id, tld)| format!("{} {}", sigil(id), name(tld)))?;
         check.table(TREE, |(level, index)| format!("hash {index} of level {level}"))?;
         check.table(HISTORY, |(key, seq)| format!("{} op {seq}", name(key)))?;
         check.others()

@@ -9,7 +9,7 @@ use redb::{
 
 use super::log::{HISTORY, TREE, append, index};
 use super::{Fault, Genesis, Octets};
-use crate::op::{CodeHash, SigilId, Symbol};
+use crate::op::{CodeHash, Covenant, SigilId, Symbol};
 use crate::state::gas::{GasState, NameGas};
 use crate::state::ledger::{Balance, Hold, Move, Token};
 use crate::state::{Account, Change, Effects, NameEntry, View};
@@ -36,6 +36,10 @@ pub(super) const HOLDS: TableDefinition<u64, Octets> = TableDefinition::new("hol
 pub(super) const MOVES: TableDefinition<(Octets, u64, u32), Octets> = TableDefinition::new("moves");
 /// Sort key of a registered name -> [`NameGas`].
 pub(super) const NAME_GAS: TableDefinition<Octets, Octets> = TableDefinition::new("name_gas");
+/// Sort key of a registered name or TLD -> list of [`Covenant`].
+pub(super) const COVENANTS: TableDefinition<Octets, Octets> = TableDefinition::new("covenants");
+/// Sigil, sort key of a TLD -> number of names.
+pub(super) const OWNED: TableDefinition<(Octets, Octets), u32> = TableDefinition::new("owned");
 /// Sequence, from 1 -> [`LogEntry`].
 pub(super) const LOG: TableDefinition<u64, Octets> = TableDefinition::new("log");
 
@@ -203,15 +207,23 @@ impl Snapshot {
         Ok(None)
     }
 
-    /// True if anything is stored at `owner` (`below` false) or strictly below it (`below` true).
+    /// True if anything but an NSEC is stored at `owner` (`below` false) or strictly below it (`below` true): an NSEC
+    /// alone makes no name. Reads at most the rows of one registered name.
     pub fn has_data(&self, owner: &Name, below: bool) -> Result<bool, Fault> {
         let key = owner.sort_key();
         let start = if below { (&key[..], u16::MAX) } else { (&key[..], 0) };
-        let mut rows = self.records.range(start..)?;
-        let Some(row) = rows.next() else { return Ok(false) };
-        let found = row?.0;
-        let found = found.value().0;
-        Ok(if below { found.starts_with(&key) && found.len() > key.len() } else { found == key })
+        for row in self.records.range(start..)? {
+            let found = row?.0;
+            let (found, rtype) = found.value();
+            let within = if below { found.starts_with(&key) } else { found == key };
+            if !within {
+                return Ok(false);
+            }
+            if rtype != Rtype::NSEC.0 && (!below || found.len() > key.len()) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }
 
@@ -261,6 +273,14 @@ impl View for Snapshot {
     fn name_gas(&self, name: &Name) -> Result<NameGas, Fault> {
         name_gas_in(&self.transaction.open_table(NAME_GAS)?, name)
     }
+
+    fn covenants(&self, name: &Name) -> Result<Vec<Covenant>, Fault> {
+        covenants_in(&self.transaction.open_table(COVENANTS)?, name)
+    }
+
+    fn owned(&self, id: &SigilId, tld: &Name) -> Result<u32, Fault> {
+        owned_in(&self.transaction.open_table(OWNED)?, id, tld)
+    }
 }
 
 /// The transaction of the one writer. Dropped without [`WriteTransaction::commit`], it leaves nothing.
@@ -290,6 +310,8 @@ impl WriteTransaction {
         self.transaction.open_table(HOLDS)?;
         self.transaction.open_table(MOVES)?;
         self.transaction.open_table(NAME_GAS)?;
+        self.transaction.open_table(COVENANTS)?;
+        self.transaction.open_table(OWNED)?;
         self.transaction.open_table(LOG)?;
         self.transaction.open_table(TREE)?;
         self.transaction.open_table(HISTORY)?;
@@ -311,6 +333,8 @@ impl WriteTransaction {
             holds: RefCell::new(self.transaction.open_table(HOLDS)?),
             moves: RefCell::new(self.transaction.open_table(MOVES)?),
             name_gas: RefCell::new(self.transaction.open_table(NAME_GAS)?),
+            covenants: RefCell::new(self.transaction.open_table(COVENANTS)?),
+            owned: RefCell::new(self.transaction.open_table(OWNED)?),
             meta: RefCell::new(self.transaction.open_table(META)?),
             log: RefCell::new(self.transaction.open_table(LOG)?),
             tree: RefCell::new(self.transaction.open_table(TREE)?),
@@ -338,6 +362,8 @@ pub struct WriteTables<'t> {
     holds: RefCell<Table<'t, u64, Octets>>,
     moves: RefCell<Table<'t, (Octets, u64, u32), Octets>>,
     name_gas: RefCell<Table<'t, Octets, Octets>>,
+    covenants: RefCell<Table<'t, Octets, Octets>>,
+    owned: RefCell<Table<'t, (Octets, Octets), u32>>,
     meta: RefCell<Table<'t, &'static str, Octets>>,
     log: RefCell<Table<'t, u64, Octets>>,
     tree: RefCell<Table<'t, (u8, u64), &'static [u8; 32]>>,
@@ -353,6 +379,14 @@ impl WriteTables<'_> {
         let log = self.log.borrow();
         let Some((seq, row)) = log.last()? else { return Ok((0, 0)) };
         Ok((seq.value(), decode::<LogEntry>(row.value())?.time))
+    }
+
+    /// The code of a contract.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn contract(&self, hash: &CodeHash) -> Result<Option<Vec<u8>>, Fault> {
+        Ok(self.contracts.borrow().get(&hash.0[..])?.map(|row| row.value().to_vec()))
     }
 
     /// Writes what one accepted op changes, its log entry, its leaf in the log's tree, and for each name that it touched
@@ -408,6 +442,16 @@ impl WriteTables<'_> {
                 drop(self.name_gas.borrow_mut().insert(&name.sort_key()[..], &encode(row)[..])?)
             }
             Change::DropNameGas(name) => drop(self.name_gas.borrow_mut().remove(&name.sort_key()[..])?),
+            Change::PutCovenants(name, list) if list.is_empty() => {
+                drop(self.covenants.borrow_mut().remove(&name.sort_key()[..])?)
+            }
+            Change::PutCovenants(name, list) => {
+                drop(self.covenants.borrow_mut().insert(&name.sort_key()[..], &encode(list)[..])?)
+            }
+            Change::PutOwned(id, tld, 0) => drop(self.owned.borrow_mut().remove((&id.0[..], &tld.sort_key()[..]))?),
+            Change::PutOwned(id, tld, names) => {
+                drop(self.owned.borrow_mut().insert((&id.0[..], &tld.sort_key()[..]), names)?)
+            }
         }
         Ok(())
     }
@@ -459,6 +503,14 @@ impl View for WriteTables<'_> {
     fn name_gas(&self, name: &Name) -> Result<NameGas, Fault> {
         name_gas_in(&*self.name_gas.borrow(), name)
     }
+
+    fn covenants(&self, name: &Name) -> Result<Vec<Covenant>, Fault> {
+        covenants_in(&*self.covenants.borrow(), name)
+    }
+
+    fn owned(&self, id: &SigilId, tld: &Name) -> Result<u32, Fault> {
+        owned_in(&*self.owned.borrow(), id, tld)
+    }
 }
 
 fn account_in(table: &impl ReadableTable<Octets, Octets>, id: &SigilId) -> Result<Account, Fault> {
@@ -487,6 +539,14 @@ fn gas_in(table: &impl ReadableTable<&'static str, Octets>) -> Result<GasState, 
 
 fn name_gas_in(table: &impl ReadableTable<Octets, Octets>, name: &Name) -> Result<NameGas, Fault> {
     table.get(&name.sort_key()[..])?.map_or_else(|| Ok(NameGas::default()), |row| decode(row.value()))
+}
+
+fn covenants_in(table: &impl ReadableTable<Octets, Octets>, name: &Name) -> Result<Vec<Covenant>, Fault> {
+    table.get(&name.sort_key()[..])?.map_or_else(|| Ok(Vec::new()), |row| decode(row.value()))
+}
+
+fn owned_in(table: &impl ReadableTable<(Octets, Octets), u32>, id: &SigilId, tld: &Name) -> Result<u32, Fault> {
+    Ok(table.get((&id.0[..], &tld.sort_key()[..]))?.map_or(0, |row| row.value()))
 }
 
 fn name_in(table: &impl ReadableTable<Octets, Octets>, name: &Name) -> Result<Option<NameEntry>, Fault> {

@@ -1,5 +1,6 @@
 //! The op state machine: pure and total.
 
+mod covenants;
 mod gas;
 mod ledger;
 
@@ -44,6 +45,7 @@ pub fn apply<V: View, R: Rules + ?Sized>(view: &V, rules: &R, at: At, op: &Verif
         return Err(Rejection::Nonce { expected: account.next_nonce, got: op.nonce() }.into());
     }
     let mut effects = machine.run(op.op())?;
+    machine.recount(&mut effects.changes)?;
     let tld = op.op().name().and_then(Name::parent);
     let price = rules.price(tld.as_ref(), op.op().kind(), op.bytes().len());
     let granted = effects.changes.iter().find_map(|change| match change {
@@ -98,6 +100,7 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
             Op::CloseHold { hold, amount } => self.close_hold(*hold, *amount),
             Op::SetGas { policy, gateways } => self.set_gas(*policy, gateways),
             Op::SettleGas { epoch, uses } => self.settle_gas(*epoch, uses),
+            Op::BindCovenants { name, covenants } => self.bind_covenants(name, covenants),
         }
     }
 
@@ -234,8 +237,33 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
             types.extend(stored);
             let own_ns = owner == apex && types.contains(&Rtype::NS) && self.ns_is_signed(apex, rrsets)?;
             check_types(apex, owner, &types, own_ns)?;
+            self.check_redirected(apex, owner, rrsets)?;
         }
+        self.check_redirects(rrsets)?;
         Ok(fresh)
+    }
+
+    /// Nothing stands below a DNAME (RFC 6672 §2.4): `owner` is below none.
+    fn check_redirected(&self, apex: &Name, owner: &Name, rrsets: &[Rrset]) -> Applied<(), V> {
+        let above = std::iter::successors(owner.parent(), Name::parent).take_while(|above| above.is_at_or_below(apex));
+        for above in above {
+            let put = rrsets.iter().any(|rrset| rrset.rtype == Rtype::DNAME && rrset.owner == above);
+            if put || self.read(self.view.rrset(&above, Rtype::DNAME))?.is_some() {
+                return Err(Rejection::Occluded { owner: owner.clone() }.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing is stored below the DNAMEs of an op.
+    fn check_redirects(&self, rrsets: &[Rrset]) -> Applied<(), V> {
+        for dname in rrsets.iter().filter(|rrset| rrset.rtype == Rtype::DNAME) {
+            let below = self.read(self.view.rrsets_below(&dname.owner))?;
+            if let Some(hidden) = below.into_iter().find(|rrset| rrset.owner != dname.owner) {
+                return Err(Rejection::Occluded { owner: hidden.owner }.into());
+            }
+        }
+        Ok(())
     }
 
     fn ns_is_signed(&self, apex: &Name, rrsets: &[Rrset]) -> Applied<bool, V> {
@@ -335,7 +363,8 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
     fn drop_all(&self, name: &Name) -> Applied<Vec<Change>, V> {
         let rrsets = self.read(self.view.rrsets_below(name))?;
         let keys = rrsets.into_iter().map(|rrset| RrsetKey { owner: rrset.owner, rtype: rrset.rtype });
-        Ok(keys.map(Change::DropRrset).chain([Change::DropNameGas(name.clone())]).collect())
+        let rows = [Change::DropNameGas(name.clone()), Change::PutCovenants(name.clone(), Vec::new())];
+        Ok(keys.map(Change::DropRrset).chain(rows).collect())
     }
 
     fn rewritten(&self, name: &Name, entry: NameEntry, mut changes: Vec<Change>) -> Effects {
@@ -476,6 +505,9 @@ fn check_form(name: &Name, rrset: &Rrset) -> Result<(), Rejection> {
     if rrset.rdata.len() > MAX_RRSET_RECORDS || rrset.bytes() > MAX_RRSET_BYTES {
         let reason = format!("more than {MAX_RRSET_RECORDS} records or {MAX_RRSET_BYTES} octets in one RRset");
         return Err(bad_record(rrset, &reason));
+    }
+    if [Rtype::NS, Rtype::DNAME].contains(&rrset.rtype) && rrset.owner.first_label() == Some(b"*") {
+        return Err(bad_record(rrset, "cannot stand at a wildcard (RFC 4592 section 4)"));
     }
     if AT_THE_NAME.contains(&rrset.rtype) && rrset.owner != *name {
         return Err(bad_record(rrset, "stands at the registered name only"));

@@ -16,7 +16,7 @@ use ledger::{Balance, Hold, Move, Token};
 use minicbor::{Decode, Encode};
 
 use crate::limits::GRACE;
-use crate::op::{CodeHash, OpKind, RrsetKey, SigilId, Symbol};
+use crate::op::{CodeHash, Covenant, OpKind, RrsetKey, SigilId, Symbol};
 use crate::wire::{Name, Rrset, Rtype};
 
 /// A registered name.
@@ -87,6 +87,10 @@ pub trait View {
     fn gas(&self) -> Result<GasState, Self::Fault>;
     /// Zeros for a name that has used none.
     fn name_gas(&self, name: &Name) -> Result<NameGas, Self::Fault>;
+    /// Covenants of a registered name or a TLD, in the order in which they judge.
+    fn covenants(&self, name: &Name) -> Result<Vec<Covenant>, Self::Fault>;
+    /// Names under a TLD that an identity owns, expired ones included until they are registered anew.
+    fn owned(&self, id: &SigilId, tld: &Name) -> Result<u32, Self::Fault>;
 }
 
 /// What the TLDs' policies say, as far as ops need it.
@@ -119,6 +123,10 @@ pub enum Change {
     PutGas(GasState),
     PutNameGas(Name, NameGas),
     DropNameGas(Name),
+    /// None at all drops the row.
+    PutCovenants(Name, Vec<Covenant>),
+    /// Owner, TLD, number of names; 0 drops the row.
+    PutOwned(SigilId, Name, u32),
 }
 
 /// Everything an accepted op changes. Applying the changes in order gives the next state.

@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use super::gas::{GasState, NameGas};
 use super::ledger::{Balance, Hold, Move, Token};
 use super::{Account, Change, NameEntry, View};
-use crate::op::{CodeHash, SigilId, Symbol};
+use crate::op::{CodeHash, Covenant, SigilId, Symbol};
 use crate::wire::{Name, Rrset, Rtype};
 
 /// All tables as ordered maps.
@@ -22,6 +22,8 @@ pub struct Model {
     pub moves: BTreeMap<(SigilId, u64, u32), Move>,
     pub gas: GasState,
     pub name_gas: BTreeMap<Name, NameGas>,
+    pub covenants: BTreeMap<Name, Vec<Covenant>>,
+    pub owned: BTreeMap<(SigilId, Name), u32>,
 }
 
 impl Model {
@@ -43,6 +45,10 @@ impl Model {
                 Change::PutGas(gas) => self.gas = gas,
                 Change::PutNameGas(name, row) => drop(self.name_gas.insert(name, row)),
                 Change::DropNameGas(name) => drop(self.name_gas.remove(&name)),
+                Change::PutCovenants(name, list) if list.is_empty() => drop(self.covenants.remove(&name)),
+                Change::PutCovenants(name, list) => drop(self.covenants.insert(name, list)),
+                Change::PutOwned(id, tld, 0) => drop(self.owned.remove(&(id, tld))),
+                Change::PutOwned(id, tld, names) => drop(self.owned.insert((id, tld), names)),
             }
         }
     }
@@ -60,8 +66,18 @@ impl Model {
         // Not there until it is something else than it is at first.
         let gas = (self.gas != GasState::default()).then(|| Change::PutGas(self.gas.clone()));
         let name_gas = self.name_gas.iter().map(|(name, row)| Change::PutNameGas(name.clone(), *row));
+        let covenants = self.covenants.iter().map(|(name, list)| Change::PutCovenants(name.clone(), list.clone()));
+        let owned = self.owned.iter().map(|((id, tld), names)| Change::PutOwned(*id, tld.clone(), *names));
         let ledger = tokens.chain(balances).chain(holds).chain(moves);
-        accounts.chain(names).chain(rrsets).chain(contracts).chain(ledger).chain(gas).chain(name_gas)
+        accounts
+            .chain(names)
+            .chain(rrsets)
+            .chain(contracts)
+            .chain(ledger)
+            .chain(gas)
+            .chain(name_gas)
+            .chain(covenants)
+            .chain(owned)
     }
 
     fn put_rrset(&mut self, rrset: Rrset) {
@@ -123,5 +139,13 @@ impl View for Model {
 
     fn name_gas(&self, name: &Name) -> Result<NameGas, Infallible> {
         Ok(self.name_gas.get(name).copied().unwrap_or_default())
+    }
+
+    fn covenants(&self, name: &Name) -> Result<Vec<Covenant>, Infallible> {
+        Ok(self.covenants.get(name).cloned().unwrap_or_default())
+    }
+
+    fn owned(&self, id: &SigilId, tld: &Name) -> Result<u32, Infallible> {
+        Ok(self.owned.get(&(*id, tld.clone())).copied().unwrap_or_default())
     }
 }

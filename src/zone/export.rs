@@ -54,7 +54,7 @@ pub fn complete(apex: &Name, mut contents: Contents, sign: Option<Sign<'_>>) -> 
     contents
 }
 
-/// Owners of NS below the apex. (A DNAME's descendants cannot be there: look-ups never reach them.)
+/// Owners of NS below the apex. (Nothing is stored below a DNAME.)
 pub(super) fn cuts(apex: &Name, contents: &Contents) -> BTreeSet<Name> {
     let has_ns = contents.iter().filter(|(owner, types)| *owner != apex && types.contains_key(&Rtype::NS));
     has_ns.map(|(owner, _)| owner.clone()).collect()

@@ -26,9 +26,9 @@ pub trait ZoneView {
     fn has_descendants(&self, owner: &Name) -> Result<bool, Self::Error>;
 }
 
-/// Types that belong to the zone's own side of its apex or of DNSSEC, and that no alias covers.
-const NEVER_ALIASED: [Rtype; 8] =
-    [Rtype::CNAME, Rtype::SOA, Rtype::NS, Rtype::DS, Rtype::DNSKEY, Rtype::NSEC, Rtype::CDS, Rtype::CDNSKEY];
+/// What stands beside a CNAME, and so is never answered by it (RFC 2181 §10.1, RFC 4034 §4). Everything else is, DS and
+/// SOA included: a validator takes an NSEC with the CNAME bit for no proof that they are not there (RFC 6840 §4.3).
+const NEVER_ALIASED: [Rtype; 2] = [Rtype::CNAME, Rtype::NSEC];
 
 /// Looks `name` and `rtype` up in the zone at `apex`. `apex_cut` says that the zone's own NS RRset delegates
 /// all of it elsewhere. A DNAME whose substitution is too long gives an alias of the DNAME alone.
@@ -210,7 +210,10 @@ mod tests {
             ("b.ghost.", "A", "nxdomain"),
             ("www.a.ghost.", "A", "alias www.a.ghost. a.ghost."),
             ("www.a.ghost.", "CNAME", "answer www.a.ghost. CNAME"),
-            ("www.a.ghost.", "DNSKEY", "nodata"),
+            ("www.a.ghost.", "DNSKEY", "alias www.a.ghost. a.ghost."),
+            ("www.a.ghost.", "DS", "alias www.a.ghost. a.ghost."),
+            ("www.a.ghost.", "NSEC", "nodata"),
+            ("q.c.a.ghost.", "DS", "alias q.c.a.ghost. www.a.ghost."),
             // Empty non-terminal.
             ("ent.a.ghost.", "A", "nodata"),
             ("y.ent.a.ghost.", "A", "nxdomain"),

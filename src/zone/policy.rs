@@ -166,7 +166,7 @@ impl Policy {
             OpKind::PutRecords => prices.put_records,
             OpKind::DeleteRecords => prices.delete_records,
             OpKind::DeployContract => prices.deploy,
-            OpKind::BindContract => prices.bind,
+            OpKind::BindContract | OpKind::BindCovenants => prices.bind,
             OpKind::CreateToken => prices.create_token,
             OpKind::SetAuthority | OpKind::Mint | OpKind::Burn | OpKind::Pay | OpKind::Hold | OpKind::CloseHold => {
                 prices.ledger

@@ -50,6 +50,17 @@ fn guest_with(extra: &str, resolve: &str) -> Vec<u8> {
     component(&module(extra, resolve))
 }
 
+/// A covenant that does this.
+pub fn covenant(judge: &str) -> Vec<u8> {
+    component(&format!(
+        r#"(module
+          (memory (export "memory") 1)
+          (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 4096))
+          (func (export "judge") (param i32 i32 i32 i32 i64 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)
+            {judge}))"#
+    ))
+}
+
 fn component(module: &str) -> Vec<u8> {
     componentize(&wat::parse_str(module).unwrap()).unwrap()
 }

@@ -3,6 +3,7 @@
 mod clients;
 mod commands;
 mod contracts;
+mod covenants;
 mod crash;
 mod docs;
 mod edge;

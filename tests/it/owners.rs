@@ -144,15 +144,15 @@ fn a_forging_gateway_is_caught() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path());
     populate(&server);
-    furnish(&server, "fort.ghost");
-    server.ok("https", &["name", "sign", "fort.ghost", "--strict"]);
-    for owner in ["alice.ghost", "fort.ghost"] {
+    furnish(&server, "keep.ghost");
+    server.ok("https", &["name", "sign", "keep.ghost", "--strict"]);
+    for owner in ["alice.ghost", "keep.ghost"] {
         assert!(query(&server, owner, "A", &["--require-owner"]).0);
     }
     assert!(server.terminate().success());
     let online = std::fs::read_to_string(dir.path().join("keys/online.pem")).unwrap();
     let online = ZoneKey::new(Secret::Ed25519(SigningKey::from_pkcs8_pem(&online).unwrap()), FLAGS_ONLINE);
-    for owner in ["alice.ghost", "fort.ghost"] {
+    for owner in ["alice.ghost", "keep.ghost"] {
         tamper(dir.path(), |_| {
             let forged = Rrset::new(name(owner), Rtype::A, 3_600, [vec![203, 0, 113, 66]]);
             let rrsigs = vec![online.sign(&name(owner), &forged, ghostplane::cli::author::unix_time()).into()];
@@ -163,9 +163,9 @@ fn a_forging_gateway_is_caught() {
     let unbound = Unbound::start(dir.path(), &server, &anchors(&server));
 
     // Nobody can sign for a strict name: everyone notices.
-    assert!(delv(dir.path(), &server, "ghost", "fort.ghost", "A").contains("resolution failed"));
-    assert_eq!(unbound.ask("fort.ghost", "A"), "SERVFAIL");
-    let (believed, said) = query(&server, "fort.ghost", "A", &["--require-owner"]);
+    assert!(delv(dir.path(), &server, "ghost", "keep.ghost", "A").contains("resolution failed"));
+    assert_eq!(unbound.ask("keep.ghost", "A"), "SERVFAIL");
+    let (believed, said) = query(&server, "keep.ghost", "A", &["--require-owner"]);
     assert!(!believed && said.contains("bogus"), "{said}");
 
     // A delegated name's owner lets the gateway sign: who wants the owner's word must ask for it.

@@ -12,7 +12,8 @@
 //! wait 3600                              seconds
 //! alice: sign alice.ghost                puts the name's keys: from now on it is a signed zone
 //! alice: strict alice.ghost              signs everything ahead: from now on it is a strict zone
-//! ask alice.ghost A                      over every transport; `prove` asks with DO, `compact` with DO and CO
+//! ask alice.ghost A                      over every transport; `prove` asks with DO, `compact` with DO and CO, `bare` with
+//!                                        DO, CD and AD
 //!   NOERROR aa                           response code and flags; lines as the answer has them, in any order
 //!   answer alice.ghost. 3600 A 192.0.2.1 within a section; `...` ends a line that may go on
 //!   ede 15 words of it
@@ -36,7 +37,7 @@ use ghostplane::transport::admission::Limits;
 use ghostplane::transport::tls::Identity;
 use ghostplane::wire::{Reply, Transport};
 
-use crate::support::{CO, DO, Person, Told, World, name, query};
+use crate::support::{AD, CD, CO, DO, Person, Told, World, name, query};
 
 /// A world behind sockets, with one connection for each transport.
 struct Served {
@@ -88,8 +89,9 @@ impl Served {
     }
 
     /// What every transport answers.
-    fn ask(&self, owner: &str, rtype: &str, flags: u8) -> Vec<(Transport, Told)> {
-        let message = query(owner, rtype, flags);
+    fn ask(&self, owner: &str, rtype: &str, flags: u8, bits: u8) -> Vec<(Transport, Told)> {
+        let mut message = query(owner, rtype, flags);
+        message[3] |= bits;
         let told = |(via, connection): &(Transport, Connection)| {
             let wire = self.runtime.block_on(async {
                 tokio::time::timeout(Duration::from_secs(20), connection.exchange(&message)).await.unwrap().unwrap()
@@ -157,12 +159,14 @@ struct Expected<'a> {
     rtype: &'a str,
     /// EDNS flags, the first octet.
     flags: u8,
+    /// Of the header's second octet of flags.
+    bits: u8,
     lines: Vec<&'a str>,
 }
 
 impl Expected<'_> {
     fn check(&self, served: &Served) {
-        for (via, told) in served.ask(self.owner, self.rtype, self.flags) {
+        for (via, told) in served.ask(self.owner, self.rtype, self.flags, self.bits) {
             let lines = described(&told);
             let fits = lines.len() == self.lines.len()
                 && self.lines.iter().all(|wanted| lines.iter().any(|line| line_fits(line, wanted)));
@@ -177,7 +181,9 @@ fn line_fits(line: &str, wanted: &str) -> bool {
 
 fn described(told: &Told) -> Vec<String> {
     let rcode = ghostplane::wire::Rcode::text(told.rcode);
-    let mut lines = vec![format!("{rcode}{}", if told.authoritative { " aa" } else { "" })];
+    let flags = [(told.authoritative, " aa"), (told.authentic, " ad"), (told.unchecked, " cd")];
+    let flags: String = flags.iter().filter(|(set, _)| *set).map(|(_, flag)| *flag).collect();
+    let mut lines = vec![format!("{rcode}{flags}")];
     lines.extend(told.records.iter().cloned());
     lines.extend(told.ede.iter().map(|(code, text)| format!("ede {code} {text}").trim_end().to_owned()));
     lines
@@ -202,13 +208,14 @@ fn run(file: &str) {
             [] => {}
             [first, ..] if first.starts_with('#') => {}
             ["wait", seconds] => served.world.advance(seconds.parse().unwrap()),
-            [how @ ("ask" | "prove" | "compact"), owner, rtype] => {
-                let flags = match how {
-                    "ask" => 0,
-                    "prove" => DO,
-                    _ => DO | CO,
+            [how @ ("ask" | "prove" | "compact" | "bare"), owner, rtype] => {
+                let (flags, bits) = match how {
+                    "ask" => (0, 0),
+                    "prove" => (DO, 0),
+                    "compact" => (DO | CO, 0),
+                    _ => (DO, CD | AD),
                 };
-                asked = Some(Expected { at, owner, rtype, flags, lines: vec![] });
+                asked = Some(Expected { at, owner, rtype, flags, bits, lines: vec![] });
             }
             [person, "fails", code, ref words @ ..] => {
                 let rejection = served.write(person.trim_end_matches(':'), words).expect_err(&at);

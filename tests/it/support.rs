@@ -187,6 +187,10 @@ fn submit(node: &Node, now: u64, person: &mut Person, op: Op) -> Outcome {
 pub const DO: u8 = 0x80;
 pub const CO: u8 = 0x40;
 
+/// Authentic Data and Checking Disabled, in the header's second octet of flags (RFC 4035 §3.1.6).
+pub const AD: u8 = 0x20;
+pub const CD: u8 = 0x10;
+
 /// A query message with EDNS and these flags.
 pub fn query(owner: &str, rtype: &str, flags: u8) -> Vec<u8> {
     let rtype: Rtype = rtype.parse().unwrap();
@@ -202,6 +206,9 @@ pub fn query(owner: &str, rtype: &str, flags: u8) -> Vec<u8> {
 pub struct Told {
     pub rcode: u16,
     pub authoritative: bool,
+    /// AD and CD (RFC 4035 §3.1.6, §3.2.2).
+    pub authentic: bool,
+    pub unchecked: bool,
     /// `section OWNER TTL TYPE RDATA` of every record but OPT; RRSIGs as `RRSIG(TYPE)`.
     pub records: Vec<String>,
     pub ede: Option<(u16, String)>,
@@ -221,6 +228,8 @@ impl Told {
         let mut told = Self {
             rcode: u16::from(message.metadata.response_code),
             authoritative: message.metadata.authoritative,
+            authentic: reply.wire[3] & AD != 0,
+            unchecked: reply.wire[3] & CD != 0,
             records: Vec::new(),
             ede: None,
             subnet: None,

@@ -20,7 +20,7 @@ use crate::clients::{have, skip};
 use crate::process::{Daemon, PROGRAM, Server, free_port};
 use crate::support::{Person, name};
 
-/// Registers a signed name in each TLD, and one that is not signed.
+/// Registers a signed name in each TLD, a strict one, and one that is not signed.
 pub fn populate(server: &Server) {
     for name in ["alice.ghost", "bob.sig", "carol.gcc", "dave.bc"] {
         server.ok("https", &["name", "register", name]);
@@ -40,16 +40,25 @@ pub fn populate(server: &Server) {
     server.ok("https", &["record", "set", "alias.ghost", "CNAME", "alice.ghost."]);
     server.ok("https", &["name", "register", "plain.ghost", "--unsigned"]);
     server.ok("https", &["record", "set", "plain.ghost", "A", "192.0.2.2"]);
+    server.ok("https", &["name", "register", "fort.ghost"]);
+    server.ok("https", &["record", "set", "fort.ghost", "A", "192.0.2.1"]);
+    server.ok("https", &["record", "set", "www.fort.ghost", "CNAME", "fort.ghost."]);
+    server.ok("https", &["name", "sign", "fort.ghost", "--strict"]);
 }
 
 /// Labels below a name, and the type: A, chain, wildcards, NODATA, NXDOMAIN, ENT, DNAME, keys, synthesised.
-const BELOW: [(&str, &str); 13] = [
+const BELOW: [(&str, &str); 18] = [
     ("", "A"),
     ("", "MX"),
     ("", "SOA"),
     ("", "DNSKEY"),
     ("", "DS"),
+    ("", "NSEC"),
+    ("no.", "NSEC"),
     ("www.", "A"),
+    ("www.", "DS"),
+    ("www.", "DNSKEY"),
+    ("www.", "SOA"),
     ("any.w.", "TXT"),
     ("a.b.w.", "TXT"),
     ("any.w.", "A"),
@@ -188,13 +197,6 @@ fn assert_validates(port: u16, server: &str) {
     assert_eq!(ask_resolver(port, "plain.ghost", "A"), "NOERROR", "{server}");
 }
 
-fn with_strict_name(server: &Server) {
-    populate(server);
-    server.ok("https", &["name", "register", "fort.ghost"]);
-    server.ok("https", &["record", "set", "fort.ghost", "A", "192.0.2.1"]);
-    server.ok("https", &["name", "sign", "fort.ghost", "--strict"]);
-}
-
 #[test]
 fn bind_sets_ad_for_everything() {
     if !have(&["named", "dig"]) {
@@ -202,7 +204,7 @@ fn bind_sets_ad_for_everything() {
     }
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path());
-    with_strict_name(&server);
+    populate(&server);
     let port = free_port();
     let anchors = server.ok("https", &["zone", "anchor", "--format", "bind"]);
     let text = format!(
@@ -228,7 +230,7 @@ fn dnsmasq_sets_ad_for_everything() {
     }
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path());
-    with_strict_name(&server);
+    populate(&server);
     let port = free_port();
     let text = format!(
         "port={port}\nlisten-address=127.0.0.1\nbind-interfaces\nno-resolv\nno-hosts\nuser=\ngroup=\npid-file\n\
@@ -251,7 +253,7 @@ fn dnsmasq_sets_ad_for_everything() {
 fn hickory_finds_everything_secure() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path());
-    with_strict_name(&server);
+    populate(&server);
     let mut anchors = TrustAnchors::empty();
     for line in server.ok("https", &["zone", "anchor", "--format", "dnskey"]).lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -290,7 +292,7 @@ fn drill_chases_signatures() {
     }
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path());
-    with_strict_name(&server);
+    populate(&server);
     let port = server.port("udp").to_string();
     for (name, rtype) in [("alice.ghost", "A"), ("fort.ghost", "A"), ("carol.gcc", "DNSKEY"), ("x.ent.dave.bc", "TXT")]
     {
@@ -313,7 +315,7 @@ fn dnsviz_finds_nothing_wrong() {
     }
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path());
-    with_strict_name(&server);
+    populate(&server);
     let key = dir.path().join("ghost.key");
     std::fs::write(&key, server.ok("https", &["zone", "anchor", "ghost", "--format", "dnskey"])).unwrap();
     let probed = dir.path().join("probe.json");

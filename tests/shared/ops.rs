@@ -1,7 +1,7 @@
 //! Sequences of ops made from octets: one generator for the property tests (tests/it) and the fuzzer
 //! (tests/fuzz). A small world, so that names collide, leases run out and rules are broken.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ed25519_dalek::SigningKey;
 use ghostplane::dnssec::{self, PublicKey};
@@ -9,7 +9,8 @@ use ghostplane::gateway::Tlds;
 use ghostplane::limits::{MAX_TERM_YEARS, YEAR};
 use ghostplane::node;
 use ghostplane::op::{
-    self, CodeHash, GasPolicy, GasUse, Op, OpBody, RegistryId, Rejection, RrsetKey, SigilId, Symbol, VerifiedOp,
+    self, CodeHash, Covenant, GasPolicy, GasUse, Op, OpBody, RegistryId, Rejection, RrsetKey, SigilId, Symbol,
+    VerifiedOp,
 };
 use ghostplane::state::{Account, ApplyError, At, Change, Effects, MAX_LEVEL, Model, View, apply};
 use ghostplane::wire::{Name, Rrset, Rtype, rdata};
@@ -141,10 +142,15 @@ impl Script {
         let amount = u64::from(source.byte()) * if source.seldom() { u64::MAX / 300 } else { 7 };
         let someone = |source: &mut Source<'_>| (!source.seldom()).then(|| self.anyone(source));
         let memo = if source.seldom() { "m".repeat(129) } else { String::new() };
-        match source.byte() % 16 {
+        match source.byte() % 17 {
+            16 => {
+                let covenant = Covenant { code: CodeHash::of(&[source.byte() % 6]), parameters: vec![1] };
+                let about = name(source.pick(&NAMES));
+                Op::BindCovenants { name: about, covenants: vec![covenant; usize::from(source.byte() % 10)] }
+            }
             0 => Op::CreateToken {
                 token,
-                decimals: source.byte() % 20,
+                decimals: source.byte() % 24,
                 initial: amount,
                 cap: amount.saturating_add(u64::from(source.byte())),
                 transferable: !source.seldom(),
@@ -176,7 +182,7 @@ impl Script {
                 gateways: vec![self.anyone(source), id(author)],
             },
             _ => {
-                let epoch = self.model.gas.epoch_of(self.time - u64::from(source.seldom()) * 5_000);
+                let epoch = self.model.gas.epoch_of(self.time - u64::from(source.byte() % 6 == 5) * 50_000);
                 let mut uses: Vec<GasUse> = NAMES[..4]
                     .iter()
                     .map(|text| GasUse { name: name(text), fuel: u64::from(source.byte()) * 5_000, executions: 1 })
@@ -209,6 +215,18 @@ impl Script {
         }
         let (gas, policy) = (&self.model.gas, self.model.gas.policy);
         assert!((policy.lowest..=policy.highest).contains(&gas.price), "{gas:?}");
+    }
+
+    /// Covenants belong to what is there; whoever owns names is known to own that many.
+    fn check_owners(&self) {
+        for name in self.model.covenants.keys() {
+            assert!(name.label_count() == 1 || self.model.names.contains_key(name), "{name}");
+        }
+        let mut owned: BTreeMap<(SigilId, Name), u32> = BTreeMap::new();
+        for (name, entry) in &self.model.names {
+            *owned.entry((entry.owner, name.suffix(1))).or_default() += 1;
+        }
+        assert_eq!(owned, self.model.owned);
     }
 
     /// Mostly one that exists.
@@ -339,10 +357,14 @@ impl Script {
             };
             let alone = types.iter().all(beside);
             assert!(!types.contains(&Rtype::CNAME) || alone, "{owner}: CNAME and other data");
+            let above = std::iter::successors(owner.parent(), Name::parent);
+            let mut above = above.filter_map(|above| self.model.rrsets.get(&above));
+            assert!(!above.any(|types| types.contains_key(&Rtype::DNAME)), "{owner}: below a DNAME");
             assert!(!types.contains(&Rtype::DS) || types.contains(&Rtype::NS), "{owner}: DS without NS");
         }
         self.check_keys();
         self.check_ledger();
+        self.check_owners();
         for (id, account) in &self.model.accounts {
             assert!(account.mana(self.time) <= account.capacity(), "{id}");
         }

@@ -25,6 +25,7 @@ mod runtime;
 
 pub mod base64;
 pub mod caip;
+pub mod covenants;
 pub mod defaults;
 pub mod name;
 pub mod rdata;
