@@ -11,6 +11,7 @@ use ed25519_dalek::SigningKey;
 use ghostplane::dnssec::{FLAGS_ONLINE, FLAGS_OWNER, Secret, ZoneKey};
 use ghostplane::gateway::{Client, Signer, Transfers, Transport};
 use ghostplane::node::{Node, Parts, built_in_tlds};
+use ghostplane::notary::{Notary, Witnesses};
 use ghostplane::op::{self, DnskeyRdata, Op, OpBody, SigilId, VerifiedOp};
 use ghostplane::registry::{FORMAT, Genesis, Registry};
 use ghostplane::wire::{Name, Query, Rrset, Rtype};
@@ -40,7 +41,8 @@ impl Author {
         let signer = Signer::new(keys, vec![zone_key(3, FLAGS_ONLINE), p256]);
         let (sigil, transfers) = (SigningKey::from_bytes(&[4; 32]), Transfers::new(Vec::new()));
         let (clock, metrics) = (Arc::new(|| NOW), Arc::default());
-        let node = Node::start(Parts { registry, tlds, signer, sigil, transfers, clock, metrics }).unwrap();
+        let notary = Notary::new(SigningKey::from_bytes(&[5; 32]), registry.id(), Witnesses::default(), None).unwrap();
+        let node = Node::start(Parts { registry, tlds, signer, sigil, transfers, notary, clock, metrics }).unwrap();
         let mut author = Self { node, key, nonce: 0 };
         let grant = author.verified(Op::GrantMana { to: operator, level: 5, amount: u64::MAX });
         author.submit_all(vec![grant]);

@@ -6,6 +6,9 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use serde::Deserialize;
 
+use crate::limits::MAX_WITNESSES;
+use crate::tlog::{Purpose, VerifierKey};
+
 /// What an operator may set in a file. Everything has a default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Config {
@@ -21,6 +24,9 @@ pub struct Config {
     pub calls_per_second: Option<u32>,
     pub call_burst: Option<u32>,
     pub limit_loopback: bool,
+    /// Keys of witnesses whose cosignatures are taken, and how many make a checkpoint a witnessed one.
+    pub witnesses: Vec<VerifierKey>,
+    pub quorum: Option<usize>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -36,6 +42,17 @@ struct File {
     transfer_to: Vec<String>,
     #[serde(default)]
     limits: LimitsFile,
+    #[serde(default)]
+    log: LogFile,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LogFile {
+    /// Verifier keys, `NAME+ID+KEY`.
+    #[serde(default)]
+    witnesses: Vec<String>,
+    quorum: Option<usize>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -68,6 +85,12 @@ pub enum ConfigError {
     Rate(&'static str),
     #[error("transfer_to: {0:?} is neither an address nor a prefix such as 192.0.2.0/24")]
     Prefix(String),
+    #[error("log.witnesses: {0:?} is not the key of a witness, as `ghostplane log witness --show-key` prints it")]
+    Witness(String),
+    #[error("log.witnesses: at most {MAX_WITNESSES}")]
+    Witnesses,
+    #[error("log.quorum must be 1 to the number of witnesses")]
+    Quorum,
 }
 
 /// Reads an address, or a prefix such as `192.0.2.0/24`.
@@ -77,6 +100,20 @@ pub enum ConfigError {
 pub fn prefix(text: &str) -> Result<IpNet, ConfigError> {
     let addr = || text.parse::<IpAddr>().map(IpNet::from);
     text.parse().or_else(|_| addr()).map_err(|_| ConfigError::Prefix(text.to_owned()))
+}
+
+fn witnesses(file: &LogFile) -> Result<Vec<VerifierKey>, ConfigError> {
+    if file.witnesses.len() > MAX_WITNESSES {
+        return Err(ConfigError::Witnesses);
+    }
+    if file.quorum.is_some_and(|quorum| quorum == 0 || quorum > file.witnesses.len()) {
+        return Err(ConfigError::Quorum);
+    }
+    let key = |text: &String| {
+        let key = text.parse().ok().filter(|key: &VerifierKey| key.purpose() == Purpose::Cosignature);
+        key.ok_or_else(|| ConfigError::Witness(text.clone()))
+    };
+    file.witnesses.iter().map(key).collect()
 }
 
 impl Config {
@@ -108,6 +145,8 @@ impl Config {
             calls_per_second: limits.calls_per_second,
             call_burst: limits.call_burst,
             limit_loopback: limits.loopback,
+            witnesses: witnesses(&file.log)?,
+            quorum: file.log.quorum,
         })
     }
 }
@@ -127,6 +166,14 @@ mod tests {
         let config = Config::from_toml("transfer_to = [\"192.0.2.1\", \"2001:db8::/32\"]").unwrap();
         assert_eq!(config.transfer_to.iter().map(IpNet::prefix_len).collect::<Vec<_>>(), [32, 32]);
         assert_eq!(Config::from_toml("transfer_to = [\"x\"]"), Err(ConfigError::Prefix("x".into())));
+        let key = ed25519_dalek::SigningKey::from_bytes(&[2; 32]).verifying_key();
+        let [witness, log] =
+            [Purpose::Cosignature, Purpose::Note].map(|of| VerifierKey::new("w.example/1", of, &key).unwrap());
+        let config = Config::from_toml(&format!("[log]\nwitnesses = [\"{witness}\"]\nquorum = 1")).unwrap();
+        assert_eq!((config.witnesses, config.quorum), (vec![witness], Some(1)));
+        let bad = Config::from_toml(&format!("[log]\nwitnesses = [\"{log}\"]"));
+        assert_eq!(bad, Err(ConfigError::Witness(log.to_string())));
+        assert_eq!(Config::from_toml("[log]\nquorum = 1"), Err(ConfigError::Quorum));
         assert!(matches!(Config::from_toml("nope = 1"), Err(ConfigError::Syntax(text)) if text.contains("nope")));
         assert_eq!(Config::from_toml("[limits]\nquery_burst = 0"), Err(ConfigError::Rate("query_burst")));
     }

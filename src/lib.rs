@@ -5,13 +5,14 @@
 //! L3 edge      transport, api               sockets, TLS, HTTP; async only here and above
 //! L2 engine    gateway -> cache ; writer    synchronous
 //! L1 adapters  registry (redb) ; contract (wasmtime)
-//! L0 core      wire, zone, dnssec, op, state, limits, config
+//! L0 core      wire, zone, dnssec, op, state, tlog, limits, config
 //!              no IO, no clock, no randomness, no locks, no async
 //! ```
 //!
 //! Imports go down only; `tests/it/layers.rs` enforces it. `docs/architecture.md` tells the rest.
 
 pub mod api;
+pub mod audit;
 pub mod cache;
 pub mod cli;
 pub mod config;
@@ -21,10 +22,12 @@ pub mod gateway;
 pub mod limits;
 pub mod metrics;
 pub mod node;
+pub mod notary;
 pub mod op;
 pub mod registry;
 pub mod server;
 pub mod state;
+pub mod tlog;
 pub mod transport;
 pub mod wire;
 pub mod writer;

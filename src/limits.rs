@@ -165,6 +165,26 @@ pub const FORGERIES_OF_PREFIX: u32 = 256;
 pub const FORGERY_SECONDS: u64 = 4;
 pub const STRUCK_CLIENTS: usize = 16_384;
 
+// --- Log --------------------------------------------------------------------------------------
+
+/// Octets of a leaf of the log's tree; of a longer op it holds the hash. An entry bundle has 256.
+pub const MAX_LEAF: usize = 16 * 1024;
+/// Octets of a signed note, and its signature lines (C2SP signed-note: at least 16, up to 5 kB each).
+pub const MAX_NOTE: usize = 128 * 1024;
+pub const MAX_NOTE_SIGNATURES: usize = 32;
+/// Hashes of a proof (C2SP tlog-witness: at most 63).
+pub const MAX_TREE_PROOF: usize = 63;
+/// Witnesses whose cosignatures a gateway takes.
+pub const MAX_WITNESSES: usize = 16;
+/// Seconds for which witnesses are asked to sign the same checkpoint.
+pub const WITNESS_ROUND: u64 = 30;
+/// Seconds by which a witness's clock may be ahead of ours.
+pub const WITNESS_CLOCK_SKEW: u64 = 300;
+/// Between two checkpoints that are written down.
+pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
+/// Octets of ops in one page of the log, after which it ends.
+pub const LOG_PAGE_BYTES: usize = 4 << 20;
+
 // --- Edge -------------------------------------------------------------------------------------
 
 /// QUIC and TCP connections in all, and from one client prefix (/32 IPv4, /56 IPv6).
@@ -204,5 +224,6 @@ const _: () = {
     assert!(CONTRACT_LOOKUPS < CONTRACT_CALLS && CONTRACT_OUTPUT < CONTRACT_LIFT);
     assert!(CONTRACT_INSTANCES as usize >= MISS_WORKERS * 2);
     assert!(MISSES_PER_ZONE < MISS_QUEUE);
+    assert!(MAX_LEAF <= u16::MAX as usize && MAX_WITNESSES < MAX_NOTE_SIGNATURES);
     assert!(UDP_PAYLOAD_MIN <= UDP_PAYLOAD);
 };

@@ -12,6 +12,7 @@ use crate::dnssec::{FLAGS_ONLINE, FLAGS_OWNER, Secret, ZoneKey};
 use crate::gateway::{Engine, Gateway, Keys, Meter, Quarantine, Settlement, Signer, Tld, Tlds, Transfers};
 use crate::limits::{CACHE_BYTES, MAX_ZONE_FILE};
 use crate::metrics::Metrics;
+use crate::notary::{Notary, NotaryError, Witnesses};
 use crate::op::{self, CodeHash, Op, OpBody, Rejection, SigilId};
 use crate::registry::{OpenError, Registry};
 use crate::state::View as _;
@@ -75,6 +76,8 @@ pub enum StartError {
     TldName { path: String, found: String, expected: String },
     #[error("{path} holds no TLD: for each, write NAME.zone and NAME.toml")]
     NoTlds { path: String },
+    #[error("the log: {0}")]
+    Notary(#[from] NotaryError),
     #[error("threads: {0}")]
     Threads(std::io::Error),
 }
@@ -95,6 +98,8 @@ pub struct Parts {
     /// The gateway's own sigil: signs receipts.
     pub sigil: SigningKey,
     pub transfers: Transfers,
+    /// Signs the log's checkpoints.
+    pub notary: Notary,
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
 }
@@ -105,7 +110,8 @@ impl Node {
     /// # Errors
     /// [`StartError`]
     pub fn start(parts: Parts) -> Result<Self, StartError> {
-        let Parts { registry, tlds, signer, sigil, transfers, clock, metrics } = parts;
+        let Parts { registry, tlds, signer, sigil, transfers, notary, clock, metrics } = parts;
+        notary.check_past(&registry.snapshot().map_err(NotaryError::Fault)?)?;
         let registry = Arc::new(registry);
         let shipped = SHIPPED.iter().map(|(_, wasm)| wasm.to_vec());
         let tlds = Arc::new(Tlds::new(tlds, shipped, registry.genesis().operator));
@@ -128,8 +134,17 @@ impl Node {
             clock: clock.clone(),
         };
         let gateway = Arc::new(Gateway::start(engine).map_err(StartError::Threads)?);
-        let gate = Gate::default();
-        let service = Arc::new(Service { registry, writer, host, tlds, keys, gateway: gateway.clone(), gate, clock });
+        let service = Arc::new(Service {
+            registry,
+            writer,
+            host,
+            tlds,
+            keys,
+            gateway: gateway.clone(),
+            gate: Gate::default(),
+            notary: Arc::new(notary),
+            clock,
+        });
         Ok(Self { gateway, service, metrics })
     }
 
@@ -182,7 +197,7 @@ impl Node {
     pub fn in_memory(operator: SigilId, clock: Clock) -> Result<Self, StartError> {
         let genesis =
             crate::registry::Genesis { format: crate::registry::FORMAT, operator, created: clock(), salt: vec![0; 16] };
-        let tlds = built_in_tlds()?;
+        let (tlds, id) = (built_in_tlds()?, genesis.id());
         let key = |seed: u8, flags| ZoneKey::new(Secret::Ed25519(SigningKey::from_bytes(&[seed; 32])), flags);
         let keys = tlds.iter().zip(220..).map(|(tld, seed)| (tld.apex.clone(), vec![key(seed, FLAGS_OWNER)]));
         let p256 = Secret::from_p256_seed(&[210; 32]).map(|secret| ZoneKey::new(secret, FLAGS_ONLINE));
@@ -193,6 +208,7 @@ impl Node {
             signer,
             sigil: SigningKey::from_bytes(&[230; 32]),
             transfers: Transfers::new(Vec::new()),
+            notary: Notary::new(SigningKey::from_bytes(&[212; 32]), id, Witnesses::default(), None)?,
             clock,
             metrics: Arc::default(),
         })

@@ -147,12 +147,16 @@ impl Run {
         at: At,
         op: &VerifiedOp,
     ) -> Result<Result<Effects, Rejection>, Fault> {
+        // The clock may have passed an op's expiry since it was verified, or have been set back.
+        if let Err(rejection) = op.check_time(at.time) {
+            return Ok(Err(rejection));
+        }
         match apply(tables, &*self.rules, at, op) {
             Ok(effects) => {
                 if let Err(rejection) = judge::judge(&self.host, tables, at, op)? {
                     return Ok(Err(rejection));
                 }
-                tables.write(at.seq, &LogEntry { time: at.time, op: op.bytes().to_vec() }, &effects.changes)?;
+                tables.write(at.seq, &LogEntry { time: at.time, op: op.bytes().to_vec() }, &effects)?;
                 Ok(Ok(effects))
             }
             Err(ApplyError::Rejected(rejection)) => Ok(Err(rejection)),

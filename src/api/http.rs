@@ -73,7 +73,7 @@ fn told(called: &Called) -> Resource {
     Resource { status, content_type: "application/json", immutable: false, body }
 }
 
-fn refused(error: &ServiceError) -> Resource {
+pub(super) fn refused(error: &ServiceError) -> Resource {
     let status = match error {
         ServiceError::Bad(_) => 400,
         ServiceError::OutOfGas(_) => 402,

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{PAGE, Service, ServiceError, http};
+use super::{PAGE, Service, ServiceError, http, log};
 use crate::transport::{BoxFuture, Resource, RpcHandler};
 use crate::wire::Subnet;
 use crate::writer::Outcome;
@@ -39,10 +39,26 @@ impl RpcHandler for Rpc {
         Box::pin(http::call(self.service.clone(), name, query, input, peer))
     }
 
+    fn log(&self, path: String) -> BoxFuture<Resource> {
+        let service = self.service.clone();
+        blocking(move || log::get(&service, &path))
+    }
+
+    fn cosign(&self, note: Bytes) -> BoxFuture<Resource> {
+        let service = self.service.clone();
+        blocking(move || log::cosign(&service, &note))
+    }
+
     fn call(&self, body: Bytes, peer: IpAddr) -> BoxFuture<Bytes> {
         let rpc = Self { service: self.service.clone() };
         Box::pin(async move { rpc.answer(&body, peer).await.into() })
     }
+}
+
+/// A resource that takes a while to make: off the runtime's threads.
+fn blocking(make: impl FnOnce() -> Resource + Send + 'static) -> BoxFuture<Resource> {
+    let failed = |_| http::refused(&ServiceError::Bad("it could not be made".into()));
+    Box::pin(async move { tokio::task::spawn_blocking(make).await.unwrap_or_else(failed) })
 }
 
 #[derive(Deserialize)]
@@ -110,6 +126,34 @@ struct ListParams {
     after: Option<String>,
     #[serde(default)]
     owner: Option<String>,
+    #[serde(default = "page")]
+    limit: usize,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ProofParams {
+    seq: u64,
+    #[serde(default)]
+    size: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ConsistencyParams {
+    from: u64,
+    #[serde(default)]
+    to: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NameHistoryParams {
+    name: String,
+    #[serde(default)]
+    from: u64,
+    #[serde(default)]
+    size: Option<u64>,
     #[serde(default = "page")]
     limit: usize,
 }
@@ -250,6 +294,19 @@ impl Rpc {
             "gas.usage" => {
                 let UsageParams { name, after, limit } = params_of(params)?;
                 out(service.usage(name.as_deref(), after.as_deref(), limit))
+            }
+            "name.history" => {
+                let NameHistoryParams { name, from, size, limit } = params_of(params)?;
+                out(service.history(&name, from, size, limit))
+            }
+            "log.checkpoint" => out(service.checkpoint()),
+            "log.proof" => {
+                let ProofParams { seq, size } = params_of(params)?;
+                out(service.proof(seq, size))
+            }
+            "log.consistency" => {
+                let ConsistencyParams { from, to } = params_of(params)?;
+                out(service.consistency(from, to))
             }
             "log.get" => {
                 let LogParams { from, limit } = params_of(params)?;

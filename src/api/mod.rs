@@ -4,6 +4,7 @@ mod gate;
 mod http;
 mod jsonrpc;
 mod ledger;
+pub mod log;
 mod views;
 
 pub use gate::Gate;
@@ -20,7 +21,8 @@ use tokio::sync::oneshot;
 use crate::contract::ContractHost;
 use crate::dnssec::Rrsig;
 use crate::gateway::{self, Call, CallError, Called, Gateway, Keys, OutOfGas, Tlds};
-use crate::limits::{MAX_EXPORT, SUBMIT_OPS};
+use crate::limits::{LOG_PAGE_BYTES, MAX_EXPORT, SUBMIT_OPS};
+use crate::notary::Notary;
 use crate::op::{self, CodeHash, Op, Rejection, SigilId, VerifiedOp};
 use crate::registry::{Fault, Registry};
 use crate::state::{Rules as _, View as _};
@@ -43,6 +45,7 @@ pub struct Service {
     pub keys: Arc<Keys>,
     pub gateway: Arc<Gateway>,
     pub gate: Gate,
+    pub notary: Arc<Notary>,
     pub clock: Clock,
 }
 
@@ -313,15 +316,10 @@ impl Service {
         }
     }
 
-    /// Log entries from `from` on, at most [`PAGE`].
+    /// Log entries from `from` on, at most [`PAGE`], and of a few megaoctets if there are more than one.
     pub fn log(&self, from: u64, limit: usize) -> Result<Vec<LogView>, ServiceError> {
-        let snapshot = self.registry.snapshot()?;
-        let mut entries = Vec::new();
-        for seq in from.max(1)..from.max(1).saturating_add(limit.min(PAGE) as u64) {
-            let Some(entry) = snapshot.log_entry(seq)? else { break };
-            entries.push(LogView::new(seq, &entry));
-        }
-        Ok(entries)
+        let entries = self.registry.snapshot()?.log_entries(from, limit.min(PAGE), LOG_PAGE_BYTES)?;
+        Ok(entries.iter().map(|(seq, entry)| LogView::new(*seq, entry)).collect())
     }
 }
 

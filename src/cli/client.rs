@@ -429,17 +429,40 @@ impl RpcClient {
     }
 }
 
-impl super::author::Call for RpcClient {
-    fn call(&mut self, method: &str, params: serde_json::Value) -> anyhow::Result<serde_json::Value> {
-        let call = serde_json::json!({ "jsonrpc": "2.0", "id": self.next_id, "method": method, "params": params });
-        self.next_id += 1;
-        let request = post(&self.authority, "/rpc", "application/json", call.to_string().into());
+impl RpcClient {
+    /// Fetches a path over the same connection.
+    ///
+    /// # Errors
+    /// [`ClientError`]; so is any status but 200.
+    pub fn get(&mut self, path: &str) -> anyhow::Result<Bytes> {
+        let request = Request::get(format!("https://{}{path}", self.authority)).body(Bytes::new())?;
+        self.fetch(request)
+    }
+
+    /// Posts octets to a path over the same connection.
+    ///
+    /// # Errors
+    /// [`ClientError`]; so is any status but 200.
+    pub fn post(&mut self, path: &str, content_type: &str, body: Bytes) -> anyhow::Result<Bytes> {
+        self.fetch(post(&self.authority, path, content_type, body))
+    }
+
+    fn fetch(&self, request: Request<Bytes>) -> anyhow::Result<Bytes> {
         let response = self.runtime.block_on(send_https(self.sender.clone(), request))?;
         let (status, body) = (response.status(), response.into_body());
         if status != StatusCode::OK {
             return Err(ClientError::Status(status, String::from_utf8_lossy(&body).trim().to_owned()).into());
         }
-        let mut reply: serde_json::Value = serde_json::from_slice(&body)?;
+        Ok(body)
+    }
+}
+
+impl super::author::Call for RpcClient {
+    fn call(&mut self, method: &str, params: serde_json::Value) -> anyhow::Result<serde_json::Value> {
+        let call = serde_json::json!({ "jsonrpc": "2.0", "id": self.next_id, "method": method, "params": params });
+        self.next_id += 1;
+        let request = post(&self.authority, "/rpc", "application/json", call.to_string().into());
+        let mut reply: serde_json::Value = serde_json::from_slice(&self.fetch(request)?)?;
         match reply.get("error") {
             Some(error) => anyhow::bail!("{}", error["message"].as_str().unwrap_or("the server gave no reason")),
             None => Ok(reply["result"].take()),

@@ -9,6 +9,7 @@ mod covenant;
 mod import;
 mod keys;
 mod ledger;
+mod log;
 mod output;
 mod owner;
 pub mod query;
@@ -73,6 +74,9 @@ enum Command {
     /// Shows, pays, mints and sets aside tokens
     #[command(subcommand)]
     Ledger(ledger::LedgerCommand),
+    /// Shows, proves, verifies and witnesses the log of all ops
+    #[command(subcommand)]
+    Log(log::LogCommand),
     /// Checks zone files and policies, and imports names in bulk
     #[command(subcommand)]
     Zone(zone::ZoneCommand),
@@ -190,6 +194,7 @@ pub fn main() -> ExitCode {
         Command::Receipt(command) => receipt::run(command),
         Command::Covenant(command) => covenant::run(command).map(|()| true),
         Command::Ledger(command) => ledger::run(command).map(|()| true),
+        Command::Log(command) => log::run(command),
         Command::Mana(command) => owner::mana(command).map(|()| true),
         Command::Zone(command) => zone::run(command),
         Command::Bench(args) => bench::run(&args).map(|()| true),

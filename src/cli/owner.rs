@@ -128,6 +128,12 @@ pub enum NameCommand {
         #[command(flatten)]
         registrar: Registrar,
     },
+    /// Lists every op that ever touched a name, each with its proof checked against the log's checkpoint
+    History {
+        name: String,
+        #[command(flatten)]
+        reader: super::log::Reader,
+    },
     /// Lists names in canonical order
     List {
         /// Only names of this sigil
@@ -402,6 +408,7 @@ pub fn name(command: NameCommand) -> anyhow::Result<()> {
             let time = Target::fetch(&mut rpc)?.time;
             print_name(&serde_json::from_value(shown)?, &serde_json::from_value::<Vec<RrsetView>>(records)?, time)
         }
+        NameCommand::History { name, reader } => super::log::history(&name, &reader),
         NameCommand::List { owner, registrar } => list_names(owner.as_deref(), &registrar),
     }
 }

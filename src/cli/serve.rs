@@ -17,11 +17,12 @@ use super::anchor::{Anchor, AnchorFormat};
 use super::owner::Algorithm;
 use super::ring::Ring;
 use super::{author, keys};
-use crate::api::Rpc;
+use crate::api::{Rpc, Service};
 use crate::config::{self, Config};
 use crate::gateway::{Signer, Tld, Transfers};
-use crate::limits::SETTLE_EVERY;
+use crate::limits::{CHECKPOINT_EVERY, SETTLE_EVERY};
 use crate::node::{self, Node, Parts, SHIPPED};
+use crate::notary::{Notary, Witnesses};
 use crate::op::{self, Op, SigilId, Symbol};
 use crate::registry::{FORMAT, Genesis, Registry};
 use crate::server::{self, Ports, ServerConfig};
@@ -92,6 +93,7 @@ struct Settings {
     certificate: Option<(PathBuf, PathBuf)>,
     transfer_to: Vec<IpNet>,
     limits: Limits,
+    witnesses: Witnesses,
 }
 
 pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
@@ -122,8 +124,10 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let signer = load_signer(&settings.data, &apexes)?;
     let transfers = Transfers::new(settings.transfer_to);
     let sigil = keys::load_or_create(&settings.data.join("keys/gateway.pem"))?;
+    let log_key = keys::load_or_create(&settings.data.join("keys/log.pem"))?;
+    let notary = Notary::new(log_key, registry.id(), settings.witnesses, Some(&settings.data))?;
     let metrics = Arc::default();
-    let node = Arc::new(Node::start(Parts { registry, tlds, signer, sigil, transfers, clock, metrics })?);
+    let node = Arc::new(Node::start(Parts { registry, tlds, signer, sigil, transfers, notary, clock, metrics })?);
     // Only a convenience: a data directory whose path is too long for a socket is served all the same.
     if let Err(error) = control(&node, &settings.data, apexes) {
         tracing::warn!("commands cannot reach this server: {error:#}");
@@ -134,11 +138,13 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
     }
     survey(&node)?;
     settle(&node)?;
+    write_checkpoints(&node)?;
     let Settings { addrs, ports, limits, .. } = settings;
     let config = ServerConfig { addrs, ports, identity, limits, signals: true };
     let rpc = Arc::new(Rpc { service: node.service.clone() });
     server::run(config, node.gateway.clone(), rpc, node.metrics.clone(), print_ready, Shutdown::default())?;
     settle_once(&node);
+    write_checkpoint(&node);
     tracing::info!("stopped");
     Ok(())
 }
@@ -204,7 +210,8 @@ fn settings(args: &ServeArgs) -> anyhow::Result<Settings> {
     let loopback = if args.dev { ServerConfig::LOOPBACK.map(IpNet::from).to_vec() } else { Vec::new() };
     let transfer_to = [args.transfer_to.clone(), config.transfer_to, loopback];
     let transfer_to = transfer_to.into_iter().find(|nets| !nets.is_empty()).unwrap_or_default();
-    Ok(Settings { data: args.data.clone(), zones, addrs, ports, certificate, transfer_to, limits })
+    let witnesses = Witnesses { keys: config.witnesses, quorum: config.quorum.unwrap_or(1) };
+    Ok(Settings { data: args.data.clone(), zones, addrs, ports, certificate, transfer_to, limits, witnesses })
 }
 
 fn open_registry(data: &Path, operator: &SigningKey, clock: &Clock) -> anyhow::Result<Registry> {
@@ -305,6 +312,27 @@ fn settle(node: &Arc<Node>) -> anyhow::Result<()> {
 fn settle_once(node: &Node) {
     if let Err(rejection) = node.settle() {
         tracing::warn!(%rejection, "gas cannot be settled; it stays counted");
+    }
+}
+
+/// Writes down a checkpoint of what was logged, on a thread that ends with the process: what was signed then can never be
+/// lost unnoticed.
+fn write_checkpoints(node: &Arc<Node>) -> anyhow::Result<()> {
+    let node = node.clone();
+    std::thread::Builder::new().name("notary".to_owned()).spawn(move || {
+        loop {
+            write_checkpoint(&node);
+            std::thread::sleep(CHECKPOINT_EVERY);
+        }
+    })?;
+    Ok(())
+}
+
+fn write_checkpoint(node: &Node) {
+    let Service { registry, notary, .. } = &*node.service;
+    let written = registry.snapshot().map_err(Into::into).and_then(|snapshot| notary.write_down(&snapshot));
+    if let Err(error) = written {
+        tracing::warn!(%error, "a checkpoint of the log cannot be written down");
     }
 }
 

@@ -84,6 +84,26 @@ pub fn peek(bytes: &[u8]) -> Option<Claim> {
     Some(Claim { author: SigilId(*author), registry: RegistryId(registry), nonce, expires })
 }
 
+impl VerifiedOp {
+    /// Checks what of an op depends on the time: its expiry, and the validity of the RRSIGs it puts. Ops are verified when
+    /// they come in and logged when they are applied; whoever replays the log knows the second time only.
+    ///
+    /// # Errors
+    /// What [`verify`] would say at `time`, seconds since 1970.
+    pub fn check_time(&self, time: u64) -> Result<(), Rejection> {
+        check_scope(&self.body, self.body.registry, time)?;
+        let Op::PutRecords { rrsets, .. } = &self.body.op else { return Ok(()) };
+        for rrset in rrsets {
+            let fields = rrset.rrsigs.iter().filter_map(|rrsig| dnssec::Rrsig::parse(rrsig).ok());
+            for rrsig in fields.filter(|rrsig| !rrsig.is_current(time)) {
+                let error = if rrsig.seconds_left(time) > 0 { RrsigError::NotYet } else { RrsigError::Expired };
+                return Err(Rejection::BadRrsig { owner: rrset.owner.clone(), rtype: rrset.rtype, error });
+            }
+        }
+        Ok(())
+    }
+}
+
 /// True for RRsets that belong to the parent side of a cut and are not the owner's to sign: NS below the registered
 /// name, DS at it (RFC 4035 §2.2).
 pub(crate) fn is_parent_side(rrset: &Rrset, apex: &Name) -> bool {
@@ -364,6 +384,16 @@ mod tests {
         assert_eq!(late, Err(Rejection::Expired { expires: NOW + 60, now: NOW + 60 }));
         let early = verify(&bytes, REGISTRY, NOW - MAX_OP_LIFETIME);
         assert_eq!(early, Err(Rejection::ExpiresTooLate { max: MAX_OP_LIFETIME }));
+    }
+
+    #[test]
+    fn time_passes_between_verification_and_log() {
+        let verified = |op: Op| verify(&sign(&key(), &body(op)), REGISTRY, NOW).unwrap();
+        let put = verified(Op::put(name("alice.ghost."), vec![signed_a(60)]));
+        assert_eq!(put.check_time(NOW + 59), Ok(()));
+        assert_eq!(put.check_time(NOW + 60), Err(Rejection::Expired { expires: NOW + 60, now: NOW + 60 }));
+        assert_eq!(put.check_time(NOW - 61).map_err(|rejection| rejection.code()), Err(404));
+        assert_eq!(put.check_time(NOW - 60), Ok(()));
     }
 
     #[test]

@@ -3,9 +3,14 @@
 //! One file, `registry.redb`. Readers see a snapshot (MVCC) and never wait. Whoever writes does so in one
 //! transaction that holds rows and log alike, so that a crash leaves all of a batch or nothing of it.
 
+mod compare;
+mod examine;
+mod log;
 mod stamps;
 mod tables;
 
+pub use compare::{Difference, Expected, Wrong};
+pub use examine::{Examined, examine};
 pub use stamps::{Stamp, Stamps};
 pub use tables::{LogEntry, Snapshot, WriteTables, WriteTransaction};
 
@@ -18,8 +23,10 @@ use sha2::Digest as _;
 
 use crate::op::{RegistryId, SigilId};
 
+type Octets = &'static [u8];
+
 /// Version of the tables' layout. A data directory of another version is refused, never guessed at.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// What a registry is founded on; its SHA-256 is the registry's id.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -130,7 +137,11 @@ impl Registry {
                 genesis
             }
         };
-        let (id, stamps) = (genesis.id(), Stamps::new());
+        Ok(Self::opened(database, genesis, Stamps::new())?)
+    }
+
+    fn opened(database: Database, genesis: Genesis, stamps: Stamps) -> Result<Self, Fault> {
+        let id = genesis.id();
         let registry = Self { database, genesis, id, published: AtomicU64::new(0), stamps };
         let last = registry.snapshot()?.last_seq()?;
         registry.published.store(last, Ordering::Release);

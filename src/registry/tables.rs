@@ -7,44 +7,46 @@ use redb::{
     Database, ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata as _, Table, TableDefinition,
 };
 
-use super::{Fault, Genesis};
+use super::log::{HISTORY, TREE, append, index};
+use super::{Fault, Genesis, Octets};
 use crate::op::{CodeHash, Covenant, SigilId, Symbol};
 use crate::state::gas::{GasState, NameGas};
 use crate::state::ledger::{Balance, Hold, Move, Token};
-use crate::state::{Account, Change, NameEntry, View};
+use crate::state::{Account, Change, Effects, NameEntry, View};
+use crate::tlog::leaf_hash;
 use crate::wire::{Name, Rrset, Rtype};
 
-type Octets = &'static [u8];
-
 /// Single values: `genesis`, `gas` ([`GasState`]).
-const META: TableDefinition<&str, Octets> = TableDefinition::new("meta");
+pub(super) const META: TableDefinition<&str, Octets> = TableDefinition::new("meta");
 /// Sigil -> [`Account`].
-const ACCOUNTS: TableDefinition<Octets, Octets> = TableDefinition::new("accounts");
+pub(super) const ACCOUNTS: TableDefinition<Octets, Octets> = TableDefinition::new("accounts");
 /// Sort key of a registered name -> [`NameEntry`].
-const NAMES: TableDefinition<Octets, Octets> = TableDefinition::new("names");
+pub(super) const NAMES: TableDefinition<Octets, Octets> = TableDefinition::new("names");
 /// Sort key of an owner name, type -> [`Rrset`].
-const RECORDS: TableDefinition<(Octets, u16), Octets> = TableDefinition::new("records");
+pub(super) const RECORDS: TableDefinition<(Octets, u16), Octets> = TableDefinition::new("records");
 /// SHA-256 -> wasm.
-const CONTRACTS: TableDefinition<Octets, Octets> = TableDefinition::new("contracts");
+pub(super) const CONTRACTS: TableDefinition<Octets, Octets> = TableDefinition::new("contracts");
 /// Symbol -> [`Token`].
-const TOKENS: TableDefinition<&str, Octets> = TableDefinition::new("tokens");
+pub(super) const TOKENS: TableDefinition<&str, Octets> = TableDefinition::new("tokens");
 /// Sigil, symbol -> [`Balance`].
-const BALANCES: TableDefinition<(Octets, &str), Octets> = TableDefinition::new("balances");
+pub(super) const BALANCES: TableDefinition<(Octets, &str), Octets> = TableDefinition::new("balances");
 /// Sequence of the op that made it -> [`Hold`].
-const HOLDS: TableDefinition<u64, Octets> = TableDefinition::new("holds");
+pub(super) const HOLDS: TableDefinition<u64, Octets> = TableDefinition::new("holds");
 /// Sigil, sequence, number within the op -> [`Move`].
-const MOVES: TableDefinition<(Octets, u64, u32), Octets> = TableDefinition::new("moves");
+pub(super) const MOVES: TableDefinition<(Octets, u64, u32), Octets> = TableDefinition::new("moves");
 /// Sort key of a registered name -> [`NameGas`].
-const NAME_GAS: TableDefinition<Octets, Octets> = TableDefinition::new("name_gas");
+pub(super) const NAME_GAS: TableDefinition<Octets, Octets> = TableDefinition::new("name_gas");
 /// Sort key of a registered name or TLD -> list of [`Covenant`].
-const COVENANTS: TableDefinition<Octets, Octets> = TableDefinition::new("covenants");
+pub(super) const COVENANTS: TableDefinition<Octets, Octets> = TableDefinition::new("covenants");
 /// Sigil, sort key of a TLD -> number of names.
-const OWNED: TableDefinition<(Octets, Octets), u32> = TableDefinition::new("owned");
+pub(super) const OWNED: TableDefinition<(Octets, Octets), u32> = TableDefinition::new("owned");
 /// Sequence, from 1 -> [`LogEntry`].
-const LOG: TableDefinition<u64, Octets> = TableDefinition::new("log");
+pub(super) const LOG: TableDefinition<u64, Octets> = TableDefinition::new("log");
 
 /// Key of the [`GasState`] among the single values.
-const GAS: &str = "gas";
+pub(super) const GAS: &str = "gas";
+/// Key of the founding record.
+pub(super) const GENESIS: &str = "genesis";
 
 /// One accepted op.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -59,7 +61,7 @@ pub struct LogEntry {
 
 /// A consistent view of one moment.
 pub struct Snapshot {
-    transaction: ReadTransaction,
+    pub(super) transaction: ReadTransaction,
     names: ReadOnlyTable<Octets, Octets>,
     records: ReadOnlyTable<(Octets, u16), Octets>,
     seq: u64,
@@ -293,12 +295,12 @@ impl WriteTransaction {
 
     pub(super) fn genesis(&self) -> Result<Option<Vec<u8>>, Fault> {
         let meta = self.transaction.open_table(META)?;
-        Ok(meta.get("genesis")?.map(|row| row.value().to_vec()))
+        Ok(meta.get(GENESIS)?.map(|row| row.value().to_vec()))
     }
 
     /// Creates every table and writes the genesis record.
     pub(super) fn found(self, genesis: &Genesis) -> Result<(), Fault> {
-        self.transaction.open_table(META)?.insert("genesis", &encode(genesis)[..])?;
+        self.transaction.open_table(META)?.insert(GENESIS, &encode(genesis)[..])?;
         self.transaction.open_table(ACCOUNTS)?;
         self.transaction.open_table(NAMES)?;
         self.transaction.open_table(RECORDS)?;
@@ -311,6 +313,8 @@ impl WriteTransaction {
         self.transaction.open_table(COVENANTS)?;
         self.transaction.open_table(OWNED)?;
         self.transaction.open_table(LOG)?;
+        self.transaction.open_table(TREE)?;
+        self.transaction.open_table(HISTORY)?;
         self.commit()
     }
 
@@ -333,6 +337,8 @@ impl WriteTransaction {
             owned: RefCell::new(self.transaction.open_table(OWNED)?),
             meta: RefCell::new(self.transaction.open_table(META)?),
             log: RefCell::new(self.transaction.open_table(LOG)?),
+            tree: RefCell::new(self.transaction.open_table(TREE)?),
+            history: RefCell::new(self.transaction.open_table(HISTORY)?),
         })
     }
 
@@ -360,6 +366,8 @@ pub struct WriteTables<'t> {
     owned: RefCell<Table<'t, (Octets, Octets), u32>>,
     meta: RefCell<Table<'t, &'static str, Octets>>,
     log: RefCell<Table<'t, u64, Octets>>,
+    tree: RefCell<Table<'t, (u8, u64), &'static [u8; 32]>>,
+    history: RefCell<Table<'t, (Octets, u64), ()>>,
 }
 
 impl WriteTables<'_> {
@@ -381,14 +389,25 @@ impl WriteTables<'_> {
         Ok(self.contracts.borrow().get(&hash.0[..])?.map(|row| row.value().to_vec()))
     }
 
-    /// Writes the changes and the log entry of one accepted op.
+    /// Writes what one accepted op changes, its log entry, its leaf in the log's tree, and for each name that it touched
+    /// its place in the index. `seq` must be the next one, from 1.
     ///
     /// # Errors
     /// The store failed; the transaction must be dropped.
-    pub fn write(&self, seq: u64, entry: &LogEntry, changes: &[Change]) -> Result<(), Fault> {
-        changes.iter().try_for_each(|change| self.write_change(change))?;
+    pub fn write(&self, seq: u64, entry: &LogEntry, effects: &Effects) -> Result<(), Fault> {
+        self.write_changes(&effects.changes)?;
         self.log.borrow_mut().insert(seq, &encode(entry)[..])?;
-        Ok(())
+        let mut history = self.history.borrow_mut();
+        effects.touched.iter().try_for_each(|name| index(&mut history, name, seq))?;
+        append(&mut self.tree.borrow_mut(), seq - 1, leaf_hash(&entry.leaf()))
+    }
+
+    /// Writes rows that no op has changed: what a test begins with.
+    ///
+    /// # Errors
+    /// The store failed; the transaction must be dropped.
+    pub fn write_changes(&self, changes: &[Change]) -> Result<(), Fault> {
+        changes.iter().try_for_each(|change| self.write_change(change))
     }
 
     fn write_change(&self, change: &Change) -> Result<(), Fault> {
@@ -569,11 +588,11 @@ fn name_of(key: &[u8]) -> Result<Name, Fault> {
     Name::from_sort_key(key).ok_or_else(|| Fault("a name's key does not decode; the registry is damaged".into()))
 }
 
-fn encode(value: &impl Encode<()>) -> Vec<u8> {
+pub(super) fn encode(value: &impl Encode<()>) -> Vec<u8> {
     // Writing to a Vec cannot fail.
     minicbor::to_vec(value).expect("encoding into memory")
 }
 
-fn decode<'b, T: Decode<'b, ()>>(octets: &'b [u8]) -> Result<T, Fault> {
+pub(super) fn decode<'b, T: Decode<'b, ()>>(octets: &'b [u8]) -> Result<T, Fault> {
     minicbor::decode(octets).map_err(|error| Fault(format!("a row does not decode; the registry is damaged: {error}")))
 }

@@ -55,6 +55,10 @@ pub fn apply<V: View, R: Rules + ?Sized>(view: &V, rules: &R, at: At, op: &Verif
     let mut account = granted.unwrap_or(account).pay(at.time, price)?;
     account.next_nonce += 1;
     effects.changes.push(Change::PutAccount(op.author(), account));
+    // The history of a name has every op that is about it.
+    if let Some(name) = op.op().name().filter(|name| !effects.touched.contains(name)) {
+        effects.touched.push(name.clone());
+    }
     Ok(effects)
 }
 

@@ -133,7 +133,7 @@ pub enum Change {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Effects {
     pub changes: Vec<Change>,
-    /// Registered names whose answers may differ from now on.
+    /// Registered names that the op is about, or whose answers may differ from now on.
     pub touched: Vec<Name>,
     /// Identities that hold more than before: what they could not pay for, they may now.
     pub gained: Vec<SigilId>,

@@ -53,6 +53,33 @@ impl Model {
         }
     }
 
+    /// The changes that make the model of an empty one.
+    pub fn rows(&self) -> impl Iterator<Item = Change> {
+        let accounts = self.accounts.iter().map(|(id, row)| Change::PutAccount(*id, *row));
+        let names = self.names.iter().map(|(name, row)| Change::PutName(name.clone(), row.clone()));
+        let rrsets = self.rrsets.values().flat_map(|types| types.values().cloned()).map(Change::PutRrset);
+        let contracts = self.contracts.iter().map(|(hash, wasm)| Change::PutContract(*hash, wasm.clone()));
+        let tokens = self.tokens.iter().map(|(token, row)| Change::PutToken(*token, *row));
+        let balances = self.balances.iter().map(|((id, token), row)| Change::PutBalance(*id, *token, *row));
+        let holds = self.holds.iter().map(|(number, hold)| Change::PutHold(*number, hold.clone()));
+        let moves = self.moves.iter().map(|((id, seq, n), line)| Change::PutMove(*id, *seq, *n, line.clone()));
+        // Not there until it is something else than it is at first.
+        let gas = (self.gas != GasState::default()).then(|| Change::PutGas(self.gas.clone()));
+        let name_gas = self.name_gas.iter().map(|(name, row)| Change::PutNameGas(name.clone(), *row));
+        let covenants = self.covenants.iter().map(|(name, list)| Change::PutCovenants(name.clone(), list.clone()));
+        let owned = self.owned.iter().map(|((id, tld), names)| Change::PutOwned(*id, tld.clone(), *names));
+        let ledger = tokens.chain(balances).chain(holds).chain(moves);
+        accounts
+            .chain(names)
+            .chain(rrsets)
+            .chain(contracts)
+            .chain(ledger)
+            .chain(gas)
+            .chain(name_gas)
+            .chain(covenants)
+            .chain(owned)
+    }
+
     fn put_rrset(&mut self, rrset: Rrset) {
         self.rrsets.entry(rrset.owner.clone()).or_default().insert(rrset.rtype, rrset);
     }

@@ -108,6 +108,12 @@ pub trait RpcHandler: Send + Sync + 'static {
 
     /// A call of the program of `name`, as the path has it, with this query string and input.
     fn run(&self, name: String, query: String, input: Bytes, peer: IpAddr) -> BoxFuture<Resource>;
+
+    /// A part of the log, by its path below `/log/`.
+    fn log(&self, path: String) -> BoxFuture<Resource>;
+
+    /// Cosignatures of witnesses: a checkpoint that carries them.
+    fn cosign(&self, note: Bytes) -> BoxFuture<Resource>;
 }
 
 /// An HTTP response of the API.

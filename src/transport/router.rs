@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::{Edge, Resource};
 use crate::gateway::Client;
-use crate::limits::{CONTRACT_INPUT, MAX_DOH_BODY, MAX_RPC_BODY, REQUEST_TIMEOUT};
+use crate::limits::{CONTRACT_INPUT, MAX_DOH_BODY, MAX_NOTE, MAX_RPC_BODY, REQUEST_TIMEOUT};
 use crate::wire::{Name, Rcode, Reply, Rtype};
 
 /// Path of DNS over HTTPS.
@@ -24,6 +24,10 @@ pub const CHAIN_PATH: &str = "/chain/";
 pub const CODE_PATH: &str = "/contract/";
 /// Path of programs: `/v1/call/NAME`.
 pub const CALL_PATH: &str = "/v1/call/";
+/// Path of the log (C2SP tlog-tiles): `/log/checkpoint`, `/log/tile/…`.
+pub const LOG_PATH: &str = "/log/";
+/// Path that witnesses send their cosignatures to.
+pub const COSIGN_PATH: &str = "/log/add-cosignatures";
 /// Octets of all request headers.
 pub const MAX_HEADERS: usize = 16 << 10;
 
@@ -56,6 +60,8 @@ pub async fn route(
     let answered = match parts.uri.path() {
         DOH_PATH => doh(edge, client, parts, body).await,
         RPC_PATH => rpc(edge, client, parts, body).await,
+        COSIGN_PATH => cosign(edge, client, parts, body).await,
+        path if path.starts_with(LOG_PATH) => log(edge, client, parts).await,
         path if path.starts_with(CHAIN_PATH) => chain(edge, client, parts).await,
         path if path.starts_with(CODE_PATH) => code(edge, client, parts).await,
         path if path.starts_with(CALL_PATH) => call(edge, client, parts, body).await,
@@ -170,12 +176,38 @@ async fn rpc(
 
 /// The octets of a contract; whoever fetches them checks their hash.
 async fn code(edge: &Edge, client: Client, parts: &Parts) -> Result<Response<Bytes>, Problem> {
+    let hash = fetched(parts, CODE_PATH)?;
+    admit_call(edge, client)?;
+    Ok(resource(edge.rpc.code(hash).await))
+}
+
+/// What a request that fetches something names behind `prefix`.
+fn fetched(parts: &Parts, prefix: &str) -> Result<String, Problem> {
     if parts.method != Method::GET && parts.method != Method::HEAD {
         return Err(Problem::Method("GET, HEAD"));
     }
-    let hash = parts.uri.path().strip_prefix(CODE_PATH).unwrap_or_default().to_owned();
+    Ok(parts.uri.path().strip_prefix(prefix).unwrap_or_default().to_owned())
+}
+
+/// A part of the log; whoever fetches it checks it against a checkpoint.
+async fn log(edge: &Edge, client: Client, parts: &Parts) -> Result<Response<Bytes>, Problem> {
+    let path = fetched(parts, LOG_PATH)?;
     admit_call(edge, client)?;
-    Ok(resource(edge.rpc.code(hash).await))
+    Ok(resource(edge.rpc.log(path).await))
+}
+
+async fn cosign(
+    edge: &Edge,
+    client: Client,
+    parts: &Parts,
+    body: &mut impl BodySource,
+) -> Result<Response<Bytes>, Problem> {
+    if parts.method != Method::POST {
+        return Err(Problem::Method("POST"));
+    }
+    admit_call(edge, client)?;
+    let note = read_body(&parts.headers, body, MAX_NOTE).await?;
+    Ok(resource(edge.rpc.cosign(note).await))
 }
 
 /// Octets are asked for so that a web page cannot call without a CORS preflight.
@@ -251,7 +283,7 @@ enum Problem {
     #[error("the client is gone")]
     Gone,
     #[error(
-        "nothing here; DNS is at /dns-query, chains at /chain/NAME/TYPE, code at /contract/HASH, programs at /v1/call/NAME, JSON-RPC at /rpc"
+        "nothing here; DNS is at /dns-query, chains at /chain/NAME/TYPE, code at /contract/HASH, programs at /v1/call/NAME, the log at /log/checkpoint, JSON-RPC at /rpc"
     )]
     NotFound,
     #[error("this path takes {0}")]

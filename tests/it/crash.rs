@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 
 use ed25519_dalek::SigningKey;
+use ghostplane::audit::audit;
 use ghostplane::cli::author::{self, Author, Call as _, OpResult, Target};
 use ghostplane::cli::signing::Signers;
 use ghostplane::gateway::Tlds;
@@ -48,6 +49,8 @@ fn assert_log_is_the_state(data: &Path) -> Registry {
         let Ok(below) = model.rrsets_below(name);
         assert_eq!(snapshot.rrsets_below(name).unwrap(), below);
     }
+    let found = audit(&registry, &rules, &mut |_| {}).unwrap();
+    assert!(found.is_clean(), "{:#?}", found.wrong);
     registry
 }
 

@@ -123,6 +123,15 @@ impl RpcHandler for Echo {
         let body = [name.as_bytes(), b"?", query.as_bytes(), b" ", &input].concat().into();
         Box::pin(async move { Resource { status: 422, content_type: "application/json", immutable: false, body } })
     }
+
+    fn log(&self, path: String) -> BoxFuture<Resource> {
+        let body = path.into();
+        Box::pin(async move { Resource { status: 200, content_type: "text/plain", immutable: true, body } })
+    }
+
+    fn cosign(&self, body: Bytes) -> BoxFuture<Resource> {
+        Box::pin(async move { Resource { status: 409, content_type: "text/plain", immutable: false, body } })
+    }
 }
 
 // --- A running server -----------------------------------------------------------------------------

@@ -6,15 +6,15 @@ use std::path::{Path, PathBuf};
 
 /// Modules by layer, lowest first.
 const LAYERS: [&[&str]; 5] = [
-    &["config", "dnssec", "limits", "metrics", "op", "state", "wire", "zone"],
+    &["config", "dnssec", "limits", "metrics", "op", "state", "tlog", "wire", "zone"],
     &["contract", "registry"],
-    &["cache", "gateway", "writer"],
+    &["audit", "cache", "gateway", "notary", "writer"],
     &["api", "transport"],
     &["cli", "lib", "main", "node", "server"],
 ];
 
 /// Imports inside a layer that go one way only: what is named may import what stands left of it.
-const CORE_ORDER: [&str; 6] = ["limits", "wire", "dnssec", "op", "state", "zone"];
+const CORE_ORDER: [&str; 7] = ["limits", "wire", "dnssec", "op", "tlog", "state", "zone"];
 
 /// Crates that one place alone may name.
 const HEAVY: [(&str, &[&str]); 7] = [

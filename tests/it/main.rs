@@ -11,6 +11,7 @@ mod gas;
 mod gate;
 mod hostile;
 mod layers;
+mod log;
 #[path = "../shared/ops.rs"]
 mod ops;
 mod owners;

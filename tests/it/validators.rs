@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use ghostplane::registry::{Genesis, LogEntry, Registry};
-use ghostplane::state::{Change, NameEntry, View as _};
+use ghostplane::state::{Change, Effects, NameEntry, View as _};
 use ghostplane::wire::{Rrset, Rtype};
 
 use hickory_proto::dnssec::{Algorithm, Proof, PublicKeyBuf, TrustAnchors};
@@ -442,7 +442,9 @@ pub fn tamper(data: &Path, change: impl FnOnce(&Registry) -> Change) {
     {
         let tables = transaction.tables().unwrap();
         let (seq, time) = tables.last().unwrap();
-        tables.write(seq + 1, &LogEntry { time, op: vec![] }, &[change]).unwrap();
+        tables
+            .write(seq + 1, &LogEntry { time, op: vec![] }, &Effects { changes: vec![change], ..Effects::default() })
+            .unwrap();
     }
     transaction.commit().unwrap();
 }
