@@ -9,7 +9,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{PAGE, Service, ServiceError, http, log};
+use super::{LoadView, PAGE, Service, ServiceError, http, log};
+use crate::state::Work;
 use crate::transport::{BoxFuture, Resource, RpcHandler};
 use crate::wire::Subnet;
 use crate::writer::Outcome;
@@ -174,6 +175,17 @@ struct TokenParams {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct QuoteParams {
+    kind: String,
+    #[serde(default)]
+    name: Option<String>,
+    bytes: usize,
+    #[serde(default)]
+    rrsigs: usize,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct HistoryParams {
     did: String,
     #[serde(default)]
@@ -279,6 +291,11 @@ impl Rpc {
                 let exported = tokio::task::spawn_blocking(move || service.zone(&name)).await;
                 out(exported.map_err(|_| fail(-32603, "the export failed".into()))?)
             }
+            "op.quote" => {
+                let QuoteParams { kind, name, bytes, rrsigs } = params_of(params)?;
+                out(service.quote(&kind, name.as_deref(), Work { bytes, rrsigs }))
+            }
+            "mana.load" => out(service.load().map(LoadView::from)),
             "token.get" => out(service.token(&params_of::<TokenParams>(params)?.token)),
             "token.list" => out(service.tokens()),
             "ledger.balances" => out(service.balances(&params_of::<DidParams>(params)?.did)),

@@ -10,7 +10,9 @@ mod views;
 pub use gate::Gate;
 pub use jsonrpc::Rpc;
 pub use ledger::{BalanceView, GasView, HoldView, MoveView, TokenView, UsageView};
-pub use views::{AccountView, ContractView, CovenantView, InfoView, LogView, NameView, RrsetView, TldView};
+pub use views::{
+    AccountView, ContractView, CovenantView, InfoView, LoadView, LogView, NameView, QuoteView, RrsetView, TldView,
+};
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -23,9 +25,10 @@ use crate::dnssec::Rrsig;
 use crate::gateway::{self, Call, CallError, Called, Gateway, Keys, OutOfGas, Tlds};
 use crate::limits::{LOG_PAGE_BYTES, MAX_EXPORT, SUBMIT_OPS};
 use crate::notary::Notary;
-use crate::op::{self, CodeHash, Op, Rejection, SigilId, VerifiedOp};
+use crate::op::{self, CodeHash, Op, OpKind, Rejection, SigilId, VerifiedOp};
 use crate::registry::{Fault, Registry};
-use crate::state::{Rules as _, View as _};
+use crate::state::load::Load;
+use crate::state::{Rules as _, View as _, Work};
 use crate::wire::{Name, Rtype, Subnet};
 use crate::writer::{Clock, Outcome, Writer};
 use crate::zone::export::to_master_file;
@@ -153,7 +156,8 @@ impl Service {
     fn check_funds(&self, op: &VerifiedOp, now: u64) -> Result<(), Rejection> {
         let account = self.registry.snapshot().and_then(|snapshot| snapshot.account(&op.author()));
         let account = account.map_err(|fault| Rejection::Fault(fault.0))?;
-        account.pay(now, self.tlds.price(None, op.op().kind(), op.bytes().len())).map(drop)
+        let work = Work { bytes: op.bytes().len(), rrsigs: op.op().rrsigs() };
+        account.pay(now, self.tlds.price(None, op.op().kind(), work)).map(drop)
     }
 
     fn queue(&self, op: Result<VerifiedOp, Rejection>) -> oneshot::Receiver<Outcome> {
@@ -165,6 +169,27 @@ impl Service {
             Err(rejection) => reply(Err(rejection)),
         }
         receiver
+    }
+
+    /// What an op of a kind costs now: about a name, so long, with so many RRSIGs.
+    ///
+    /// # Errors
+    /// [`ServiceError`]
+    pub fn quote(&self, kind: &str, name: Option<&str>, work: Work) -> Result<QuoteView, ServiceError> {
+        let known = OpKind::ALL.into_iter().find(|known| known.text() == kind);
+        let kind = known.ok_or_else(|| ServiceError::Bad(format!("{kind:?} is no kind of op")))?;
+        let name = name.map(parse_name).transpose()?;
+        let load = self.load()?;
+        let base = self.tlds.price(name.and_then(|name| name.parent()).as_ref(), kind, work);
+        Ok(QuoteView { base, factor: load.factor, price: load.price(base) })
+    }
+
+    /// The write load as it is.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn load(&self) -> Result<Load, ServiceError> {
+        Ok(self.registry.snapshot()?.load()?.at((self.clock)()))
     }
 
     /// What a client must know before it signs anything.

@@ -7,6 +7,7 @@ use crate::dnssec::{Rrsig, ZoneKey};
 use crate::gateway::{Signer, Tld, Tlds};
 use crate::op::{CodeHash, Covenant, SigilId};
 use crate::registry::{LogEntry, Registry};
+use crate::state::load::Load;
 use crate::state::{Account, LEVELS, NameEntry};
 use crate::wire::{Name, Rrset, Rtype, rdata};
 
@@ -122,6 +123,46 @@ impl AccountView {
             capacity: account.capacity(),
             refill_per_hour: account.refill_per_hour(),
             full_at: account.ready_at(now, account.capacity()).unwrap_or(now),
+        }
+    }
+}
+
+/// `op.quote`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuoteView {
+    /// Mana, before the factor.
+    pub base: u64,
+    /// Of the write load, thousandths.
+    pub factor: u64,
+    /// Mana.
+    pub price: u64,
+}
+
+/// `mana.load`. Factors are thousandths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadView {
+    pub factor: u64,
+    /// If nothing more is written in this window.
+    pub next_factor: u64,
+    pub highest: u64,
+    /// Seconds of a window, and when this one began.
+    pub window_seconds: u64,
+    pub window: u64,
+    /// Mana, before the factor: of this window, and of one at which the factor stays.
+    pub used: u64,
+    pub target: u64,
+}
+
+impl From<Load> for LoadView {
+    fn from(load: Load) -> Self {
+        Self {
+            factor: load.factor,
+            next_factor: load.next_factor(),
+            highest: load.policy.highest,
+            window_seconds: load.policy.window,
+            window: load.window,
+            used: load.used,
+            target: load.policy.target,
         }
     }
 }

@@ -253,7 +253,8 @@ impl<'a> Import<'a> {
             _ => 0_usize,
         };
         let base = if matches!(op, Op::Register { .. }) { 100 } else { 5 };
-        base + 2 + (bytes as u64 + 512) / 1_024
+        // Writing may become dearer while the import goes on.
+        2 * (base + 2 + (bytes as u64 + 512) / 1_024 + op.rrsigs() as u64)
     }
 
     fn accounts(&mut self, owners: &[u64]) -> anyhow::Result<Vec<AccountView>> {

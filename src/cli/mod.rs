@@ -140,6 +140,9 @@ struct Registrar {
     /// Key file of a zone key that signs records in place of the sigil; may stand several times
     #[arg(long, env = "GHOSTPLANE_ZONE_KEY", value_delimiter = ',')]
     zone_key: Vec<PathBuf>,
+    /// Say what the write would cost, and write nothing
+    #[arg(long)]
+    quote: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,

@@ -12,12 +12,12 @@ use super::author::{self, Author, Call, OpResult, Target};
 use super::client::RpcClient;
 use super::signing::{Signers, Zone};
 use super::{Registrar, keys, output, workshop};
-use crate::api::{ContractView, NameView, RESIGN_SOON, RrsetView};
+use crate::api::{ContractView, LoadView, NameView, QuoteView, RESIGN_SOON, RrsetView};
 use crate::contract::{ContractHost, HostConfig, WIT};
 use crate::dnssec::{ALGORITHM_ED25519, ALGORITHM_P256, FLAGS_OWNER, PublicKey, ZoneKey};
 use crate::limits::{MAX_CONTRACT, MAX_PARAMETERS};
 use crate::node::SHIPPED;
-use crate::op::{CodeHash, Op, RrsetKey, SigilId};
+use crate::op::{CodeHash, LoadPolicy, Op, RrsetKey, SigilId};
 use crate::wire::{Name, Rrset, Rtype, rdata};
 
 #[derive(Debug, Subcommand)]
@@ -309,6 +309,20 @@ pub enum ManaCommand {
     Show {
         /// did:key [default: the sigil's own]
         did: Option<String>,
+        #[command(flatten)]
+        registrar: Registrar,
+    },
+    /// Shows how the price of writing follows the load; with options, changes it: signed by the operator's sigil
+    Load {
+        /// Seconds of a window
+        #[arg(long)]
+        window: Option<u64>,
+        /// Mana that the ops of one window cost, before the factor, at which the factor stays
+        #[arg(long)]
+        target: Option<u64>,
+        /// Highest factor, thousandths
+        #[arg(long)]
+        highest: Option<u64>,
         #[command(flatten)]
         registrar: Registrar,
     },
@@ -626,6 +640,34 @@ pub fn mana(command: ManaCommand) -> anyhow::Result<()> {
             );
             Ok(())
         }
+        ManaCommand::Load { window, target, highest, mut registrar } => {
+            let shown = registrar.rpc()?.call("mana.load", Value::Null)?;
+            let now: LoadView = serde_json::from_value(shown.clone())?;
+            if window.or(target).or(highest).is_some() {
+                registrar.as_operator();
+                return registrar.write(Op::SetLoad {
+                    policy: LoadPolicy {
+                        window: window.unwrap_or(now.window_seconds),
+                        target: target.unwrap_or(now.target),
+                        highest: highest.unwrap_or(now.highest),
+                    },
+                });
+            }
+            if registrar.json {
+                return print_json(&shown);
+            }
+            let thousandths = |factor: u64| format!("{}.{:03}", factor / 1_000, factor % 1_000);
+            print!(
+                "{}",
+                output::facts(&[
+                    ("factor", thousandths(now.factor)),
+                    ("next factor", format!("{} if nothing more is written", thousandths(now.next_factor))),
+                    ("highest", thousandths(now.highest)),
+                    ("load", format!("{} of {} mana in {} s", now.used, now.target, now.window_seconds)),
+                ])
+            );
+            Ok(())
+        }
         ManaCommand::Grant { did, level, amount, mut registrar } => {
             registrar.as_operator();
             let amount = amount.unwrap_or(u64::MAX);
@@ -656,6 +698,9 @@ impl Registrar {
         }
         let Session { mut rpc, key, target, .. } = session;
         let mut author = Author::fetch(key, &mut rpc)?;
+        if self.quote {
+            return self.print_quote(&mut rpc, &mut author, &target, ops);
+        }
         let signed: Vec<Vec<u8>> = ops.into_iter().map(|op| author.sign(&target, op)).collect();
         let mut last = None;
         for batch in signed.chunks(OPS_AT_ONCE) {
@@ -671,6 +716,39 @@ impl Registrar {
             return print_json(&json!({ "seq": seq, "time": time }));
         }
         println!("accepted: op {seq} at {}", output::time(time));
+        Ok(())
+    }
+}
+
+impl Registrar {
+    fn print_quote(
+        &self,
+        rpc: &mut RpcClient,
+        author: &mut Author,
+        target: &Target,
+        ops: Vec<Op>,
+    ) -> anyhow::Result<()> {
+        let mut rows = vec![["op", "name", "octets", "RRSIGs", "mana"].map(str::to_owned).to_vec()];
+        let mut total = 0_u64;
+        for op in ops {
+            let (kind, name, rrsigs) = (op.kind().text(), op.name().map(ToString::to_string), op.rrsigs());
+            let bytes = author.sign(target, op).len();
+            let quote = json!({ "kind": kind, "name": name, "bytes": bytes, "rrsigs": rrsigs });
+            let quote: QuoteView = serde_json::from_value(rpc.call("op.quote", quote)?)?;
+            total = total.saturating_add(quote.price);
+            let name = name.unwrap_or_default();
+            rows.push(vec![kind.into(), name, bytes.to_string(), rrsigs.to_string(), quote.price.to_string()]);
+        }
+        let account = author::account(rpc, &SigilId::from(&author.key.verifying_key()))?;
+        if self.json {
+            return print_json(&json!({ "price": total, "mana": account.mana, "ops": rows.len() - 1 }));
+        }
+        print!("{}", output::align(&rows));
+        let after = match account.mana.checked_sub(total) {
+            Some(left) => format!("{left} would be left"),
+            None => format!("{} are missing; {} come back an hour", total - account.mana, account.refill_per_hour),
+        };
+        println!("{total} mana of {}: {after}", account.mana);
         Ok(())
     }
 }

@@ -9,7 +9,7 @@ use crate::contract::{Worlds, worlds};
 use crate::limits::KNOWN_WORLDS;
 use crate::op::{CodeHash, OpKind, SigilId};
 use crate::registry::{Fault, Snapshot, Stamp};
-use crate::state::Rules;
+use crate::state::{Rules, Work};
 use crate::wire::{Name, Rrset, Rtype};
 use crate::zone::policy::Policy;
 
@@ -103,13 +103,16 @@ impl Rules for Tlds {
         tld.policy.check_label(label).map_err(|refusal| refusal.to_string())
     }
 
-    fn price(&self, tld: Option<&Name>, kind: OpKind, bytes: usize) -> u64 {
-        let of = |tld: &Tld| tld.policy.price(kind, bytes);
+    fn price(&self, tld: Option<&Name>, kind: OpKind, work: Work) -> u64 {
         match tld.and_then(|tld| self.tlds.get(tld)) {
-            Some(tld) => of(tld),
+            Some(tld) => tld.policy.price(kind, work),
             // An op about no name of ours costs what it costs where it is dearest.
-            None => self.tlds.values().map(|tld| of(tld)).max().unwrap_or(0),
+            None => self.tlds.values().map(|tld| tld.policy.price(kind, work)).max().unwrap_or(0),
         }
+    }
+
+    fn refund(&self, tld: Option<&Name>, bytes: usize) -> u64 {
+        tld.and_then(|tld| self.tlds.get(tld)).map_or(0, |tld| tld.policy.refund(bytes))
     }
 
     fn operator(&self) -> SigilId {

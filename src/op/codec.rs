@@ -337,6 +337,7 @@ mod tests {
             Op::CloseHold { hold: 7, amount: 0 },
             Op::SetGas { policy: crate::state::gas::DEFAULT_POLICY, gateways: vec![to] },
             Op::SettleGas { epoch: 0, uses: vec![GasUse { name: name("a.ghost."), fuel: 1, executions: 2 }] },
+            Op::SetLoad { policy: crate::state::load::DEFAULT_POLICY },
             Op::BindCovenants {
                 name: name("a.ghost."),
                 covenants: vec![Covenant { code: CodeHash([3; 32]), parameters: vec![1, 2] }],

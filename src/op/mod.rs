@@ -218,6 +218,26 @@ pub enum Op {
         #[n(1)]
         covenants: Vec<Covenant>,
     },
+    /// Says how the price of writing follows the load. Operator only.
+    #[n(41)]
+    SetLoad {
+        #[n(0)]
+        policy: LoadPolicy,
+    },
+}
+
+/// How the price of writing follows the load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct LoadPolicy {
+    /// Seconds of a window.
+    #[n(0)]
+    pub window: u64,
+    /// Mana that the ops of one window cost, before the factor, at which the factor stays.
+    #[n(1)]
+    pub target: u64,
+    /// Highest factor, thousandths.
+    #[n(2)]
+    pub highest: u64,
 }
 
 /// A covenant and the parameters that it is bound with.
@@ -343,6 +363,7 @@ pub enum OpKind {
     SetGas,
     SettleGas,
     BindCovenants,
+    SetLoad,
 }
 
 impl OpKind {
@@ -368,8 +389,33 @@ impl OpKind {
             Self::SetGas => "set_gas",
             Self::SettleGas => "settle_gas",
             Self::BindCovenants => "bind_covenants",
+            Self::SetLoad => "set_load",
         }
     }
+
+    /// All of them.
+    pub const ALL: [Self; 20] = [
+        Self::Register,
+        Self::Renew,
+        Self::Transfer,
+        Self::Release,
+        Self::PutRecords,
+        Self::DeleteRecords,
+        Self::DeployContract,
+        Self::BindContract,
+        Self::GrantMana,
+        Self::CreateToken,
+        Self::SetAuthority,
+        Self::Mint,
+        Self::Burn,
+        Self::Pay,
+        Self::Hold,
+        Self::CloseHold,
+        Self::SetGas,
+        Self::SettleGas,
+        Self::BindCovenants,
+        Self::SetLoad,
+    ];
 }
 
 impl Op {
@@ -400,6 +446,15 @@ impl Op {
             Self::SetGas { .. } => OpKind::SetGas,
             Self::SettleGas { .. } => OpKind::SettleGas,
             Self::BindCovenants { .. } => OpKind::BindCovenants,
+            Self::SetLoad { .. } => OpKind::SetLoad,
+        }
+    }
+
+    /// RRSIGs that come with it: each is checked.
+    pub fn rrsigs(&self) -> usize {
+        match self {
+            Self::PutRecords { rrsets, .. } => rrsets.iter().map(|rrset| rrset.rrsigs.len()).sum(),
+            _ => 0,
         }
     }
 
@@ -424,7 +479,8 @@ impl Op {
             | Self::Hold { .. }
             | Self::CloseHold { .. }
             | Self::SetGas { .. }
-            | Self::SettleGas { .. } => None,
+            | Self::SettleGas { .. }
+            | Self::SetLoad { .. } => None,
         }
     }
 }

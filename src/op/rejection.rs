@@ -96,6 +96,8 @@ pub enum Rejection {
 
     #[error("only the registry's operator may do this")]
     NotOperator,
+    #[error("load policy: {0}")]
+    BadLoad(&'static str),
     #[error("level must be 0 to {max}")]
     Level { max: u8 },
 
@@ -181,6 +183,7 @@ impl Rejection {
             Self::CovenantBroke { .. } => 511,
             Self::NotOperator => 600,
             Self::Level { .. } => 601,
+            Self::BadLoad(_) => 602,
             Self::UnknownToken(_) => 800,
             Self::TokenTaken(_) => 801,
             Self::BadToken(_) => 802,

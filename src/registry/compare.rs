@@ -8,8 +8,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::log::{HISTORY, TREE};
 use super::tables::{
-    ACCOUNTS, BALANCES, CONTRACTS, COVENANTS, GAS, GENESIS, HOLDS, LOG, LogEntry, META, MOVES, NAME_GAS, NAMES, OWNED,
-    RECORDS, Snapshot, TOKENS, decode, encode,
+    ACCOUNTS, BALANCES, CONTRACTS, COVENANTS, GAS, GENESIS, HOLDS, LOAD, LOG, LogEntry, META, MOVES, NAME_GAS, NAMES,
+    OWNED, RECORDS, Snapshot, TOKENS, decode, encode,
 };
 use super::{Fault, Genesis};
 use crate::op::SigilId;
@@ -83,6 +83,7 @@ impl Expected {
             Change::PutHold(number, hold) => self.row(HOLDS, *number, &encode(hold)[..]),
             Change::PutMove(id, seq, number, line) => self.row(MOVES, (&id.0[..], *seq, *number), &encode(line)[..]),
             Change::PutGas(gas) => self.row(META, GAS, &encode(gas)[..]),
+            Change::PutLoad(load) => self.row(META, LOAD, &encode(load)[..]),
             Change::PutNameGas(name, row) => self.row(NAME_GAS, &name.sort_key()[..], &encode(row)[..]),
             Change::PutCovenants(_, list) if list.is_empty() => {}
             Change::PutCovenants(name, list) => self.row(COVENANTS, &name.sort_key()[..], &encode(list)[..]),

@@ -12,11 +12,12 @@ use super::{Fault, Genesis, Octets};
 use crate::op::{CodeHash, Covenant, SigilId, Symbol};
 use crate::state::gas::{GasState, NameGas};
 use crate::state::ledger::{Balance, Hold, Move, Token};
+use crate::state::load::Load;
 use crate::state::{Account, Change, Effects, NameEntry, View};
 use crate::tlog::leaf_hash;
 use crate::wire::{Name, Rrset, Rtype};
 
-/// Single values: `genesis`, `gas` ([`GasState`]).
+/// Single values: `genesis`, `gas` ([`GasState`]), `load` ([`Load`]).
 pub(super) const META: TableDefinition<&str, Octets> = TableDefinition::new("meta");
 /// Sigil -> [`Account`].
 pub(super) const ACCOUNTS: TableDefinition<Octets, Octets> = TableDefinition::new("accounts");
@@ -45,6 +46,8 @@ pub(super) const LOG: TableDefinition<u64, Octets> = TableDefinition::new("log")
 
 /// Key of the [`GasState`] among the single values.
 pub(super) const GAS: &str = "gas";
+/// Key of the [`Load`].
+pub(super) const LOAD: &str = "load";
 /// Key of the founding record.
 pub(super) const GENESIS: &str = "genesis";
 
@@ -270,6 +273,10 @@ impl View for Snapshot {
         gas_in(&self.transaction.open_table(META)?)
     }
 
+    fn load(&self) -> Result<Load, Fault> {
+        load_in(&self.transaction.open_table(META)?)
+    }
+
     fn name_gas(&self, name: &Name) -> Result<NameGas, Fault> {
         name_gas_in(&self.transaction.open_table(NAME_GAS)?, name)
     }
@@ -437,6 +444,7 @@ impl WriteTables<'_> {
             Change::PutMove(id, seq, number, line) => {
                 drop(self.moves.borrow_mut().insert((&id.0[..], *seq, *number), &encode(line)[..])?)
             }
+            Change::PutLoad(load) => drop(self.meta.borrow_mut().insert(LOAD, &encode(load)[..])?),
             Change::PutGas(gas) => drop(self.meta.borrow_mut().insert(GAS, &encode(gas)[..])?),
             Change::PutNameGas(name, row) => {
                 drop(self.name_gas.borrow_mut().insert(&name.sort_key()[..], &encode(row)[..])?)
@@ -500,6 +508,10 @@ impl View for WriteTables<'_> {
         gas_in(&*self.meta.borrow())
     }
 
+    fn load(&self) -> Result<Load, Fault> {
+        load_in(&*self.meta.borrow())
+    }
+
     fn name_gas(&self, name: &Name) -> Result<NameGas, Fault> {
         name_gas_in(&*self.name_gas.borrow(), name)
     }
@@ -535,6 +547,10 @@ fn hold_in(table: &impl ReadableTable<u64, Octets>, number: u64) -> Result<Optio
 
 fn gas_in(table: &impl ReadableTable<&'static str, Octets>) -> Result<GasState, Fault> {
     table.get(GAS)?.map_or_else(|| Ok(GasState::default()), |row| decode(row.value()))
+}
+
+fn load_in(table: &impl ReadableTable<&'static str, Octets>) -> Result<Load, Fault> {
+    table.get(LOAD)?.map_or_else(|| Ok(Load::default()), |row| decode(row.value()))
 }
 
 fn name_gas_in(table: &impl ReadableTable<Octets, Octets>, name: &Name) -> Result<NameGas, Fault> {

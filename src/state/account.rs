@@ -74,6 +74,13 @@ impl Account {
         Ok(Self { balance, as_of: time.max(self.as_of), ..self })
     }
 
+    /// The account with `amount` mana more, as far as it holds so much.
+    pub fn refunded(self, time: u64, amount: u64) -> Self {
+        let full = self.capacity() * MICRO;
+        let balance = self.balance_at(time).saturating_add(amount.saturating_mul(MICRO)).min(full);
+        Self { balance, as_of: time.max(self.as_of), ..self }
+    }
+
     /// The account at another level, filled by `amount` mana up to that level's capacity.
     pub fn granted(self, time: u64, level: u8, amount: u64) -> Self {
         let carried = self.balance_at(time);

@@ -9,13 +9,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use ledger::Issue;
 
 use super::ledger::Hold;
-use super::{At, Change, Effects, MAX_LEVEL, NameEntry, Rules, View};
+use super::load::{self, Load};
+use super::{At, Change, Effects, MAX_LEVEL, NameEntry, Rules, View, Work};
 use crate::dnssec::{FLAGS_OWNER, PublicKey, Rrsig, ds, ds_set, is_strict};
 use crate::limits::{
     MAX_CONTRACT, MAX_PARAMETERS, MAX_PUT_RRSETS, MAX_RRSET_BYTES, MAX_RRSET_RECORDS, MAX_RRSETS_PER_NAME,
     MAX_TERM_YEARS, MAX_TTL, YEAR,
 };
-use crate::op::{CodeHash, DnskeyRdata, Op, Rejection, RrsetKey, SigilId, VerifiedOp};
+use crate::op::{CodeHash, DnskeyRdata, LoadPolicy, Op, Rejection, RrsetKey, SigilId, VerifiedOp};
 use crate::wire::{Name, Rrset, Rtype};
 
 /// An op was not applied: it may not be, or the store failed.
@@ -47,14 +48,23 @@ pub fn apply<V: View, R: Rules + ?Sized>(view: &V, rules: &R, at: At, op: &Verif
     let mut effects = machine.run(op.op())?;
     machine.recount(&mut effects.changes)?;
     let tld = op.op().name().and_then(Name::parent);
-    let price = rules.price(tld.as_ref(), op.op().kind(), op.bytes().len());
+    let work = Work { bytes: op.bytes().len(), rrsigs: op.op().rrsigs() };
+    let base = rules.price(tld.as_ref(), op.op().kind(), work);
+    let load = machine.read(view.load())?.at(at.time);
+    let gives_back = matches!(op.op(), Op::DeleteRecords { .. } | Op::Release { .. });
+    let freed = if gives_back { machine.freed(&effects.changes)? } else { 0 };
+    let refund = rules.refund(tld.as_ref(), freed);
     let granted = effects.changes.iter().find_map(|change| match change {
         Change::PutAccount(id, granted) if *id == op.author() => Some(*granted),
         _ => None,
     });
-    let mut account = granted.unwrap_or(account).pay(at.time, price)?;
+    let account = granted.unwrap_or(account).pay(at.time, load.price(base))?;
+    let mut account = account.refunded(at.time, refund);
     account.next_nonce += 1;
     effects.changes.push(Change::PutAccount(op.author(), account));
+    if base > 0 {
+        effects.changes.push(Change::PutLoad(load.with(base)));
+    }
     // The history of a name has every op that is about it.
     if let Some(name) = op.op().name().filter(|name| !effects.touched.contains(name)) {
         effects.touched.push(name.clone());
@@ -101,7 +111,31 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
             Op::SetGas { policy, gateways } => self.set_gas(*policy, gateways),
             Op::SettleGas { epoch, uses } => self.settle_gas(*epoch, uses),
             Op::BindCovenants { name, covenants } => self.bind_covenants(name, covenants),
+            Op::SetLoad { policy } => self.set_load(*policy),
         }
+    }
+
+    fn set_load(&self, policy: LoadPolicy) -> Applied<Effects, V> {
+        if self.author != self.rules.operator() {
+            return Err(Rejection::NotOperator.into());
+        }
+        load::check_policy(&policy).map_err(Rejection::BadLoad)?;
+        // A new policy begins anew: the window may be another.
+        let factor = self.read(self.view.load())?.at(self.at.time).factor.clamp(load::PLAIN, policy.highest);
+        let window = self.at.time - self.at.time % policy.window;
+        let changes = vec![Change::PutLoad(Load { policy, window, factor, used: 0 })];
+        Ok(Effects { changes, ..Effects::default() })
+    }
+
+    /// Octets of records that the changes drop.
+    fn freed(&self, changes: &[Change]) -> Applied<usize, V> {
+        let mut octets = 0;
+        for change in changes {
+            if let Change::DropRrset(key) = change {
+                octets += self.read(self.view.rrset(&key.owner, key.rtype))?.map_or(0, |rrset| rrset.bytes());
+            }
+        }
+        Ok(octets)
     }
 
     fn register(&self, name: &Name, years: u32) -> Applied<Effects, V> {

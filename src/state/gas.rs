@@ -100,17 +100,7 @@ impl GasState {
     /// The price of the next epoch if nothing more is used in this one.
     pub fn next_price(&self) -> u64 {
         let GasPolicy { target, lowest, highest, .. } = self.policy;
-        let (price, target) = (u128::from(self.price), u128::from(target));
-        let used = u128::from(self.used).min(2 * target);
-        // At least 1, or a low price would never move.
-        let step = |distance: u128| (price * distance / target / PRICE_STEP).max(1);
-        let next = match used.cmp(&target) {
-            std::cmp::Ordering::Greater => price + step(used - target),
-            std::cmp::Ordering::Less => price.saturating_sub(step(target - used)),
-            std::cmp::Ordering::Equal => price,
-        };
-        // Between two u64.
-        next.clamp(u128::from(lowest), u128::from(highest)) as u64
+        follow(self.price, self.used, target, lowest, highest)
     }
 
     /// Billionths of a GCC that `fuel`, used by one name in this epoch, costs in all.
@@ -119,6 +109,22 @@ impl GasState {
         // At most MAX_FUEL * MAX_PRICE / GAS_UNIT is below 2^64; more fuel than that is not settled.
         u64::try_from(billed * u128::from(self.price) / u128::from(GAS_UNIT)).unwrap_or(u64::MAX)
     }
+}
+
+/// The price after a period in which so much was used: as EIP-1559's base fee, towards the target by at most an eighth,
+/// between two bounds. `target` is not 0.
+pub(super) fn follow(price: u64, used: u64, target: u64, lowest: u64, highest: u64) -> u64 {
+    let (price, target) = (u128::from(price), u128::from(target));
+    let used = u128::from(used).min(2 * target);
+    // At least 1, or a low price would never move.
+    let step = |distance: u128| (price * distance / target / PRICE_STEP).max(1);
+    let next = match used.cmp(&target) {
+        std::cmp::Ordering::Greater => price + step(used - target),
+        std::cmp::Ordering::Less => price.saturating_sub(step(target - used)),
+        std::cmp::Ordering::Equal => price,
+    };
+    // Between two u64.
+    next.clamp(u128::from(lowest), u128::from(highest)) as u64
 }
 
 /// What one name has used. Amounts are billionths of a GCC.

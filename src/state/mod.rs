@@ -4,6 +4,7 @@ mod account;
 mod apply;
 pub mod gas;
 pub mod ledger;
+pub mod load;
 mod model;
 
 pub use account::{Account, LEVELS, MAX_LEVEL, MICRO};
@@ -12,6 +13,7 @@ pub use model::Model;
 
 use gas::{GasState, NameGas};
 use ledger::{Balance, Hold, Move, Token};
+use load::Load;
 
 use minicbor::{Decode, Encode};
 
@@ -85,6 +87,7 @@ pub trait View {
     /// A hold by the sequence of the op that made it.
     fn hold(&self, number: u64) -> Result<Option<Hold>, Self::Fault>;
     fn gas(&self) -> Result<GasState, Self::Fault>;
+    fn load(&self) -> Result<Load, Self::Fault>;
     /// Zeros for a name that has used none.
     fn name_gas(&self, name: &Name) -> Result<NameGas, Self::Fault>;
     /// Covenants of a registered name or a TLD, in the order in which they judge.
@@ -93,14 +96,25 @@ pub trait View {
     fn owned(&self, id: &SigilId, tld: &Name) -> Result<u32, Self::Fault>;
 }
 
+/// What an op takes beside what it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Work {
+    /// Octets of the signed op.
+    pub bytes: usize,
+    /// RRSIGs to check.
+    pub rrsigs: usize,
+}
+
 /// What the TLDs' policies say, as far as ops need it.
 pub trait Rules {
     /// True for the apex of a TLD.
     fn is_tld(&self, name: &Name) -> bool;
     /// A sentence if the label may not be registered under the TLD.
     fn check_label(&self, tld: &Name, label: &[u8]) -> Result<(), String>;
-    /// Mana for an op of `kind` and `bytes` octets about a name under `tld`, or about none.
-    fn price(&self, tld: Option<&Name>, kind: OpKind, bytes: usize) -> u64;
+    /// Mana for an op of `kind` about a name under `tld`, or about none, before the load's factor.
+    fn price(&self, tld: Option<&Name>, kind: OpKind, work: Work) -> u64;
+    /// Mana for giving back `bytes` octets of the store.
+    fn refund(&self, tld: Option<&Name>, bytes: usize) -> u64;
     /// The sigil that may grant mana.
     fn operator(&self) -> SigilId;
 }
@@ -121,6 +135,7 @@ pub enum Change {
     /// A line of an identity's history: sequence of the op, number within the op.
     PutMove(SigilId, u64, u32, Move),
     PutGas(GasState),
+    PutLoad(Load),
     PutNameGas(Name, NameGas),
     DropNameGas(Name),
     /// None at all drops the row.

@@ -5,6 +5,7 @@ use std::convert::Infallible;
 
 use super::gas::{GasState, NameGas};
 use super::ledger::{Balance, Hold, Move, Token};
+use super::load::Load;
 use super::{Account, Change, NameEntry, View};
 use crate::op::{CodeHash, Covenant, SigilId, Symbol};
 use crate::wire::{Name, Rrset, Rtype};
@@ -21,6 +22,7 @@ pub struct Model {
     pub holds: BTreeMap<u64, Hold>,
     pub moves: BTreeMap<(SigilId, u64, u32), Move>,
     pub gas: GasState,
+    pub load: Load,
     pub name_gas: BTreeMap<Name, NameGas>,
     pub covenants: BTreeMap<Name, Vec<Covenant>>,
     pub owned: BTreeMap<(SigilId, Name), u32>,
@@ -43,6 +45,7 @@ impl Model {
                 Change::DropHold(number) => drop(self.holds.remove(&number)),
                 Change::PutMove(id, seq, number, line) => drop(self.moves.insert((id, seq, number), line)),
                 Change::PutGas(gas) => self.gas = gas,
+                Change::PutLoad(load) => self.load = load,
                 Change::PutNameGas(name, row) => drop(self.name_gas.insert(name, row)),
                 Change::DropNameGas(name) => drop(self.name_gas.remove(&name)),
                 Change::PutCovenants(name, list) if list.is_empty() => drop(self.covenants.remove(&name)),
@@ -65,6 +68,7 @@ impl Model {
         let moves = self.moves.iter().map(|((id, seq, n), line)| Change::PutMove(*id, *seq, *n, line.clone()));
         // Not there until it is something else than it is at first.
         let gas = (self.gas != GasState::default()).then(|| Change::PutGas(self.gas.clone()));
+        let load = (self.load != Load::default()).then_some(Change::PutLoad(self.load));
         let name_gas = self.name_gas.iter().map(|(name, row)| Change::PutNameGas(name.clone(), *row));
         let covenants = self.covenants.iter().map(|(name, list)| Change::PutCovenants(name.clone(), list.clone()));
         let owned = self.owned.iter().map(|((id, tld), names)| Change::PutOwned(*id, tld.clone(), *names));
@@ -75,6 +79,7 @@ impl Model {
             .chain(contracts)
             .chain(ledger)
             .chain(gas)
+            .chain(load)
             .chain(name_gas)
             .chain(covenants)
             .chain(owned)
@@ -135,6 +140,10 @@ impl View for Model {
 
     fn gas(&self) -> Result<GasState, Infallible> {
         Ok(self.gas.clone())
+    }
+
+    fn load(&self) -> Result<Load, Infallible> {
+        Ok(self.load)
     }
 
     fn name_gas(&self, name: &Name) -> Result<NameGas, Infallible> {

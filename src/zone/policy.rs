@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use crate::limits::MAX_LABEL;
 use crate::op::OpKind;
+use crate::state::Work;
 
 /// The file format (TOML). Unknown keys are errors.
 #[derive(Debug, Deserialize)]
@@ -46,6 +47,9 @@ struct PricesFile {
     #[serde(default = "ledger")]
     ledger: u64,
     per_kib: u64,
+    /// Every RRSIG that an op brings: it is checked.
+    #[serde(default)]
+    per_rrsig: u64,
 }
 
 fn create_token() -> u64 {
@@ -155,8 +159,8 @@ impl Policy {
         }
     }
 
-    /// Mana for an op of `bytes` octets: the kind's price, and that of every KiB begun.
-    pub fn price(&self, kind: OpKind, bytes: usize) -> u64 {
+    /// Mana for an op: the kind's price, that of every KiB begun, and of every RRSIG to check.
+    pub fn price(&self, kind: OpKind, work: Work) -> u64 {
         let prices = &self.prices;
         let base = match kind {
             OpKind::Register => prices.register,
@@ -172,9 +176,14 @@ impl Policy {
                 prices.ledger
             }
             // The operator makes mana, and gateways settle for the operator; charging would only stop them.
-            OpKind::GrantMana | OpKind::SetGas | OpKind::SettleGas => return 0,
+            OpKind::GrantMana | OpKind::SetGas | OpKind::SettleGas | OpKind::SetLoad => return 0,
         };
-        base + prices.per_kib * (bytes as u64).div_ceil(1_024)
+        base + prices.per_kib * (work.bytes as u64).div_ceil(1_024) + prices.per_rrsig * work.rrsigs as u64
+    }
+
+    /// Mana for giving back octets: what every whole KiB of them costs. Never more than was paid for them.
+    pub fn refund(&self, bytes: usize) -> u64 {
+        self.prices.per_kib * (bytes as u64 / 1_024)
     }
 }
 
@@ -206,9 +215,13 @@ mod tests {
     #[test]
     fn prices_grow_by_the_kib_begun() {
         let policy = Policy::from_toml(FILE).unwrap();
-        assert_eq!(policy.price(OpKind::Register, 1), 101);
-        assert_eq!(policy.price(OpKind::PutRecords, 1_025), 7);
-        assert_eq!(policy.price(OpKind::GrantMana, 100), 0);
+        let work = |bytes, rrsigs| Work { bytes, rrsigs };
+        assert_eq!(policy.price(OpKind::Register, work(1, 0)), 101);
+        assert_eq!(policy.price(OpKind::PutRecords, work(1_025, 3)), 7);
+        assert_eq!(policy.price(OpKind::GrantMana, work(100, 0)), 0);
+        assert_eq!((policy.refund(1_023), policy.refund(2_048)), (0, 2));
+        let dearer = Policy::from_toml(&(FILE.to_owned() + "per_rrsig = 2\n")).unwrap();
+        assert_eq!(dearer.price(OpKind::PutRecords, work(1_025, 3)), 13);
     }
 
     #[test]

@@ -9,8 +9,8 @@ use ghostplane::gateway::Tlds;
 use ghostplane::limits::{MAX_TERM_YEARS, YEAR};
 use ghostplane::node;
 use ghostplane::op::{
-    self, CodeHash, Covenant, GasPolicy, GasUse, Op, OpBody, RegistryId, Rejection, RrsetKey, SigilId, Symbol,
-    VerifiedOp,
+    self, CodeHash, Covenant, GasPolicy, GasUse, LoadPolicy, Op, OpBody, RegistryId, Rejection, RrsetKey, SigilId,
+    Symbol, VerifiedOp,
 };
 use ghostplane::state::{Account, ApplyError, At, Change, Effects, MAX_LEVEL, Model, View, apply};
 use ghostplane::wire::{Name, Rrset, Rtype, rdata};
@@ -142,7 +142,14 @@ impl Script {
         let amount = u64::from(source.byte()) * if source.seldom() { u64::MAX / 300 } else { 7 };
         let someone = |source: &mut Source<'_>| (!source.seldom()).then(|| self.anyone(source));
         let memo = if source.seldom() { "m".repeat(129) } else { String::new() };
-        match source.byte() % 17 {
+        match source.byte() % 18 {
+            17 => Op::SetLoad {
+                policy: LoadPolicy {
+                    window: u64::from(source.byte() % 64) * 4,
+                    target: 1 + u64::from(source.byte()) * 16,
+                    highest: 900 + u64::from(source.byte()) * 8,
+                },
+            },
             16 => {
                 let covenant = Covenant { code: CodeHash::of(&[source.byte() % 6]), parameters: vec![1] };
                 let about = name(source.pick(&NAMES));
@@ -213,6 +220,8 @@ impl Script {
             let sum: i128 = lines.map(|(_, line)| i128::from(line.gained) - i128::from(line.spent)).sum();
             assert_eq!(sum, i128::from(balance.available), "{id} {token}");
         }
+        let load = self.model.load;
+        assert!((1_000..=load.policy.highest).contains(&load.factor), "{load:?}");
         let (gas, policy) = (&self.model.gas, self.model.gas.policy);
         assert!((policy.lowest..=policy.highest).contains(&gas.price), "{gas:?}");
     }
