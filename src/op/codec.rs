@@ -94,8 +94,8 @@ impl VerifiedOp {
         check_scope(&self.body, self.body.registry, time)?;
         let Op::PutRecords { rrsets, .. } = &self.body.op else { return Ok(()) };
         for rrset in rrsets {
-            let fields = rrset.rrsigs.iter().filter_map(|rrsig| dnssec::Rrsig::parse(rrsig).ok());
-            for rrsig in fields.filter(|rrsig| !rrsig.is_current(time)) {
+            let mut fields = rrset.rrsigs.iter().filter_map(|rrsig| dnssec::Rrsig::parse(rrsig).ok());
+            if let Some(rrsig) = fields.find(|rrsig| !rrsig.is_current(time)) {
                 let error = if rrsig.seconds_left(time) > 0 { RrsigError::NotYet } else { RrsigError::Expired };
                 return Err(Rejection::BadRrsig { owner: rrset.owner.clone(), rtype: rrset.rtype, error });
             }

@@ -317,7 +317,7 @@ fn a_flipped_bit_is_found_or_lies_where_nothing_is() {
     assert!(original.is_clean() && original.ops == newest.size);
 
     // All of the header, and as many other places as a test has time for.
-    let some = |octets: &[u8], most| (4_096..octets.len()).step_by(octets.len() / most | 1).collect::<Vec<usize>>();
+    let some = |octets: &[u8], most| (4_096..octets.len()).step_by((octets.len() / most) | 1).collect::<Vec<usize>>();
     let of = |octets, places: Vec<usize>| places.into_iter().map(move |at| (octets, at));
     let header = || (0..320).step_by(9).collect();
     let places = of(&closed, header()).chain(of(&closed, some(&closed, 80)));
