@@ -17,6 +17,7 @@ mod signer;
 mod strict;
 mod tlds;
 mod transfer;
+mod update;
 
 pub use call::{Call, CallError, Called};
 pub use chain::{ChainDone, ChainReply};
@@ -25,6 +26,7 @@ pub use quarantine::Quarantine;
 pub use signer::{Keys, Signer};
 pub use tlds::{Tld, Tlds};
 pub use transfer::{Transfer, TransferDone, Transfers};
+pub use update::UpdateRequest;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -34,7 +36,7 @@ use ed25519_dalek::SigningKey;
 use crate::cache::{AnswerCache, Grounds, Key};
 use crate::contract::receipt::{Recorder, Trace};
 use crate::contract::{CodeRef, ContractHost, Failure, Question, Worlds};
-use crate::dnssec::{ONLINE_SECONDS, Rrsig, denial};
+use crate::dnssec::{ONLINE_SECONDS, Rrsig, denial, tsig};
 use crate::limits::MAX_ALIAS_LINKS;
 use crate::metrics::Metrics;
 use crate::op::{CodeHash, SigilId};
@@ -44,7 +46,8 @@ pub use crate::wire::Transport;
 use crate::wire::{
     Answer, Builder, EdeCode, Name, Query, QueryError, Rcode, Reply, Resolution, Rrset, Rtype, Section, Subnet,
 };
-use crate::writer::Clock;
+use crate::wire::update::is_update;
+use crate::writer::{Clock, Writer};
 use crate::zone::{ZoneView as _, soa};
 use pool::{Pool, Task};
 use reads::{Noted, SnapshotReads, Sources, Stored, Zone};
@@ -75,6 +78,8 @@ pub enum Begun {
     Miss(Miss),
     /// A zone is asked for: give it to [`Gateway::transfer`].
     Transfer(Miss),
+    /// Records are to be changed: give it to [`Gateway::update`].
+    Update(UpdateRequest),
     /// Nothing may be sent back.
     Ignore,
 }
@@ -107,6 +112,9 @@ pub struct Engine {
     pub quarantine: Quarantine,
     pub metrics: Arc<Metrics>,
     pub clock: Clock,
+    pub writer: Arc<Writer>,
+    /// What the secrets of update keys are derived from.
+    pub update_secret: tsig::Secret,
 }
 
 impl Gateway {
@@ -122,6 +130,9 @@ impl Gateway {
 
     /// Parses `message` and answers it from the cache if it can. Never blocks, never executes.
     pub fn begin(&self, message: &[u8], client: Client) -> Begun {
+        if is_update(message) {
+            return self.engine.begin_update(message, client);
+        }
         match Query::parse(message) {
             Ok(query) => self.engine.begin(query, client),
             Err(QueryError::Reply(refused)) => Begun::Ready(refused.reply()),
@@ -174,6 +185,11 @@ impl Gateway {
             Begun::Transfer(request) => {
                 let messages = self.engine.transfer(&request);
                 messages.first().map(|message| message.reply(&request.query, client.transport.shape(), 0))
+            }
+            Begun::Update(request) => {
+                let (sender, receiver) = std::sync::mpsc::channel();
+                self.update(request, Box::new(move |reply| drop(sender.send(reply))));
+                receiver.recv().ok()
             }
             Begun::Ignore => None,
         }

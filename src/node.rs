@@ -8,7 +8,7 @@ use ed25519_dalek::SigningKey;
 use crate::api::Service;
 use crate::cache::AnswerCache;
 use crate::contract::{ContractHost, HostConfig, HostError};
-use crate::dnssec::{FLAGS_ONLINE, FLAGS_OWNER, Secret, ZoneKey};
+use crate::dnssec::{FLAGS_ONLINE, FLAGS_OWNER, Secret, ZoneKey, tsig};
 use crate::gateway::{Engine, Gateway, Keys, Quarantine, Signer, Tld, Tlds, Transfers};
 use crate::limits::{CACHE_BYTES, MAX_ZONE_FILE};
 use crate::metrics::Metrics;
@@ -86,6 +86,8 @@ pub struct Parts {
     pub transfers: Transfers,
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
+    /// What the secrets of update keys are derived from.
+    pub update_secret: tsig::Secret,
 }
 
 impl Node {
@@ -94,15 +96,17 @@ impl Node {
     /// # Errors
     /// [`StartError`]
     pub fn start(parts: Parts) -> Result<Self, StartError> {
-        let Parts { registry, tlds, signer, sigil, transfers, clock, metrics } = parts;
+        let Parts { registry, tlds, signer, sigil, transfers, clock, metrics, update_secret } = parts;
         let registry = Arc::new(registry);
         let shipped = SHIPPED.iter().map(|(_, wasm)| wasm.to_vec());
-        let tlds = Arc::new(Tlds::new(tlds, shipped, registry.genesis().operator));
+        let gateway = SigilId::from(&sigil.verifying_key());
+        let tlds = Arc::new(Tlds::new(tlds, shipped, registry.genesis().operator).with_gateway(gateway));
         let keys = Arc::new(Keys::new(signer));
         let host = Arc::new(ContractHost::new(HostConfig::default())?);
         let rules = tlds.clone();
         let writer =
             Writer::start(registry.clone(), rules, clock.clone(), metrics.clone()).map_err(StartError::Threads)?;
+        let writer = Arc::new(writer);
         let engine = Engine {
             registry: registry.clone(),
             host: host.clone(),
@@ -114,6 +118,8 @@ impl Node {
             quarantine: Quarantine::default(),
             metrics: metrics.clone(),
             clock: clock.clone(),
+            writer: writer.clone(),
+            update_secret,
         };
         let gateway = Arc::new(Gateway::start(engine).map_err(StartError::Threads)?);
         let service = Arc::new(Service { registry, writer, host, tlds, keys, gateway: gateway.clone(), clock });
@@ -140,6 +146,7 @@ impl Node {
             transfers: Transfers::new(Vec::new()),
             clock,
             metrics: Arc::default(),
+            update_secret: tsig::Secret::new([240; 32]),
         })
     }
 }

@@ -15,6 +15,7 @@ mod ring;
 mod serve;
 pub mod signing;
 mod trial;
+mod update_key;
 mod workshop;
 mod zone;
 

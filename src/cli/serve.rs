@@ -12,6 +12,7 @@ use data_encoding::BASE64;
 use ed25519_dalek::SigningKey;
 use ipnet::IpNet;
 use tracing_subscriber::EnvFilter;
+use zeroize::Zeroizing;
 
 use super::anchor::{Anchor, AnchorFormat};
 use super::owner::Algorithm;
@@ -120,8 +121,10 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let signer = load_signer(&settings.data, &apexes)?;
     let transfers = Transfers::new(settings.transfer_to);
     let sigil = keys::load_or_create(&settings.data.join("keys/gateway.pem"))?;
+    // A key file like the others, so that a passphrase covers it, too; only its 32 octets are used.
+    let update_secret = Zeroizing::new(keys::load_or_create(&settings.data.join("keys/update.pem"))?.to_bytes());
     let metrics = Arc::default();
-    let node = Node::start(Parts { registry, tlds, signer, sigil, transfers, clock, metrics })?;
+    let node = Node::start(Parts { registry, tlds, signer, sigil, transfers, clock, metrics, update_secret })?;
     // Only a convenience: a data directory whose path is too long for a socket is served all the same.
     if let Err(error) = control(&node, &settings.data, apexes) {
         tracing::warn!("commands cannot reach this server: {error:#}");

@@ -33,6 +33,7 @@ pub struct Tlds {
     /// Worlds of contracts that have been looked at.
     worlds: Cache<CodeHash, Worlds>,
     operator: SigilId,
+    gateway: SigilId,
 }
 
 impl Tlds {
@@ -47,7 +48,14 @@ impl Tlds {
             shipped: shipped.into_iter().map(|wasm| (CodeHash::of(&wasm), wasm)).collect(),
             worlds: Cache::new(KNOWN_WORLDS),
             operator,
+            gateway: operator,
         }
+    }
+
+    /// With a sigil of a gateway's own, which vouches for updates by key.
+    #[must_use]
+    pub fn with_gateway(self, gateway: SigilId) -> Self {
+        Self { gateway, ..self }
     }
 
     /// The TLD that a name falls into.
@@ -114,5 +122,9 @@ impl Rules for Tlds {
 
     fn operator(&self) -> SigilId {
         self.operator
+    }
+
+    fn gateway(&self) -> SigilId {
+        self.gateway
     }
 }

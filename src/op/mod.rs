@@ -1,4 +1,4 @@
-//! Ops: signed writes, their one legal encoding, their verification.
+//! Ops: signed writes, their one legal encoding, their verification. DNS UPDATE messages with a SIG(0) are ops, too.
 //!
 //! ```text
 //! bytes --verify--> VerifiedOp --apply (crate::state)--> Effects
@@ -10,11 +10,15 @@ mod codec;
 pub mod envelope;
 mod rejection;
 mod sigil;
+mod update;
 
 pub(crate) use codec::is_parent_side;
 pub use codec::{OP_CONTEXT, RegistryId, sign, verify};
 pub use rejection::Rejection;
 pub use sigil::{NotADid, SigilId};
+pub use update::{
+    SecretRequest, SignedUpdate, UPDATE_KEY_CONTEXT, UpdateScope, check_sig0, key_name, seal_update,
+};
 
 use minicbor::{Decode, Encode};
 
@@ -98,6 +102,44 @@ pub enum Op {
         #[n(2)]
         amount: u64,
     },
+    /// Changes records as a DNS UPDATE asks for, under its prerequisites; all or none. Comes only as the message itself
+    /// with its SIG(0), never in an envelope of ours.
+    #[n(30)]
+    Update {
+        #[n(0)]
+        update: SignedUpdate,
+    },
+    /// Lets whoever has the secret that the gateway derives for a label update some records of a name.
+    #[n(31)]
+    IssueUpdateKey {
+        #[n(0)]
+        name: Name,
+        /// 1 to 63 of a-z, 0-9, `-`, `_`.
+        #[n(1)]
+        label: String,
+        #[n(2)]
+        scopes: Vec<UpdateScope>,
+        /// Seconds since 1970.
+        #[n(3)]
+        expires: u64,
+    },
+    /// What [`Op::Update`] does, asked for with an update key. Gateways only: they vouch for the TSIG, which the owner,
+    /// who has the secret, can check again.
+    #[n(32)]
+    UpdateByKey {
+        #[n(0)]
+        label: String,
+        #[n(1)]
+        update: SignedUpdate,
+    },
+    /// Ends an update key.
+    #[n(33)]
+    RevokeUpdateKey {
+        #[n(0)]
+        name: Name,
+        #[n(1)]
+        label: String,
+    },
 }
 
 /// DNSKEY RDATA.
@@ -171,6 +213,10 @@ pub enum OpKind {
     DeployContract,
     BindContract,
     GrantMana,
+    Update,
+    IssueUpdateKey,
+    UpdateByKey,
+    RevokeUpdateKey,
 }
 
 impl OpKind {
@@ -186,6 +232,10 @@ impl OpKind {
             Self::DeployContract => "deploy",
             Self::BindContract => "bind",
             Self::GrantMana => "grant_mana",
+            Self::Update => "update",
+            Self::IssueUpdateKey => "issue_update_key",
+            Self::UpdateByKey => "update_by_key",
+            Self::RevokeUpdateKey => "revoke_update_key",
         }
     }
 }
@@ -208,6 +258,10 @@ impl Op {
             Self::DeployContract { .. } => OpKind::DeployContract,
             Self::BindContract { .. } => OpKind::BindContract,
             Self::GrantMana { .. } => OpKind::GrantMana,
+            Self::Update { .. } => OpKind::Update,
+            Self::IssueUpdateKey { .. } => OpKind::IssueUpdateKey,
+            Self::UpdateByKey { .. } => OpKind::UpdateByKey,
+            Self::RevokeUpdateKey { .. } => OpKind::RevokeUpdateKey,
         }
     }
 
@@ -220,7 +274,10 @@ impl Op {
             | Self::Release { name }
             | Self::PutRecords { name, .. }
             | Self::DeleteRecords { name, .. }
-            | Self::BindContract { name, .. } => Some(name),
+            | Self::BindContract { name, .. }
+            | Self::IssueUpdateKey { name, .. }
+            | Self::RevokeUpdateKey { name, .. } => Some(name),
+            Self::Update { update } | Self::UpdateByKey { update, .. } => Some(update.name()),
             Self::DeployContract { .. } | Self::GrantMana { .. } => None,
         }
     }
@@ -244,6 +301,11 @@ impl VerifiedOp {
     /// The place it claims in the author's order.
     pub fn nonce(&self) -> u64 {
         self.body.nonce
+    }
+
+    /// When its signature stops to be good, seconds since 1970.
+    pub fn expires(&self) -> u64 {
+        self.body.expires
     }
 
     /// The write.

@@ -1,10 +1,11 @@
 //! Why an op is not accepted: a stable number and a sentence.
 
 use crate::dnssec::RrsigError;
+use crate::dnssec::sig0::Sig0Error;
 use crate::wire::{Name, Rtype};
 
 /// A rejection. Nothing was written. Codes never change their meaning; hundreds group them: 1xx the
-/// envelope, 2xx the author's account, 3xx names, 4xx records, 5xx contracts, 6xx authority, 9xx the server.
+/// envelope, 2xx the author's account, 3xx names, 4xx records, 5xx contracts, 6xx authority, 7xx DNS UPDATE, 9xx the server.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
     #[error("op is longer than {max} octets")]
@@ -90,6 +91,33 @@ pub enum Rejection {
     #[error("level must be 0 to {max}")]
     Level { max: u8 },
 
+    #[error("this update was accepted before")]
+    UpdateReplayed,
+    #[error("the update's signature ended at {until}, it is {now}; sign it again")]
+    UpdateExpired { until: u64, now: u64 },
+    #[error("{0} is strict: its owner signs everything ahead, and nobody could sign what an update brings")]
+    StrictUpdate(Name),
+    #[error("only a gateway of this registry may vouch for updates by key")]
+    NotGateway,
+    #[error("{name} has no update key {label:?} that is in force")]
+    UnknownUpdateKey { name: Name, label: String },
+    #[error("{owner} {rtype} is outside of what the update key may change")]
+    OutOfScope { owner: Name, rtype: Rtype },
+    #[error("update key: {0}")]
+    BadUpdateKey(String),
+    #[error("not a DNS UPDATE of one registered name that its signature says it is: {0}")]
+    BadUpdate(&'static str),
+    #[error("{0}")]
+    BadSig0(Sig0Error),
+    #[error("prerequisite: {0} is in use")]
+    NameInUse(Name),
+    #[error("prerequisite: {0} is not in use")]
+    NameNotInUse(Name),
+    #[error("prerequisite: {owner} {rtype} exists")]
+    RrsetInUse { owner: Name, rtype: Rtype },
+    #[error("prerequisite: {owner} {rtype} does not exist, or is another")]
+    RrsetNotInUse { owner: Name, rtype: Rtype },
+
     #[error("the write queue is full; try again")]
     Busy,
     #[error("the server is shutting down")]
@@ -136,6 +164,19 @@ impl Rejection {
             Self::Strict(_) => 504,
             Self::NotOperator => 600,
             Self::Level { .. } => 601,
+            Self::UpdateReplayed => 700,
+            Self::UpdateExpired { .. } => 701,
+            Self::StrictUpdate(_) => 702,
+            Self::NotGateway => 703,
+            Self::UnknownUpdateKey { .. } => 704,
+            Self::OutOfScope { .. } => 705,
+            Self::BadUpdateKey(_) => 706,
+            Self::BadUpdate(_) => 707,
+            Self::BadSig0(_) => 708,
+            Self::NameInUse(_) => 710,
+            Self::NameNotInUse(_) => 711,
+            Self::RrsetInUse { .. } => 712,
+            Self::RrsetNotInUse { .. } => 713,
             Self::Busy => 900,
             Self::Stopping => 901,
             Self::Fault(_) => 902,

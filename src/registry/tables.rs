@@ -5,10 +5,12 @@ use std::cell::RefCell;
 use minicbor::{Decode, Encode};
 use redb::{
     Database, ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata as _, Table, TableDefinition,
+    TableError,
 };
 
 use super::{Fault, Genesis};
 use crate::op::{CodeHash, SigilId};
+use crate::state::updates::Updates;
 use crate::state::{Account, Change, NameEntry, View};
 use crate::wire::{Name, Rrset, Rtype};
 
@@ -24,6 +26,8 @@ const NAMES: TableDefinition<Octets, Octets> = TableDefinition::new("names");
 const RECORDS: TableDefinition<(Octets, u16), Octets> = TableDefinition::new("records");
 /// SHA-256 -> wasm.
 const CONTRACTS: TableDefinition<Octets, Octets> = TableDefinition::new("contracts");
+/// Sort key of a registered name -> [`Updates`].
+const UPDATES: TableDefinition<Octets, Octets> = TableDefinition::new("updates");
 /// Sequence, from 1 -> [`LogEntry`].
 const LOG: TableDefinition<u64, Octets> = TableDefinition::new("log");
 
@@ -154,6 +158,15 @@ impl View for Snapshot {
     fn has_contract(&self, hash: &CodeHash) -> Result<bool, Fault> {
         Ok(self.transaction.open_table(CONTRACTS)?.get(&hash.0[..])?.is_some())
     }
+
+    fn updates(&self, name: &Name) -> Result<Updates, Fault> {
+        match self.transaction.open_table(UPDATES) {
+            Ok(table) => updates_in(&table, name),
+            // A registry from before there were any, and nothing written since.
+            Err(TableError::TableDoesNotExist(_)) => Ok(Updates::default()),
+            Err(error) => Err(error.into()),
+        }
+    }
 }
 
 /// The transaction of the one writer. Dropped without [`WriteTransaction::commit`], it leaves nothing.
@@ -178,6 +191,7 @@ impl WriteTransaction {
         self.transaction.open_table(NAMES)?;
         self.transaction.open_table(RECORDS)?;
         self.transaction.open_table(CONTRACTS)?;
+        self.transaction.open_table(UPDATES)?;
         self.transaction.open_table(LOG)?;
         self.commit()
     }
@@ -192,6 +206,7 @@ impl WriteTransaction {
             names: RefCell::new(self.transaction.open_table(NAMES)?),
             records: RefCell::new(self.transaction.open_table(RECORDS)?),
             contracts: RefCell::new(self.transaction.open_table(CONTRACTS)?),
+            updates: RefCell::new(self.transaction.open_table(UPDATES)?),
             log: RefCell::new(self.transaction.open_table(LOG)?),
         })
     }
@@ -211,6 +226,7 @@ pub struct WriteTables<'t> {
     names: RefCell<Table<'t, Octets, Octets>>,
     records: RefCell<Table<'t, (Octets, u16), Octets>>,
     contracts: RefCell<Table<'t, Octets, Octets>>,
+    updates: RefCell<Table<'t, Octets, Octets>>,
     log: RefCell<Table<'t, u64, Octets>>,
 }
 
@@ -253,6 +269,12 @@ impl WriteTables<'_> {
                 self.records.borrow_mut().remove((&owner[..], key.rtype.0))?;
             }
             Change::PutContract(hash, wasm) => drop(self.contracts.borrow_mut().insert(&hash.0[..], &wasm[..])?),
+            Change::PutUpdates(name, row) if row.is_empty() => {
+                drop(self.updates.borrow_mut().remove(&name.sort_key()[..])?)
+            }
+            Change::PutUpdates(name, row) => {
+                drop(self.updates.borrow_mut().insert(&name.sort_key()[..], &encode(row)[..])?)
+            }
         }
         Ok(())
     }
@@ -284,10 +306,18 @@ impl View for WriteTables<'_> {
     fn has_contract(&self, hash: &CodeHash) -> Result<bool, Fault> {
         Ok(self.contracts.borrow().get(&hash.0[..])?.is_some())
     }
+
+    fn updates(&self, name: &Name) -> Result<Updates, Fault> {
+        updates_in(&*self.updates.borrow(), name)
+    }
 }
 
 fn account_in(table: &impl ReadableTable<Octets, Octets>, id: &SigilId) -> Result<Account, Fault> {
     table.get(&id.0[..])?.map_or_else(|| Ok(Account::default()), |row| decode(row.value()))
+}
+
+fn updates_in(table: &impl ReadableTable<Octets, Octets>, name: &Name) -> Result<Updates, Fault> {
+    table.get(&name.sort_key()[..])?.map_or_else(|| Ok(Updates::default()), |row| decode(row.value()))
 }
 
 fn name_in(table: &impl ReadableTable<Octets, Octets>, name: &Name) -> Result<Option<NameEntry>, Fault> {

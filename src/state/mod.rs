@@ -3,12 +3,14 @@
 mod account;
 mod apply;
 mod model;
+pub mod updates;
 
 pub use account::{Account, LEVELS, MAX_LEVEL, MICRO};
 pub use apply::{ApplyError, apply};
 pub use model::Model;
 
 use minicbor::{Decode, Encode};
+use updates::Updates;
 
 use crate::limits::GRACE;
 use crate::op::{CodeHash, OpKind, RrsetKey, SigilId};
@@ -73,6 +75,8 @@ pub trait View {
     /// Every RRset at or below a name, in canonical order.
     fn rrsets_below(&self, apex: &Name) -> Result<Vec<Rrset>, Self::Fault>;
     fn has_contract(&self, hash: &CodeHash) -> Result<bool, Self::Fault>;
+    /// An empty row for a name that has none.
+    fn updates(&self, name: &Name) -> Result<Updates, Self::Fault>;
 }
 
 /// What the TLDs' policies say, as far as ops need it.
@@ -85,6 +89,8 @@ pub trait Rules {
     fn price(&self, tld: Option<&Name>, kind: OpKind, bytes: usize) -> u64;
     /// The sigil that may grant mana.
     fn operator(&self) -> SigilId;
+    /// The sigil that may vouch for updates by key.
+    fn gateway(&self) -> SigilId;
 }
 
 /// One change of one row.
@@ -96,6 +102,8 @@ pub enum Change {
     PutRrset(Rrset),
     DropRrset(RrsetKey),
     PutContract(CodeHash, Vec<u8>),
+    /// An empty row goes away.
+    PutUpdates(Name, Updates),
 }
 
 /// Everything an accepted op changes. Applying the changes in order gives the next state.

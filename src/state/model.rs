@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 
+use super::updates::Updates;
 use super::{Account, Change, NameEntry, View};
 use crate::op::{CodeHash, SigilId};
 use crate::wire::{Name, Rrset, Rtype};
@@ -14,6 +15,7 @@ pub struct Model {
     pub names: BTreeMap<Name, NameEntry>,
     pub rrsets: BTreeMap<Name, BTreeMap<Rtype, Rrset>>,
     pub contracts: BTreeMap<CodeHash, Vec<u8>>,
+    pub updates: BTreeMap<Name, Updates>,
 }
 
 impl Model {
@@ -27,6 +29,8 @@ impl Model {
                 Change::PutRrset(rrset) => self.put_rrset(rrset),
                 Change::DropRrset(key) => self.drop_rrset(&key.owner, key.rtype),
                 Change::PutContract(hash, wasm) => drop(self.contracts.insert(hash, wasm)),
+                Change::PutUpdates(name, row) if row.is_empty() => drop(self.updates.remove(&name)),
+                Change::PutUpdates(name, row) => drop(self.updates.insert(name, row)),
             }
         }
     }
@@ -70,5 +74,9 @@ impl View for Model {
 
     fn has_contract(&self, hash: &CodeHash) -> Result<bool, Infallible> {
         Ok(self.contracts.contains_key(hash))
+    }
+
+    fn updates(&self, name: &Name) -> Result<Updates, Infallible> {
+        Ok(self.updates.get(name).cloned().unwrap_or_default())
     }
 }

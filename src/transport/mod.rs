@@ -29,7 +29,7 @@ use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, Interval, interval_at};
 
-use crate::gateway::{Begun, ChainDone, ChainReply, Client, Gateway, Miss, Transfer, TransferDone, Transport};
+use crate::gateway::{Begun, ChainDone, ChainReply, Client, Gateway, Miss, Transfer, TransferDone, Transport, UpdateRequest};
 use crate::metrics::{Metrics, Outcome};
 use crate::wire::{EdeCode, Name, Query, Rcode, Reply, Rtype, Shape};
 use admission::{Admission, ConnectionGuard};
@@ -44,6 +44,8 @@ pub trait Answerer: Send + Sync + 'static {
     fn transfer(&self, request: Miss, done: TransferDone);
     /// See [`Gateway::chain`].
     fn chain(&self, name: Name, rtype: Rtype, done: ChainDone);
+    /// See [`Gateway::update`].
+    fn update(&self, request: UpdateRequest, done: Box<dyn FnOnce(Reply) + Send>);
 }
 
 impl Answerer for Gateway {
@@ -61,6 +63,10 @@ impl Answerer for Gateway {
 
     fn chain(&self, name: Name, rtype: Rtype, done: ChainDone) {
         self.chain(name, rtype, done);
+    }
+
+    fn update(&self, request: UpdateRequest, done: Box<dyn FnOnce(Reply) + Send>) {
+        self.update(request, done);
     }
 }
 
@@ -186,6 +192,11 @@ impl Edge {
                 count.outcome = messages.first().map_or(Outcome::Unanswered, |message| message.rcode.into());
                 return Some(Replies::Many { query, shape, messages, next: 0 });
             }
+            // It writes: it counts as a call, of which a client has fewer.
+            Begun::Update(request) if !self.admission.rpc(client.addr) => {
+                request.message.refuse(Rcode::Refused).reply_with(Some(EdeCode::Prohibited))
+            }
+            Begun::Update(request) => self.update(request).await?,
             Begun::Transfer(request) => request.query.refuse(Rcode::Refused).reply_with(Some(EdeCode::Prohibited)),
         };
         count.outcome = one.rcode.into();
@@ -201,6 +212,13 @@ impl Edge {
                 let _ = sender.send(reply);
             }),
         );
+        receiver.await.ok()
+    }
+
+    async fn update(&self, request: UpdateRequest) -> Option<Reply> {
+        let (sender, receiver) = oneshot::channel();
+        // As in `finish`; what was accepted stands all the same.
+        self.answerer.update(request, Box::new(move |reply| drop(sender.send(reply))));
         receiver.await.ok()
     }
 

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hickory_proto::op::{Edns, Header, Metadata, ResponseCode};
-use hickory_proto::rr::rdata::NULL;
+use hickory_proto::rr::rdata::{NULL, TSIG};
 use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption, OPT};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder, DecodeError, Restrict};
@@ -168,6 +168,8 @@ struct Parsed {
     authorities: Vec<Record>,
     additionals: Vec<Record>,
     edns: Option<Edns>,
+    /// The last record of a reply to an update.
+    tsig: Option<Box<Record<TSIG>>>,
 }
 
 impl Parsed {
@@ -175,14 +177,15 @@ impl Parsed {
         let mut decoder = BinDecoder::new(wire);
         let Header { mut metadata, counts } = Header::read(&mut decoder)?;
         let queries = Queries::read(&mut decoder, usize::from(counts.queries))?;
-        let mut edns = None;
-        let answers = read_section(&mut decoder, counts.answers, &mut edns)?;
-        let authorities = read_section(&mut decoder, counts.authorities, &mut edns)?;
-        let additionals = read_section(&mut decoder, counts.additionals, &mut edns)?;
+        let mut extra = Extra::default();
+        let answers = read_section(&mut decoder, counts.answers, &mut extra)?;
+        let authorities = read_section(&mut decoder, counts.authorities, &mut extra)?;
+        let additionals = read_section(&mut decoder, counts.additionals, &mut extra)?;
+        let Extra { edns, tsig } = extra;
         if let Some(edns) = &edns {
             metadata.merge_response_code(edns.rcode_high());
         }
-        Ok(Self { metadata, queries, answers, authorities, additionals, edns })
+        Ok(Self { metadata, queries, answers, authorities, additionals, edns, tsig })
     }
 
     async fn send(&self, request: &Request, mut responder: impl ResponseHandler) -> ResponseInfo {
@@ -192,27 +195,40 @@ impl Parsed {
 
     fn truncate(&mut self) {
         self.metadata.truncation = true;
+        // It would be over another message.
+        self.tsig = None;
         self.answers.clear();
         self.authorities.clear();
         self.additionals.clear();
     }
 
     fn response(&self) -> Response<'_> {
-        MessageResponseBuilder::new(&self.queries, self.edns.as_ref()).build(
+        let mut response = MessageResponseBuilder::new(&self.queries, self.edns.as_ref()).build(
             self.metadata,
             &self.answers,
             &self.authorities,
             &[],
             &self.additionals,
-        )
+        );
+        if let Some(tsig) = &self.tsig {
+            response.set_signature(tsig.clone());
+        }
+        response
     }
 }
 
 type Records<'a> = std::slice::Iter<'a, Record>;
 type Response<'a> = MessageResponse<'a, 'a, Records<'a>, Records<'a>, Records<'a>, Records<'a>>;
 
-/// The records of one section; the OPT record goes to `edns`.
-fn read_section(decoder: &mut BinDecoder<'_>, count: u16, edns: &mut Option<Edns>) -> Result<Vec<Record>, DecodeError> {
+/// What hickory keeps beside the sections.
+#[derive(Default)]
+struct Extra {
+    edns: Option<Edns>,
+    tsig: Option<Box<Record<TSIG>>>,
+}
+
+/// The records of one section; OPT and TSIG go to `extra`.
+fn read_section(decoder: &mut BinDecoder<'_>, count: u16, extra: &mut Extra) -> Result<Vec<Record>, DecodeError> {
     let mut records = Vec::with_capacity(usize::from(count));
     for _ in 0..count {
         let name = Name::read(decoder)?;
@@ -221,7 +237,16 @@ fn read_section(decoder: &mut BinDecoder<'_>, count: u16, edns: &mut Option<Edns
         let ttl = decoder.read_u32()?.unverified();
         let length = decoder.read_u16()?;
         if rtype == RecordType::OPT {
-            *edns = Some(read_opt(decoder.read_slice(usize::from(length.unverified()))?.unverified(), class, ttl));
+            let octets = decoder.read_slice(usize::from(length.unverified()))?.unverified();
+            extra.edns = Some(read_opt(octets, class, ttl));
+            continue;
+        }
+        if rtype == RecordType::TSIG {
+            if let RData::TSIG(tsig) = RData::read(decoder, rtype, length)? {
+                let mut record = Record::from_rdata(name, ttl, tsig);
+                record.dns_class = DNSClass::from(class);
+                extra.tsig = Some(Box::new(record));
+            }
             continue;
         }
         let mut record = Record::from_rdata(name, ttl, read_rdata(decoder, rtype, length)?);

@@ -127,14 +127,16 @@ impl Query {
     }
 }
 
-struct Header {
-    id: u16,
+/// The header of a message that is no response.
+pub(super) struct Header {
+    pub(super) id: u16,
     flags: u16,
-    counts: [u16; 4],
+    /// Of the four sections.
+    pub(super) counts: [u16; 4],
 }
 
 impl Header {
-    fn read(message: &[u8]) -> Result<Self, QueryError> {
+    pub(super) fn read(message: &[u8]) -> Result<Self, QueryError> {
         let octets = message.get(..HEADER).ok_or(QueryError::Ignore)?;
         let header = Self {
             id: u16_at(octets, 0),
@@ -193,7 +195,7 @@ impl Header {
         if at == message.len() { Ok(edns) } else { Err(self.refuse(Rcode::FormErr, edns.is_some())) }
     }
 
-    fn read_opt(&self, fixed: &[u8], data: &[u8]) -> Result<Edns, QueryError> {
+    pub(super) fn read_opt(&self, fixed: &[u8], data: &[u8]) -> Result<Edns, QueryError> {
         if fixed[5] != 0 {
             return Err(self.refuse(Rcode::BadVers, true));
         }
@@ -227,7 +229,7 @@ impl Header {
         if rest.is_empty() { Ok(edns) } else { Err(self.refuse(Rcode::FormErr, true)) }
     }
 
-    fn opcode(&self) -> u8 {
+    pub(super) fn opcode(&self) -> u8 {
         (self.flags >> 11) as u8 & 0xf
     }
 
@@ -239,7 +241,7 @@ impl Header {
         self.flags & 0x0010 != 0
     }
 
-    fn refuse(&self, rcode: Rcode, edns: bool) -> QueryError {
+    pub(super) fn refuse(&self, rcode: Rcode, edns: bool) -> QueryError {
         let (opcode, rd, cd) = (self.opcode(), self.rd(), self.cd());
         QueryError::Reply(Refused { id: self.id, opcode, rd, cd, rcode, edns })
     }

@@ -144,8 +144,8 @@ impl Policy {
             OpKind::Renew => prices.renew,
             OpKind::Transfer => prices.transfer,
             OpKind::Release => prices.release,
-            OpKind::PutRecords => prices.put_records,
-            OpKind::DeleteRecords => prices.delete_records,
+            OpKind::PutRecords | OpKind::Update | OpKind::UpdateByKey | OpKind::IssueUpdateKey => prices.put_records,
+            OpKind::DeleteRecords | OpKind::RevokeUpdateKey => prices.delete_records,
             OpKind::DeployContract => prices.deploy,
             OpKind::BindContract => prices.bind,
             // The operator makes mana; charging for that would only stop the operator.
