@@ -46,7 +46,7 @@ pub use crate::wire::Transport;
 use crate::wire::{
     Answer, Builder, EdeCode, Name, Query, QueryError, Rcode, Reply, Resolution, Rrset, Rtype, Section, Subnet,
 };
-use crate::wire::update::is_update;
+use crate::wire::update::{Tsig, is_update};
 use crate::writer::{Clock, Writer};
 use crate::zone::{ZoneView as _, soa};
 use pool::{Pool, Task};
@@ -88,6 +88,8 @@ pub enum Begun {
 pub struct Miss {
     pub query: Query,
     pub client: Client,
+    /// The TSIG that it came with, and what that is over.
+    pub tsig: Option<Box<(Tsig, Vec<u8>)>>,
 }
 
 /// Called with the reply to a miss, on a worker's thread; must not block.
@@ -134,6 +136,7 @@ impl Gateway {
             return self.engine.begin_update(message, client);
         }
         match Query::parse(message) {
+            Ok(query) if query.tsig_at.is_some() => self.engine.begin_signed(message, query, client),
             Ok(query) => self.engine.begin(query, client),
             Err(QueryError::Reply(refused)) => Begun::Ready(refused.reply()),
             Err(QueryError::Ignore) => Begun::Ignore,
@@ -208,7 +211,7 @@ const FAILURE_SECONDS: u32 = 5;
 impl Engine {
     fn begin(&self, query: Query, client: Client) -> Begun {
         if self.may_transfer(&query, client) && self.tlds.find(&query.name).is_some() {
-            return Begun::Transfer(Miss { query, client });
+            return Begun::Transfer(Miss { query, client, tsig: None });
         }
         if let Some((rcode, ede)) = self.refusal(&query) {
             return Begun::Ready(error(&query, rcode, ede).reply(&query, client.transport.shape(), 0));
@@ -219,7 +222,7 @@ impl Engine {
                 self.metrics.cache_hits.add(1);
                 Begun::Ready(hit.answer().reply(&query, client.transport.shape(), hit.age(now)))
             }
-            None => Begun::Miss(Miss { query, client }),
+            None => Begun::Miss(Miss { query, client, tsig: None }),
         }
     }
 
@@ -251,7 +254,10 @@ impl Engine {
             tracing::error!(%fault, name = %query.name, "registry read failed");
             servfail(query, EdeCode::NotReady, "the registry cannot be read".into())
         });
-        answer.reply(query, miss.client.transport.shape(), 0)
+        match &miss.tsig {
+            None => answer.reply(query, miss.client.transport.shape(), 0),
+            Some(tsig) => self.signed_reply(miss, &answer, tsig),
+        }
     }
 
     /// Who bound the contract that answers for a name; `None` if that is the TLD's.

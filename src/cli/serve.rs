@@ -72,7 +72,7 @@ pub struct ServeArgs {
     #[arg(long, value_enum, default_value = "text")]
     log: LogForm,
     /// Log filter: a level, or `target=level,…`
-    #[arg(long, env = "GHOSTPLANE_LOG", default_value = "info,hickory_server=warn")]
+    #[arg(long, env = "GHOSTPLANE_LOG", default_value = "info,hickory_server=warn,hickory_proto=error")]
     log_level: String,
 }
 

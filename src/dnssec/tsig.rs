@@ -5,7 +5,7 @@ use sha2::{Sha256, Sha384, Sha512};
 use zeroize::Zeroizing;
 
 use crate::limits::UPDATE_WINDOW;
-use crate::wire::update::{Tsig, UpdateMessage};
+use crate::wire::update::Tsig;
 use crate::wire::{CLASS_ANY, Name, Rtype, u16_at};
 
 /// The algorithms that are taken (RFC 8945 §6); SHA-1 and MD5 are not.
@@ -100,17 +100,17 @@ pub fn until(tsig: &Tsig) -> u64 {
     tsig.time + u64::from(tsig.fudge)
 }
 
-/// Checks form and algorithm, then the MAC, then the time (RFC 8945 §5.2: in this order).
+/// Checks the TSIG over a message without it: form and algorithm, then the MAC, then the time (RFC 8945 §5.2: in this order).
 ///
 /// # Errors
 /// [`TsigError`]
-pub fn verify(message: &UpdateMessage, tsig: &Tsig, secret: &Secret, now: u64) -> Result<(), TsigError> {
+pub fn verify(signed: &[u8], tsig: &Tsig, secret: &Secret, now: u64) -> Result<(), TsigError> {
     let algorithm = Algorithm::of(&tsig.algorithm).ok_or(TsigError::BadKey)?;
     let variables = variables(tsig, tsig.time, tsig.error, &tsig.other);
     if tsig.mac.len() < algorithm.length() {
         return Err(TsigError::BadTrunc);
     }
-    if !algorithm.verify(secret, &[&message.signed_octets(), &variables], &tsig.mac) {
+    if !algorithm.verify(secret, &[signed, &variables], &tsig.mac) {
         return Err(TsigError::BadSig);
     }
     // What has a wider window would have to be remembered for longer.

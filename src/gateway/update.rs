@@ -10,18 +10,19 @@
 //! the workers; and a client prefix has the allowance of a writer, not of an asker.
 
 use crate::dnssec::tsig::{self, TsigError};
-use crate::limits::UDP_PAYLOAD;
-use crate::op::{self, Op, OpBody, OpKind, Rejection, SignedUpdate, key_name};
+use crate::limits::{MAX_NAME, UDP_PAYLOAD};
+use crate::op::{self, Op, OpBody, OpKind, Rejection, SignedUpdate, VerifiedOp};
 use crate::registry::{Fault, Snapshot, Stamp};
+use crate::state::updates::Updates;
 use crate::state::{NameEntry, Rules as _, View as _};
 use crate::wire::update::{OPCODE_UPDATE, Sig0, Signature, Tsig, UpdateMessage};
 use crate::wire::{
-    EdeCode, HEADER, Name, OPT_EDE, QueryError, Rcode, Reply, Shape, Transport, clip_ede, push_opt_record,
+    Answer, EdeCode, HEADER, Name, OPT_EDE, Query, QueryError, Rcode, Reply, Shape, Transport, clip_ede, push_opt_record,
     push_option, push_padding,
 };
 
 use super::pool::Task;
-use super::{Begun, Client, Done, Engine, Gateway};
+use super::{Begun, Client, Done, Engine, Gateway, Miss};
 
 /// An UPDATE that somebody signed, about a zone of ours.
 pub struct UpdateRequest {
@@ -36,10 +37,15 @@ struct Refusal {
     tsig: Option<TsigError>,
 }
 
-/// An update that may go to the writer.
-struct Prepared {
-    op: op::VerifiedOp,
+/// What a TSIG proves.
+struct Checked {
+    /// The key's secret, if the message is known to be by somebody who has it.
+    secret: Option<tsig::Secret>,
+    error: Option<TsigError>,
 }
+
+/// Octets of the record of a TSIG of ours, at most.
+const MAX_TSIG: usize = MAX_NAME + 10 + 13 + 16 + 64 + 6;
 
 /// What the reply is made of.
 struct Reporter {
@@ -140,7 +146,7 @@ impl Engine {
     fn update(&self, request: UpdateRequest, done: Done) {
         let mut reporter = Reporter { request, secret: None, now: (self.clock)() };
         match self.prepare(&mut reporter) {
-            Ok(Prepared { op }) => {
+            Ok(op) => {
                 let done = move |outcome: crate::writer::Outcome| {
                     reporter.tell(outcome.map(|_| ()).map_err(Refusal::from), done);
                 };
@@ -150,27 +156,73 @@ impl Engine {
         }
     }
 
-    fn prepare(&self, reporter: &mut Reporter) -> Result<Prepared, Refusal> {
+    fn prepare(&self, reporter: &mut Reporter) -> Result<VerifiedOp, Refusal> {
         let message = &reporter.request.message;
         let name = message.about();
         let snapshot = self.registry.snapshot()?;
         let entry = snapshot.name(&name)?.filter(|entry| entry.is_live(reporter.now));
         match (&message.signature, entry) {
             (Some(Signature::Tsig(tsig)), entry) => {
-                let entry = entry.ok_or_else(|| Refusal::tsig(TsigError::BadKey))?;
-                let secret = self.tsig_secret(tsig, &name, &snapshot, reporter.now)?;
-                let verified = tsig::verify(message, tsig, &secret, reporter.now);
-                if matches!(verified, Ok(()) | Err(TsigError::BadTime)) {
-                    reporter.secret = Some(secret);
+                let Checked { secret, error } =
+                    self.check_tsig(tsig, &message.signed_octets(), &snapshot, reporter.now)?;
+                reporter.secret = secret;
+                let error = error.or((tsig.key.parent().as_ref() != Some(&name)).then_some(TsigError::BadKey));
+                match (error, entry) {
+                    (None, Some(entry)) => self.by_key(message, tsig, &entry, &snapshot, reporter.now),
+                    (error, _) => Err(Refusal::tsig(error.unwrap_or(TsigError::BadKey))),
                 }
-                verified.map_err(Refusal::tsig)?;
-                self.by_key(message, tsig, &entry, &snapshot, reporter.now)
             }
             (Some(Signature::Sig0(sig)), Some(entry)) => self.by_owner(message, sig, &entry, &snapshot, reporter.now),
             (Some(Signature::Sig0(_)), None) => Err(Rejection::UnknownName(name).into()),
             // Turned away before.
             (None, _) => Err(Rcode::Refused.into()),
         }
+    }
+
+    /// A query with a TSIG: nsupdate asks so for the zone, and wants the answer signed (RFC 8945 §5.3).
+    pub(super) fn begin_signed(&self, message: &[u8], query: Query, client: Client) -> Begun {
+        let Some(tsig) = query.tsig_at.and_then(|at| Tsig::of(message, usize::from(at))) else {
+            return Begun::Ready(query.refuse(Rcode::FormErr).reply());
+        };
+        match self.begin(query.clone(), client) {
+            // A hit, too: whose key it is takes a look into the registry.
+            Begun::Ready(_) | Begun::Miss(_) if self.refusal(&query).is_none() => {
+                Begun::Miss(Miss { query, client, tsig: Some(Box::new(tsig)) })
+            }
+            begun => begun,
+        }
+    }
+
+    /// The answer to a query with a TSIG, signed with the same key.
+    pub(super) fn signed_reply(&self, miss: &Miss, answer: &Answer, (tsig, signed): &(Tsig, Vec<u8>)) -> Reply {
+        let (query, shape, now) = (&miss.query, miss.client.transport.shape(), (self.clock)());
+        let checked = self.registry.snapshot().and_then(|snapshot| self.check_tsig(tsig, signed, &snapshot, now));
+        let Ok(Checked { secret, error }) = checked else { return query.refuse(Rcode::ServFail).reply() };
+        let mut reply = match error {
+            None => answer.reply(query, shape, 0),
+            Some(_) => query.refuse(Rcode::NotAuth).reply(),
+        };
+        if shape == Shape::Datagram && reply.wire.len() + MAX_TSIG > query.udp_room() {
+            reply.wire.truncate(HEADER + query.question.len());
+            reply.wire[6..12].fill(0);
+            reply.wire[2] |= 0x02;
+        }
+        tsig::sign_reply(&mut reply.wire, tsig, secret.as_ref(), error, now);
+        reply
+    }
+
+    /// Whether a TSIG is by a key that is in force, and good.
+    fn check_tsig(&self, tsig: &Tsig, signed: &[u8], snapshot: &Snapshot, now: u64) -> Result<Checked, Fault> {
+        const UNKNOWN: Checked = Checked { secret: None, error: Some(TsigError::BadKey) };
+        let (Some(name), Some(label)) = (tsig.key.parent(), label_of(tsig)) else { return Ok(UNKNOWN) };
+        let live = snapshot.name(&name)?.is_some_and(|entry| entry.is_live(now));
+        let updates = if live { snapshot.updates(&name)? } else { Updates::default() };
+        let Some(key) = updates.key(&label, now) else { return Ok(UNKNOWN) };
+        let secret = self.update_key_secret(&tsig.key, key.issued);
+        let error = tsig::verify(signed, tsig, &secret, now).err();
+        // Who has the key and a wrong clock is told so under the key.
+        let secret = matches!(error, None | Some(TsigError::BadTime)).then_some(secret);
+        Ok(Checked { secret, error })
     }
 
     /// SIG(0) by the owner: everything that is cheap, then the signature.
@@ -181,22 +233,13 @@ impl Engine {
         entry: &NameEntry,
         snapshot: &Snapshot,
         now: u64,
-    ) -> Result<Prepared, Refusal> {
+    ) -> Result<VerifiedOp, Refusal> {
         let update = SignedUpdate::of(message.clone())?;
         let bytes = op::seal_update(entry.owner, message.octets());
         let key = entry.owner.key().ok_or(Rejection::BadSignature)?;
         op::check_sig0(&update, sig, &key, now)?;
         self.check_funds(&update, entry, OpKind::Update, bytes.len(), snapshot, now)?;
-        Ok(Prepared { op: op::verify(&bytes, self.registry.id(), now)? })
-    }
-
-    /// The secret of the key that a request names.
-    fn tsig_secret(&self, tsig: &Tsig, name: &Name, snapshot: &Snapshot, now: u64) -> Result<tsig::Secret, Refusal> {
-        let unknown = || Refusal::tsig(TsigError::BadKey);
-        let label = label_of(tsig).filter(|label| key_name(name, label).is_ok_and(|key| key == tsig.key));
-        let updates = snapshot.updates(name)?;
-        let key = updates.key(&label.ok_or_else(unknown)?, now).ok_or_else(unknown)?;
-        Ok(self.update_key_secret(&tsig.key, key.issued))
+        Ok(op::verify(&bytes, self.registry.id(), now)?)
     }
 
     /// An op by which this gateway vouches for a TSIG.
@@ -207,12 +250,12 @@ impl Engine {
         entry: &NameEntry,
         snapshot: &Snapshot,
         now: u64,
-    ) -> Result<Prepared, Refusal> {
+    ) -> Result<VerifiedOp, Refusal> {
         let update = SignedUpdate::of(message.clone())?;
         self.check_funds(&update, entry, OpKind::UpdateByKey, message.octets().len(), snapshot, now)?;
         let op = Op::UpdateByKey { label: label_of(tsig).unwrap_or_default(), update };
         let body = OpBody { registry: self.registry.id(), nonce: 0, expires: tsig::until(tsig), op };
-        Ok(Prepared { op: op::verify(&op::sign(&self.sigil, &body), self.registry.id(), now)? })
+        Ok(op::verify(&op::sign(&self.sigil, &body), self.registry.id(), now)?)
     }
 
     /// Whoever cannot pay is told so before anything costly; what counts is still decided by `apply`.

@@ -176,15 +176,11 @@ impl UpdateMessage {
     /// The message as it was signed: under its original ID, without the record of the signature (RFC 2931 §3.1,
     /// RFC 8945 §4.3.1).
     pub fn signed_octets(&self) -> Vec<u8> {
-        let mut octets = self.octets[..self.signature_at].to_vec();
-        if let Some(signature) = &self.signature {
-            let additionals = u16_at(&octets, 10) - 1;
-            octets[10..12].copy_from_slice(&additionals.to_be_bytes());
-            if let Signature::Tsig(tsig) = signature {
-                octets[..2].copy_from_slice(&tsig.original_id.to_be_bytes());
-            }
+        match &self.signature {
+            None => self.octets.to_vec(),
+            Some(Signature::Sig0(_)) => without_last(&self.octets, self.signature_at, self.id),
+            Some(Signature::Tsig(tsig)) => without_last(&self.octets, self.signature_at, tsig.original_id),
         }
-        octets
     }
 
     /// This message answered with a code and nothing else.
@@ -284,6 +280,15 @@ impl UpdateMessage {
 /// Octets of SIG RDATA before the signer's name (RFC 2535 §4.1).
 const SIG_FIXED: usize = 18;
 
+/// A message up to its last additional record, which begins at `at`, under an ID.
+fn without_last(message: &[u8], at: usize, id: u16) -> Vec<u8> {
+    let mut octets = message[..at].to_vec();
+    let additionals = u16_at(&octets, 10) - 1;
+    octets[10..12].copy_from_slice(&additionals.to_be_bytes());
+    octets[..2].copy_from_slice(&id.to_be_bytes());
+    octets
+}
+
 impl Sig0 {
     fn read(owner: &Name, data: &[u8]) -> Option<Signature> {
         let tail = data.get(SIG_FIXED..)?;
@@ -305,6 +310,15 @@ impl Sig0 {
 }
 
 impl Tsig {
+    /// The TSIG that begins at `at` of a message, and what it is over; `None` if it is malformed.
+    pub fn of(message: &[u8], at: usize) -> Option<(Self, Vec<u8>)> {
+        let (key, fixed_at) = Name::from_message(message, at).ok()?;
+        let data = message.get(fixed_at + 10..)?;
+        let Some(Signature::Tsig(tsig)) = Self::read(key, data) else { return None };
+        let signed = without_last(message, at, tsig.original_id);
+        Some((tsig, signed))
+    }
+
     fn read(key: Name, data: &[u8]) -> Option<Signature> {
         let (algorithm, used) = Name::from_wire_prefix(data).ok()?;
         let (fixed, rest) = data[used..].split_at_checked(10)?;

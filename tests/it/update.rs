@@ -10,8 +10,8 @@ use ghostplane::registry::LogEntry;
 use ghostplane::state::{ApplyError, At, Model, View as _, apply};
 use ghostplane::wire::{Message, Name, Reply, Rtype};
 
-use crate::clients::have;
-use crate::process::Server;
+use crate::clients::{have, skip};
+use crate::process::{Daemon, Server, free_port};
 use crate::support::{Person, World, name};
 use crate::updates::{ANY, IN, NONE, Update};
 
@@ -613,4 +613,112 @@ fn nsupdate_signs_with_sig0_and_tsig_over_udp_and_tcp() {
     site.server.ok("https", &["name", "update-key", "revoke", APEX, "lego"]);
     let (done, said) = site.feed("nsupdate", &["-k", &key], &format!("{server}update add a.dyn.alice.ghost 60 A 192.0.2.1\nsend\n"));
     assert!(!done && said.contains("BADKEY"), "{said}");
+}
+
+/// Over DoQ, DoT, TCP and UDP.
+#[test]
+fn knsupdate_over_every_transport() {
+    if !have(&["knsupdate"]) {
+        return;
+    }
+    let site = Site::start(&["--allow-below", "dyn.alice.ghost:TXT"]);
+    let (key, ca) = (site.path("key.conf"), site.ca());
+    let crypted = |option: &'static str| vec![option, "-A", &ca, "-H", "localhost"];
+    for (service, options) in
+        [("quic", crypted("-Q")), ("tls", crypted("-S")), ("tcp", vec!["-T"]), ("udp", vec![])]
+    {
+        let base = format!("server 127.0.0.1 {}\nzone alice.ghost\n", site.server.port(service));
+        let owner = format!("{service}.dyn.alice.ghost.");
+        let args = [&["-k", &key][..], &options].concat();
+        let add = format!("{base}prereq nxrrset {owner} TXT\nupdate add {owner} 60 TXT \"by {service}\"\nsend\n");
+        let (done, said) = site.feed("knsupdate", &args, &add);
+        assert!(done, "{service}: {said}");
+        assert!(site.listed().contains(&owner), "{service}");
+        let (done, said) = site.feed("knsupdate", &args, &add);
+        assert!(!done && said.contains("YXRRSET"), "{service}: {said}");
+        let (done, said) = site.feed("knsupdate", &args, &format!("{base}update delete {owner} TXT\nsend\n"));
+        assert!(done, "{service}: {said}");
+        assert!(!site.listed().contains(&owner), "{service}");
+        let (done, said) = site.feed("knsupdate", &args, &format!("{base}update add www.alice.ghost 60 TXT x\nsend\n"));
+        assert!(!done && said.contains("REFUSED"), "{service}: {said}");
+    }
+}
+
+/// SIG(0) and TSIG, each with and without a prerequisite that does not hold.
+#[test]
+fn net_dns_updates_with_sig0_and_tsig() {
+    let probe = ["-MNet::DNS", "-MNet::DNS::SEC", "-e", "1"];
+    let found = have(&["perl"]) && Command::new("perl").args(probe).status().unwrap().success();
+    if !found {
+        assert!(!skip("Net::DNS and Net::DNS::SEC"));
+        return;
+    }
+    let site = Site::start(&["--allow-below", "dyn.alice.ghost:TXT"]);
+    let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/update.pl");
+    let args = [site.server.port("udp").to_string(), site.sig0_key(), site.secret()];
+    let output = Command::new("perl").arg(script).args(&args).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("sig0 NOERROR NXRRSET\ntsig NOERROR NXRRSET\n"), "{said}");
+    let listed = site.listed();
+    assert!(listed.contains("sig0.dyn.alice.ghost.") && listed.contains("tsig.dyn.alice.ghost."), "{listed}");
+}
+
+/// A certificate authority that asks us, and a client that knows nothing but RFC 2136.
+#[test]
+fn lego_obtains_a_certificate_for_a_name_of_ours() {
+    if !have(&["lego", "pebble", "openssl"]) {
+        return;
+    }
+    let site = Site::start(&[]);
+    let pebble = Pebble::start(&site);
+    let dns = format!("127.0.0.1:{}", site.server.port("udp"));
+    let run = |command: &str| {
+        let output = Command::new("lego")
+            .args(["--server", &pebble.directory, "--accept-tos", "--email", "owner@alice.ghost", "--dns", "rfc2136"])
+            .args(["--domains", APEX, "--dns.resolvers", &dns, "--path", &site.path("lego"), command])
+            .env("LEGO_CA_CERTIFICATES", site.ca())
+            .env("RFC2136_NAMESERVER", &dns)
+            .env("RFC2136_TSIG_ALGORITHM", "hmac-sha256.")
+            .env("RFC2136_TSIG_KEY", "lego.alice.ghost")
+            .env("RFC2136_TSIG_SECRET", site.secret())
+            .env("RFC2136_POLLING_INTERVAL", "1")
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout)
+    };
+    let said = run("run");
+    let certificate = site.path(&format!("lego/certificates/{APEX}.crt"));
+    let shown = Command::new("openssl").args(["x509", "-noout", "-ext", "subjectAltName", "-in", &certificate]).output();
+    let shown = String::from_utf8(shown.unwrap().stdout).unwrap();
+    assert!(shown.contains("DNS:alice.ghost"), "{said}");
+    // The challenge has come and gone by two updates of the key, both in the log.
+    assert!(!site.listed().contains("_acme-challenge"), "{}", site.listed());
+}
+
+/// ACME's own test server, which resolves through us.
+struct Pebble {
+    directory: String,
+    _daemon: Daemon,
+}
+
+impl Pebble {
+    fn start(site: &Site) -> Self {
+        let (listen, manage) = (free_port(), free_port());
+        // The development certificate will do for the CA's own HTTPS.
+        let config = format!(
+            r#"{{"pebble": {{"listenAddress": "127.0.0.1:{listen}", "managementListenAddress": "127.0.0.1:{manage}",
+                "certificate": "{}", "privateKey": "{}", "httpPort": 5002, "tlsPort": 5001,
+                "ocspResponderURL": "", "externalAccountBindingRequired": false}}}}"#,
+            site.path("data/tls.pem"),
+            site.path("data/tls.key"),
+        );
+        let path = site.path("pebble.json");
+        std::fs::write(&path, config).unwrap();
+        let mut command = Command::new("pebble");
+        command.args(["-config", &path, "-dnsserver", &format!("127.0.0.1:{}", site.server.port("udp"))]);
+        command.env("PEBBLE_VA_NOSLEEP", "1").env("PEBBLE_WFE_NONCEREJECT", "0");
+        let daemon = Daemon::start(command, "ACME directory available at");
+        Self { directory: format!("https://127.0.0.1:{listen}/dir"), _daemon: daemon }
+    }
 }
