@@ -43,10 +43,10 @@ use crate::op::{CodeHash, SigilId};
 use crate::registry::{Fault, Registry, Snapshot};
 use crate::state::View as _;
 pub use crate::wire::Transport;
+use crate::wire::update::{Tsig, is_update};
 use crate::wire::{
     Answer, Builder, EdeCode, Name, Query, QueryError, Rcode, Reply, Resolution, Rrset, Rtype, Section, Subnet,
 };
-use crate::wire::update::{Tsig, is_update};
 use crate::writer::{Clock, Writer};
 use crate::zone::{ZoneView as _, soa};
 use pool::{Pool, Task};

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use clap::Subcommand;
+use clap::{Args, Subcommand, ValueEnum};
 use data_encoding::BASE64;
 use serde_json::json;
 
@@ -13,9 +13,33 @@ use crate::api::{UpdateKeyView, UpdateSecretView};
 use crate::op::{Op, SecretRequest, UpdateScope};
 use crate::wire::{Name, Rtype};
 
+/// How a key is written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// A key file of BIND's: nsupdate, dig, acme.sh
+    Bind,
+    /// ALGORITHM:NAME:SECRET: knsupdate, kdig
+    Knot,
+    /// Environment variables of lego's rfc2136 provider
+    Lego,
+    /// Credentials of certbot's dns-rfc2136 plugin; the server is to be added
+    Certbot,
+}
+
+/// Where a key goes, and in which form.
+#[derive(Debug, Args)]
+pub struct Form {
+    /// Form to write the key in
+    #[arg(long, value_enum, default_value = "bind")]
+    format: Format,
+    /// File to write the key to (mode 0600), in place of printing it
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
 #[derive(Debug, Subcommand)]
 pub enum UpdateKeyCommand {
-    /// Issues a key and prints it, in the form that nsupdate, knsupdate, certbot and lego take
+    /// Issues a key and prints it
     Add {
         name: String,
         /// 1 to 63 of a-z, 0-9, - and _; the key is called LABEL.NAME
@@ -30,9 +54,8 @@ pub enum UpdateKeyCommand {
         /// Days for which the key is good
         #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=3650))]
         days: u32,
-        /// File to write the key to (mode 0600), in place of printing it
-        #[arg(long)]
-        out: Option<PathBuf>,
+        #[command(flatten)]
+        form: Form,
         #[command(flatten)]
         registrar: Registrar,
     },
@@ -46,9 +69,8 @@ pub enum UpdateKeyCommand {
     Show {
         name: String,
         label: String,
-        /// File to write the key to (mode 0600), in place of printing it
-        #[arg(long)]
-        out: Option<PathBuf>,
+        #[command(flatten)]
+        form: Form,
         #[command(flatten)]
         registrar: Registrar,
     },
@@ -59,6 +81,23 @@ pub enum UpdateKeyCommand {
         #[command(flatten)]
         registrar: Registrar,
     },
+}
+
+impl Format {
+    fn text(self, view: &UpdateSecretView) -> String {
+        let UpdateSecretView { key, algorithm, secret, .. } = view;
+        match self {
+            Self::Bind => format!("key \"{key}\" {{\n\talgorithm {algorithm};\n\tsecret \"{secret}\";\n}};\n"),
+            Self::Knot => format!("{algorithm}:{key}:{secret}\n"),
+            Self::Lego => {
+                format!("RFC2136_TSIG_KEY={key}\nRFC2136_TSIG_ALGORITHM={algorithm}.\nRFC2136_TSIG_SECRET={secret}\n")
+            }
+            Self::Certbot => format!(
+                "dns_rfc2136_name = {key}\ndns_rfc2136_secret = {secret}\ndns_rfc2136_algorithm = {}\n",
+                algorithm.to_uppercase()
+            ),
+        }
+    }
 }
 
 fn exact(text: &str) -> Result<UpdateScope, String> {
@@ -79,7 +118,7 @@ fn scope(text: &str, below: bool) -> Result<UpdateScope, String> {
 
 pub fn run(command: UpdateKeyCommand) -> anyhow::Result<()> {
     match command {
-        UpdateKeyCommand::Add { name, label, allow, allow_below, days, out, registrar } => {
+        UpdateKeyCommand::Add { name, label, allow, allow_below, days, form, registrar } => {
             let name = owner::parse_name(&name)?;
             let mut scopes: Vec<UpdateScope> = allow.into_iter().chain(allow_below).collect();
             if scopes.is_empty() {
@@ -91,11 +130,11 @@ pub fn run(command: UpdateKeyCommand) -> anyhow::Result<()> {
                 let expires = time + u64::from(days) * 86_400;
                 Op::IssueUpdateKey { name: issued_for, label: issued_as, scopes, expires }
             })?;
-            hand_over(&registrar, &name, &label, out)
+            hand_over(&registrar, &name, &label, form)
         }
         UpdateKeyCommand::List { name, registrar } => list(&registrar, &name),
-        UpdateKeyCommand::Show { name, label, out, registrar } => {
-            hand_over(&registrar, &owner::parse_name(&name)?, &label, out)
+        UpdateKeyCommand::Show { name, label, form, registrar } => {
+            hand_over(&registrar, &owner::parse_name(&name)?, &label, form)
         }
         UpdateKeyCommand::Revoke { name, label, registrar } => {
             registrar.write(Op::RevokeUpdateKey { name: owner::parse_name(&name)?, label })
@@ -104,17 +143,15 @@ pub fn run(command: UpdateKeyCommand) -> anyhow::Result<()> {
 }
 
 /// Asks for the secret, and prints or writes it.
-fn hand_over(registrar: &Registrar, name: &Name, label: &str, out: Option<PathBuf>) -> anyhow::Result<()> {
+fn hand_over(registrar: &Registrar, name: &Name, label: &str, form: Form) -> anyhow::Result<()> {
     let (mut rpc, key) = (registrar.rpc()?, registrar.key()?);
     let target = Target::fetch(&mut rpc)?;
     let (name, label) = (name.clone(), label.to_owned());
     let request = SecretRequest { registry: target.registry, name, label, time: target.time }.seal(&key);
     let told = rpc.call("update.secret", json!({ "request": BASE64.encode(&request) }))?;
     let view: UpdateSecretView = serde_json::from_value(told)?;
-    // Read by BIND's tools and Knot DNS's alike; lego and certbot take the three values.
-    let UpdateSecretView { key, algorithm, secret, .. } = &view;
-    let text = format!("key \"{key}\" {{\n\talgorithm {algorithm};\n\tsecret \"{secret}\";\n}};\n");
-    match out {
+    let text = form.format.text(&view);
+    match form.out {
         Some(path) => {
             keys::save_secret(&path, text.as_bytes())?;
             if !registrar.json {

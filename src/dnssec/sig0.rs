@@ -50,7 +50,11 @@ pub fn check(sig: &Sig0, key: &VerifyingKey, now: u64) -> Result<u64, Sig0Error>
         return Err(Sig0Error::NotYet);
     }
     let width = serial_diff(sig.expiration, sig.inception);
-    if u64::try_from(width).is_ok_and(|width| width <= UPDATE_WINDOW) { Ok(now + until) } else { Err(Sig0Error::TooWide) }
+    if u64::try_from(width).is_ok_and(|width| width <= UPDATE_WINDOW) {
+        Ok(now + until)
+    } else {
+        Err(Sig0Error::TooWide)
+    }
 }
 
 /// Checks the signature over the exact octets (RFC 2931 §3.1): SIG RDATA without the signature, then the message

@@ -17,8 +17,8 @@ use crate::state::updates::Updates;
 use crate::state::{NameEntry, Rules as _, View as _};
 use crate::wire::update::{OPCODE_UPDATE, Sig0, Signature, Tsig, UpdateMessage};
 use crate::wire::{
-    Answer, EdeCode, HEADER, Name, OPT_EDE, Query, QueryError, Rcode, Reply, Shape, Transport, clip_ede, push_opt_record,
-    push_option, push_padding,
+    Answer, EdeCode, HEADER, Name, OPT_EDE, Query, QueryError, Rcode, Reply, Shape, Transport, clip_ede,
+    push_opt_record, push_option, push_padding,
 };
 
 use super::pool::Task;
@@ -87,9 +87,10 @@ impl From<Rejection> for Refusal {
             Rejection::RrsetNotInUse { .. } => (Rcode::NxRrset, EdeCode::Other),
             Rejection::OutsideName { .. } => (Rcode::NotZone, EdeCode::Other),
             Rejection::UnknownName(_) => (Rcode::NotAuth, EdeCode::NotAuthoritative),
-            Rejection::NotOwner(_) | Rejection::BadSignature | Rejection::BadSig0(_) | Rejection::UpdateExpired { .. } => {
-                (Rcode::NotAuth, EdeCode::Prohibited)
-            }
+            Rejection::NotOwner(_)
+            | Rejection::BadSignature
+            | Rejection::BadSig0(_)
+            | Rejection::UpdateExpired { .. } => (Rcode::NotAuth, EdeCode::Prohibited),
             Rejection::UnknownUpdateKey { .. } => return Self::tsig(TsigError::BadKey),
             Rejection::Busy | Rejection::Stopping => (Rcode::ServFail, EdeCode::NotReady),
             Rejection::Fault(_) => (Rcode::ServFail, EdeCode::Other),

@@ -16,9 +16,7 @@ pub(crate) use codec::is_parent_side;
 pub use codec::{OP_CONTEXT, RegistryId, sign, verify};
 pub use rejection::Rejection;
 pub use sigil::{NotADid, SigilId};
-pub use update::{
-    SecretRequest, SignedUpdate, UPDATE_KEY_CONTEXT, UpdateScope, check_sig0, key_name, seal_update,
-};
+pub use update::{SecretRequest, SignedUpdate, UPDATE_KEY_CONTEXT, UpdateScope, check_sig0, key_name, seal_update};
 
 use minicbor::{Decode, Encode};
 

@@ -74,9 +74,7 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
             Op::DeployContract { wasm } => self.deploy(wasm),
             Op::BindContract { name, contract, parameters } => self.bind(name, *contract, parameters),
             Op::GrantMana { to, level, amount } => self.grant(*to, *level, *amount),
-            Op::IssueUpdateKey { name, label, scopes, expires } => {
-                self.issue_update_key(name, label, scopes, *expires)
-            }
+            Op::IssueUpdateKey { name, label, scopes, expires } => self.issue_update_key(name, label, scopes, *expires),
             Op::RevokeUpdateKey { name, label } => self.revoke_update_key(name, label),
             // Taken by `apply` before: they have no nonce, and whose account pays is another matter.
             Op::Update { .. } | Op::UpdateByKey { .. } => Err(Rejection::Malformed.into()),

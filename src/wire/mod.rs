@@ -13,7 +13,8 @@ pub(crate) mod svcb;
 pub mod update;
 
 pub use answer::{
-    Answer, Builder, Reply, Section, Shape, Transport, UnknownTransport, clip_ede, push_opt_record, push_option, push_padding,
+    Answer, Builder, Reply, Section, Shape, Transport, UnknownTransport, clip_ede, push_opt_record, push_option,
+    push_padding,
 };
 pub use message::{Message, MessageError, MessageRecord, Opt};
 pub use name::{Name, NameError};

@@ -106,23 +106,33 @@ impl Script {
 
     fn update(&self, source: &mut Source<'_>, author: &SigningKey, about: &Name) -> Option<VerifiedOp> {
         let from = self.time - u64::from(source.byte() % 4);
-        let message = self.changes(source, about).signed(author, &about.to_string(), from, from + 300);
+        let message = self.changes(source, about, &DATA).signed(author, &about.to_string(), from, from + 300);
         op::verify(&op::seal_update(id(author), &message), REGISTRY, self.time).ok()
     }
 
     /// The first key vouches as the gateway; whoever applies an op does not know the secret.
     fn update_by_key(&self, source: &mut Source<'_>, about: &Name) -> Option<VerifiedOp> {
-        let label = source.pick(&LABELS);
+        // Where there are keys, or most would be unknown.
+        let keyed = self.model.updates.iter().find(|(_, row)| !row.keys.is_empty());
+        let about = keyed.map_or(about, |(name, _)| name);
+        let label = self.label(source, about);
         let (gateway, secret) = (&self.keys[usize::from(source.seldom())], Default::default());
-        let key = op::key_name(about, label).ok()?;
-        let message = self.changes(source, about).keyed(&key, &secret, "hmac-sha256", self.time);
-        let op = Op::UpdateByKey { label: label.to_owned(), update: op::SignedUpdate::read(&message).ok()? };
+        let key = op::key_name(about, &label).ok()?;
+        let message = self.changes(source, about, &DATA[..4]).keyed(&key, &secret, "hmac-sha256", self.time);
+        let op = Op::UpdateByKey { label, update: op::SignedUpdate::read(&message).ok()? };
         let body = OpBody { registry: REGISTRY, nonce: 0, expires: self.time + 300, op };
         op::verify(&op::sign(gateway, &body), REGISTRY, self.time).ok()
     }
 
+    /// Mostly that of a key of the name.
+    fn label(&self, source: &mut Source<'_>, about: &Name) -> String {
+        let any = source.pick(&LABELS).to_owned();
+        let keys = self.model.updates.get(about).map(|row| &row.keys[..]).unwrap_or_default();
+        keys.first().filter(|_| !source.seldom()).map_or(any, |key| key.label.clone())
+    }
+
     /// Prerequisites and edits, mostly about the name.
-    fn changes(&self, source: &mut Source<'_>, about: &Name) -> Update {
+    fn changes(&self, source: &mut Source<'_>, about: &Name, data: &[(&str, &str)]) -> Update {
         let mut update = Update::of(&about.to_string()).id(u16::from(source.byte() % 4));
         for _ in 0..source.byte() % 2 {
             let (class, owner) = (source.pick(&[ANY, NONE]), self.owner(source, about).to_string());
@@ -130,7 +140,7 @@ impl Script {
             update = update.require(&owner, class, rtype, "");
         }
         for _ in 0..source.byte() % 4 {
-            let ((rtype, text), owner) = (source.pick(&DATA), self.owner(source, about).to_string());
+            let ((rtype, text), owner) = (source.pick(data), self.owner(source, about).to_string());
             let text = if [STRICT, DELEGATED].contains(&text) { "257 3 15 AAAA" } else { text };
             update = match source.byte() % 8 {
                 0 => update.edit(&owner, ANY, "ANY", 0, ""),
@@ -169,12 +179,17 @@ impl Script {
                 let contract = (source.byte() % 2 == 1).then(|| CodeHash::of(&[source.byte() % 6]));
                 Op::BindContract { name: about, contract, parameters: vec![7; usize::from(source.byte()) * 20] }
             }
-            13 if source.byte() % 4 == 3 => Op::RevokeUpdateKey { name: about, label: source.pick(&LABELS).to_owned() },
+            13 if source.byte() % 2 == 1 => Op::RevokeUpdateKey { label: self.label(source, &about), name: about },
             13 => {
                 let types = DATA.iter().take(4).map(|(rtype, _)| rtype.parse().expect("a type of the table"));
                 let scopes = vec![UpdateScope { owner: about.clone(), below: true, types: types.collect() }];
                 let label = source.pick(&LABELS).to_owned();
-                Op::IssueUpdateKey { name: about, label, scopes, expires: self.time + u64::from(source.byte()) * 100_000 }
+                Op::IssueUpdateKey {
+                    name: about,
+                    label,
+                    scopes,
+                    expires: self.time + u64::from(source.byte()) * 100_000,
+                }
             }
             _ => Op::GrantMana {
                 to: self.anyone(source),

@@ -4,8 +4,9 @@
 use ed25519_dalek::{Signer as _, SigningKey};
 use ghostplane::dnssec::tsig::{self, Secret};
 use ghostplane::dnssec::{key_tag, sig0};
-use ghostplane::wire::update::Tsig;
-use ghostplane::wire::{Name, Rtype, rdata};
+use ghostplane::op::{self, RegistryId, SigilId};
+use ghostplane::wire::update::{Tsig, UpdateMessage};
+use ghostplane::wire::{EdeCode, Name, Query, Rcode, Rtype, rdata};
 
 pub const IN: u16 = 1;
 pub const NONE: u16 = 254;
@@ -79,19 +80,7 @@ impl Update {
 
     /// With a SIG(0) by `key` as the KEY of `signer` (RFC 2931).
     pub fn signed(&self, key: &SigningKey, signer: &str, inception: u64, expiration: u64) -> Vec<u8> {
-        let mut octets = self.octets();
-        let mut data = vec![0, 0, 15, 0, 0, 0, 0, 0];
-        data.extend((expiration as u32).to_be_bytes());
-        data.extend((inception as u32).to_be_bytes());
-        data.extend(key_tag(&sig0::key_rdata(&key.verifying_key())).to_be_bytes());
-        data.extend(name(signer).as_wire());
-        let signature = key.sign(&[&data[..], &octets].concat());
-        data.extend(signature.to_bytes());
-        octets.extend([0, 0, 24, 0, 255, 0, 0, 0, 0]);
-        octets.extend((data.len() as u16).to_be_bytes());
-        octets.extend(data);
-        octets[11] += 1;
-        octets
+        sign(self.octets(), key, signer, inception, expiration)
     }
 
     /// With a TSIG (RFC 8945).
@@ -109,5 +98,49 @@ impl Update {
         let mut octets = self.octets();
         tsig::sign_request(&mut octets, &tsig, secret);
         octets
+    }
+}
+
+/// Appends a SIG(0) to a message, which must have a header.
+fn sign(mut octets: Vec<u8>, key: &SigningKey, signer: &str, inception: u64, expiration: u64) -> Vec<u8> {
+    let mut data = vec![0, 0, 15, 0, 0, 0, 0, 0];
+    data.extend((expiration as u32).to_be_bytes());
+    data.extend((inception as u32).to_be_bytes());
+    data.extend(key_tag(&sig0::key_rdata(&key.verifying_key())).to_be_bytes());
+    data.extend(name(signer).as_wire());
+    let signature = key.sign(&[&data[..], &octets].concat());
+    data.extend(signature.to_bytes());
+    octets.extend([0, 0, 24, 0, 255, 0, 0, 0, 0]);
+    octets.extend((data.len() as u16).to_be_bytes());
+    octets.extend(data);
+    octets[11] = octets[11].wrapping_add(1);
+    octets
+}
+
+/// What must hold of any octets as an UPDATE, as they are and with a good SIG(0) behind them: no panic, and what passes
+/// is an op that says the same again.
+pub fn survives(octets: &[u8]) {
+    const NOW: u64 = 1_800_000_000;
+    let registry = RegistryId([3; 32]);
+    let key = SigningKey::from_bytes(&[1; 32]);
+    let author = SigilId::from(&key.verifying_key());
+    let mut messages = vec![octets.to_vec()];
+    if octets.len() >= 12 {
+        messages.push(sign(octets.to_vec(), &key, "alice.ghost", NOW - 300, NOW + 300));
+    }
+    for message in messages {
+        let _ = Query::parse(&message);
+        if let Ok(parsed) = UpdateMessage::parse(&message) {
+            assert_eq!(parsed.octets(), message);
+            assert!(parsed.signed_octets().len() <= message.len());
+            let reply = parsed.refuse(Rcode::Refused).reply_with(Some(EdeCode::TooEarly));
+            hickory_proto::op::Message::from_vec(&reply.wire).expect("hickory reads our replies");
+        }
+        let sealed = op::seal_update(author, &message);
+        if let Ok(verified) = op::verify(&sealed, registry, NOW) {
+            assert_eq!((verified.author(), verified.bytes()), (author, &sealed[..]));
+            assert_eq!(op::verify(verified.bytes(), registry, NOW).as_ref(), Ok(&verified));
+            assert_eq!(verified.op().name().map(Name::label_count), Some(2));
+        }
     }
 }

@@ -140,7 +140,7 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
 
 /// No answer depends on it.
 fn keeping(name: &Name, row: Updates) -> Effects {
-    Effects { changes: vec![Change::PutUpdates(name.clone(), row)], touched: Vec::new() }
+    Effects { changes: vec![Change::PutUpdates(name.clone(), row)], ..Effects::default() }
 }
 
 fn check_key(name: &Name, label: &str, scopes: &[UpdateScope]) -> Result<(), String> {
@@ -267,7 +267,11 @@ impl<V: View, R: Rules + ?Sized> Draft<'_, V, R> {
         let mut types: BTreeSet<Rtype> = self.machine.read(self.machine.view.types_at(owner))?.into_iter().collect();
         for ((at, rtype), (_, left)) in &self.rrsets {
             if at == owner {
-                if left.is_some() { types.insert(*rtype) } else { types.remove(rtype) };
+                if left.is_some() {
+                    types.insert(*rtype)
+                } else {
+                    types.remove(rtype)
+                };
             }
         }
         Ok(types)
