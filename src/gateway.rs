@@ -147,7 +147,7 @@ impl Gateway {
     /// (Not Ready), if too many are waiting.
     pub fn finish(&self, miss: Miss, done: Done) {
         let zone = self.engine.tlds.zone_key(&miss.query.name);
-        let Err(Task::Answer(miss, done)) = self.pool.submit(zone, Task::Answer(miss, done)) else { return };
+        let Err(Task::Answer(miss, done)) = self.pool.submit(zone, Task::Answer(Box::new(miss), done)) else { return };
         self.engine.metrics.misses_shed.add(1);
         let answer = servfail(&miss.query, EdeCode::NotReady, "too many questions are waiting".into());
         done(answer.reply(&miss.query, miss.client.transport.shape(), 0));
@@ -157,7 +157,8 @@ impl Gateway {
     /// are waiting.
     pub fn transfer(&self, request: Miss, done: TransferDone) {
         let zone = self.engine.tlds.zone_key(&request.query.name);
-        let Err(Task::Transfer(request, done)) = self.pool.submit(zone, Task::Transfer(request, done)) else { return };
+        let task = Task::Transfer(Box::new(request), done);
+        let Err(Task::Transfer(request, done)) = self.pool.submit(zone, task) else { return };
         self.engine.metrics.misses_shed.add(1);
         done(Arc::from([servfail(&request.query, EdeCode::NotReady, "too many questions are waiting".into())]));
     }
