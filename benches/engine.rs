@@ -40,9 +40,10 @@ impl Author {
         let p256 = ZoneKey::new(Secret::from_p256_seed(&[3; 32]).unwrap(), FLAGS_ONLINE);
         let signer = Signer::new(keys, vec![zone_key(3, FLAGS_ONLINE), p256]);
         let (sigil, transfers) = (SigningKey::from_bytes(&[4; 32]), Transfers::new(Vec::new()));
-        let (clock, metrics) = (Arc::new(|| NOW), Arc::default());
+        let (clock, metrics, update_secret) = (Arc::new(|| NOW), Arc::default(), Default::default());
         let notary = Notary::new(SigningKey::from_bytes(&[5; 32]), registry.id(), Witnesses::default(), None).unwrap();
-        let node = Node::start(Parts { registry, tlds, signer, sigil, transfers, notary, clock, metrics }).unwrap();
+        let parts = Parts { registry, tlds, signer, sigil, transfers, notary, clock, metrics, update_secret };
+        let node = Node::start(parts).unwrap();
         let mut author = Self { node, key, nonce: 0 };
         let grant = author.verified(Op::GrantMana { to: operator, level: 5, amount: u64::MAX });
         author.submit_all(vec![grant]);

@@ -18,6 +18,7 @@ mod signer;
 mod strict;
 mod tlds;
 mod transfer;
+mod update;
 
 pub use call::{Call, CallError, Called};
 pub use chain::{ChainDone, ChainReply};
@@ -27,6 +28,7 @@ pub use quarantine::Quarantine;
 pub use signer::{Keys, Signer};
 pub use tlds::{Tld, Tlds};
 pub use transfer::{Transfer, TransferDone, Transfers};
+pub use update::UpdateRequest;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -36,17 +38,18 @@ use ed25519_dalek::SigningKey;
 use crate::cache::{AnswerCache, Grounds, Key};
 use crate::contract::receipt::{Recorder, Trace};
 use crate::contract::{CodeRef, ContractHost, Execution, Failure, Question, Worlds};
-use crate::dnssec::{ONLINE_SECONDS, Rrsig, denial};
+use crate::dnssec::{ONLINE_SECONDS, Rrsig, denial, tsig};
 use crate::limits::MAX_ALIAS_LINKS;
 use crate::metrics::Metrics;
 use crate::op::{CodeHash, SigilId};
 use crate::registry::{Fault, Registry, Snapshot};
 use crate::state::View as _;
 pub use crate::wire::Transport;
+use crate::wire::update::{Tsig, is_update};
 use crate::wire::{
     Answer, Builder, EdeCode, Name, Query, QueryError, Rcode, Reply, Resolution, Rrset, Rtype, Section, Subnet,
 };
-use crate::writer::Clock;
+use crate::writer::{Clock, Writer};
 use crate::zone::{ZoneView as _, soa};
 use pool::{Pool, Task};
 use reads::{Noted, SnapshotReads, Sources, Stored, Zone};
@@ -77,6 +80,8 @@ pub enum Begun {
     Miss(Miss),
     /// A zone is asked for: give it to [`Gateway::transfer`].
     Transfer(Miss),
+    /// Records are to be changed: give it to [`Gateway::update`].
+    Update(UpdateRequest),
     /// Nothing may be sent back.
     Ignore,
 }
@@ -85,6 +90,8 @@ pub enum Begun {
 pub struct Miss {
     pub query: Query,
     pub client: Client,
+    /// The TSIG that it came with, and what that is over.
+    pub tsig: Option<Box<(Tsig, Vec<u8>)>>,
 }
 
 /// Called with the reply to a miss, on a worker's thread; must not block.
@@ -110,6 +117,9 @@ pub struct Engine {
     pub meter: Meter,
     pub metrics: Arc<Metrics>,
     pub clock: Clock,
+    pub writer: Arc<Writer>,
+    /// What the secrets of update keys are derived from.
+    pub update_secret: tsig::Secret,
 }
 
 impl Gateway {
@@ -125,7 +135,11 @@ impl Gateway {
 
     /// Parses `message` and answers it from the cache if it can. Never blocks, never executes.
     pub fn begin(&self, message: &[u8], client: Client) -> Begun {
+        if is_update(message) {
+            return self.engine.begin_update(message, client);
+        }
         match Query::parse(message) {
+            Ok(query) if query.tsig_at.is_some() => self.engine.begin_signed(message, query, client),
             Ok(query) => self.engine.begin(query, client),
             Err(QueryError::Reply(refused)) => Begun::Ready(refused.reply()),
             Err(QueryError::Ignore) => Begun::Ignore,
@@ -136,7 +150,7 @@ impl Gateway {
     /// (Not Ready), if too many are waiting.
     pub fn finish(&self, miss: Miss, done: Done) {
         let zone = self.engine.tlds.zone_key(&miss.query.name);
-        let Err(Task::Answer(miss, done)) = self.pool.submit(zone, Task::Answer(miss, done)) else { return };
+        let Err(Task::Answer(miss, done)) = self.pool.submit(zone, Task::Answer(Box::new(miss), done)) else { return };
         self.engine.metrics.misses_shed.add(1);
         let answer = servfail(&miss.query, EdeCode::NotReady, "too many questions are waiting".into());
         done(answer.reply(&miss.query, miss.client.transport.shape(), 0));
@@ -146,7 +160,8 @@ impl Gateway {
     /// are waiting.
     pub fn transfer(&self, request: Miss, done: TransferDone) {
         let zone = self.engine.tlds.zone_key(&request.query.name);
-        let Err(Task::Transfer(request, done)) = self.pool.submit(zone, Task::Transfer(request, done)) else { return };
+        let task = Task::Transfer(Box::new(request), done);
+        let Err(Task::Transfer(request, done)) = self.pool.submit(zone, task) else { return };
         self.engine.metrics.misses_shed.add(1);
         done(Arc::from([servfail(&request.query, EdeCode::NotReady, "too many questions are waiting".into())]));
     }
@@ -178,6 +193,11 @@ impl Gateway {
                 let messages = self.engine.transfer(&request);
                 messages.first().map(|message| message.reply(&request.query, client.transport.shape(), 0))
             }
+            Begun::Update(request) => {
+                let (sender, receiver) = std::sync::mpsc::channel();
+                self.update(request, Box::new(move |reply| drop(sender.send(reply))));
+                receiver.recv().ok()
+            }
             Begun::Ignore => None,
         }
     }
@@ -195,7 +215,7 @@ const FAILURE_SECONDS: u32 = 5;
 impl Engine {
     fn begin(&self, query: Query, client: Client) -> Begun {
         if self.may_transfer(&query, client) && self.tlds.find(&query.name).is_some() {
-            return Begun::Transfer(Miss { query, client });
+            return Begun::Transfer(Miss { query, client, tsig: None });
         }
         if let Some((rcode, ede)) = self.refusal(&query) {
             return Begun::Ready(error(&query, rcode, ede).reply(&query, client.transport.shape(), 0));
@@ -206,7 +226,7 @@ impl Engine {
                 self.metrics.cache_hits.add(1);
                 Begun::Ready(hit.answer().reply(&query, client.transport.shape(), hit.age(now)))
             }
-            None => Begun::Miss(Miss { query, client }),
+            None => Begun::Miss(Miss { query, client, tsig: None }),
         }
     }
 
@@ -238,7 +258,10 @@ impl Engine {
             tracing::error!(%fault, name = %query.name, "registry read failed");
             servfail(query, EdeCode::NotReady, "the registry cannot be read".into())
         });
-        answer.reply(query, miss.client.transport.shape(), 0)
+        match &miss.tsig {
+            None => answer.reply(query, miss.client.transport.shape(), 0),
+            Some(tsig) => self.signed_reply(miss, &answer, tsig),
+        }
     }
 
     /// Who bound the contract that answers for a name; `None` if that is the TLD's.

@@ -185,6 +185,21 @@ pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 /// Octets of ops in one page of the log, after which it ends.
 pub const LOG_PAGE_BYTES: usize = 4 << 20;
 
+// --- DNS UPDATE -------------------------------------------------------------------------------
+
+/// Seconds for which the signature of an UPDATE may be valid: what was accepted is remembered for so long.
+pub const UPDATE_WINDOW: u64 = 600;
+/// Seconds by which the clock of whoever signs one may be ahead of ours.
+pub const UPDATE_SKEW: u64 = 60;
+/// Updates of one name that are remembered at once; one more waits until the first is forgotten.
+pub const MAX_SEEN_UPDATES: usize = 256;
+/// Update keys of one name, rules of one, and types of one rule.
+pub const MAX_UPDATE_KEYS: usize = 16;
+pub const MAX_UPDATE_SCOPES: usize = 16;
+pub const MAX_SCOPE_TYPES: usize = 16;
+/// Seconds by which the clock of whoever asks for the secret of an update key may differ from ours.
+pub const SECRET_REQUEST_SKEW: u64 = 120;
+
 // --- Edge -------------------------------------------------------------------------------------
 
 /// QUIC and TCP connections in all, and from one client prefix (/32 IPv4, /56 IPv6).

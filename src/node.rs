@@ -8,7 +8,7 @@ use ed25519_dalek::SigningKey;
 use crate::api::{Gate, Service};
 use crate::cache::AnswerCache;
 use crate::contract::{ContractHost, HostConfig, HostError};
-use crate::dnssec::{FLAGS_ONLINE, FLAGS_OWNER, Secret, ZoneKey};
+use crate::dnssec::{FLAGS_ONLINE, FLAGS_OWNER, Secret, ZoneKey, tsig};
 use crate::gateway::{Engine, Gateway, Keys, Meter, Quarantine, Settlement, Signer, Tld, Tlds, Transfers};
 use crate::limits::{CACHE_BYTES, MAX_ZONE_FILE};
 use crate::metrics::Metrics;
@@ -102,6 +102,8 @@ pub struct Parts {
     pub notary: Notary,
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
+    /// What the secrets of update keys are derived from.
+    pub update_secret: tsig::Secret,
 }
 
 impl Node {
@@ -110,7 +112,7 @@ impl Node {
     /// # Errors
     /// [`StartError`]
     pub fn start(parts: Parts) -> Result<Self, StartError> {
-        let Parts { registry, tlds, signer, sigil, transfers, notary, clock, metrics } = parts;
+        let Parts { registry, tlds, signer, sigil, transfers, notary, clock, metrics, update_secret } = parts;
         notary.check_past(&registry.snapshot().map_err(NotaryError::Fault)?)?;
         let registry = Arc::new(registry);
         let shipped = SHIPPED.iter().map(|(_, wasm)| wasm.to_vec());
@@ -120,6 +122,7 @@ impl Node {
         let rules = tlds.clone();
         let writer = Writer::start(registry.clone(), rules, host.clone(), clock.clone(), metrics.clone())
             .map_err(StartError::Threads)?;
+        let writer = Arc::new(writer);
         let engine = Engine {
             registry: registry.clone(),
             host: host.clone(),
@@ -132,6 +135,8 @@ impl Node {
             meter: Meter::default(),
             metrics: metrics.clone(),
             clock: clock.clone(),
+            writer: writer.clone(),
+            update_secret,
         };
         let gateway = Arc::new(Gateway::start(engine).map_err(StartError::Threads)?);
         let service = Arc::new(Service {
@@ -211,6 +216,7 @@ impl Node {
             notary: Notary::new(SigningKey::from_bytes(&[212; 32]), id, Witnesses::default(), None)?,
             clock,
             metrics: Arc::default(),
+            update_secret: tsig::Secret::new([240; 32]),
         })
     }
 }

@@ -223,7 +223,7 @@ impl Tasks {
         let dot = TlsAcceptor::from(Arc::new(identity.config(ALPN_DOT)?));
         let tls = TlsAcceptor::from(Arc::new(identity.config(ALPN_HTTPS)?));
         for socket in sockets.udp {
-            tasks.udp.add(tokio::net::UdpSocket::from_std(socket)?);
+            tasks.udp.add(tokio::net::UdpSocket::from_std(socket)?)?;
         }
         for listener in sockets.tcp {
             tasks.streams.spawn(stream::serve_tcp(Arc::clone(edge), tokio_listener(listener)?));

@@ -105,6 +105,13 @@ struct NameParams {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct RequestParams {
+    /// A signed request, base64.
+    request: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct ReceiptParams {
     name: String,
     #[serde(rename = "type")]
@@ -272,6 +279,12 @@ impl Rpc {
                 out(service.names(after.as_deref(), owner.as_deref(), limit))
             }
             "record.list" => out(service.records(&params_of::<NameParams>(params)?.name)),
+            "update.keys" => out(service.update_keys(&params_of::<NameParams>(params)?.name)),
+            "update.secret" => {
+                let request = params_of::<RequestParams>(params)?.request;
+                let request = BASE64.decode(request.as_bytes());
+                out(service.update_secret(&request.map_err(|error| fail(-32602, format!("request: {error}")))?))
+            }
             "contract.get" => out(service.contract(&params_of::<HashParams>(params)?.hash)),
             "covenant.list" => out(service.covenants(&params_of::<NameParams>(params)?.name)),
             "answer.receipt" => {

@@ -12,6 +12,7 @@ pub use jsonrpc::Rpc;
 pub use ledger::{BalanceView, GasView, HoldView, MoveView, TokenView, UsageView};
 pub use views::{
     AccountView, ContractView, CovenantView, InfoView, LoadView, LogView, NameView, QuoteView, RrsetView, TldView,
+    UpdateKeyView, UpdateSecretView,
 };
 
 use std::net::IpAddr;
@@ -21,7 +22,7 @@ use gate::Door;
 use tokio::sync::oneshot;
 
 use crate::contract::ContractHost;
-use crate::dnssec::Rrsig;
+use crate::dnssec::{Rrsig, is_strict};
 use crate::gateway::{self, Call, CallError, Called, Gateway, Keys, OutOfGas, Tlds};
 use crate::limits::{LOG_PAGE_BYTES, MAX_EXPORT, SUBMIT_OPS};
 use crate::notary::Notary;
@@ -29,7 +30,7 @@ use crate::op::{self, CodeHash, Op, OpKind, Rejection, SigilId, VerifiedOp};
 use crate::registry::{Fault, Registry};
 use crate::state::load::Load;
 use crate::state::{Rules as _, View as _, Work};
-use crate::wire::{Name, Rtype, Subnet};
+use crate::wire::{Name, Rrset, Rtype, Subnet};
 use crate::writer::{Clock, Outcome, Writer};
 use crate::zone::export::to_master_file;
 
@@ -42,7 +43,7 @@ pub const PAGE: usize = 500;
 /// Everything the doors to the registry share.
 pub struct Service {
     pub registry: Arc<Registry>,
-    pub writer: Writer,
+    pub writer: Arc<Writer>,
     pub host: Arc<ContractHost>,
     pub tlds: Arc<Tlds>,
     pub keys: Arc<Keys>,
@@ -246,7 +247,43 @@ impl Service {
         if snapshot.name(&name)?.is_none() {
             return Err(ServiceError::NotFound(name.to_string()));
         }
-        Ok(snapshot.rrsets_below(&name)?.iter().map(RrsetView::from).collect())
+        let rrsets = snapshot.rrsets_below(&name)?;
+        // Without the owner's RRSIG, a delegated zone's data is signed by the gateway; without keys there is no zone.
+        let keys = rrsets.iter().find(|rrset| rrset.owner == name && rrset.rtype == Rtype::DNSKEY);
+        let online = keys.is_some_and(|keys| !is_strict(keys));
+        let view = |rrset: &Rrset| match rrset.rrsigs.is_empty() && online && !op::is_parent_side(rrset, &name) {
+            true => RrsetView { signed_by: "online".into(), ..RrsetView::from(rrset) },
+            false => RrsetView::from(rrset),
+        };
+        Ok(rrsets.iter().map(view).collect())
+    }
+
+    /// The update keys of a registered name, those that have ended included.
+    pub fn update_keys(&self, name: &str) -> Result<Vec<UpdateKeyView>, ServiceError> {
+        let name = parse_name(name)?;
+        let snapshot = self.registry.snapshot()?;
+        if snapshot.name(&name)?.is_none() {
+            return Err(ServiceError::NotFound(name.to_string()));
+        }
+        let now = (self.clock)();
+        Ok(snapshot.updates(&name)?.keys.iter().map(|key| UpdateKeyView::new(&name, key, now)).collect())
+    }
+
+    /// The secret of an update key, to its name's owner who has signed the request just now.
+    pub fn update_secret(&self, request: &[u8]) -> Result<UpdateSecretView, ServiceError> {
+        let bad = |rejection: Rejection| ServiceError::Bad(rejection.to_string());
+        let now = (self.clock)();
+        let (author, request) = op::SecretRequest::open(request, self.registry.id(), now).map_err(bad)?;
+        let (name, label) = (request.name, request.label);
+        let snapshot = self.registry.snapshot()?;
+        let entry = snapshot.name(&name)?.filter(|entry| entry.is_live(now) && entry.owner == author);
+        entry.ok_or_else(|| bad(Rejection::NotOwner(name.clone())))?;
+        let updates = snapshot.updates(&name)?;
+        let missing = || ServiceError::NotFound(format!("update key {label:?} of {name}"));
+        let key = updates.key(&label, now).ok_or_else(missing)?;
+        let key_name = op::key_name(&name, &label).map_err(|_| missing())?;
+        let secret = self.gateway.engine().update_key_secret(&key_name, key.issued);
+        Ok(UpdateSecretView::new(&key_name, &secret, key.expires))
     }
 
     /// A deployed or shipped contract.

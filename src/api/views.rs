@@ -3,11 +3,12 @@
 use data_encoding::{BASE64, HEXLOWER};
 use serde::{Deserialize, Serialize};
 
-use crate::dnssec::{Rrsig, ZoneKey};
+use crate::dnssec::{Rrsig, ZoneKey, tsig};
 use crate::gateway::{Signer, Tld, Tlds};
-use crate::op::{CodeHash, Covenant, SigilId};
+use crate::op::{self, CodeHash, Covenant, SigilId, UpdateScope};
 use crate::registry::{LogEntry, Registry};
 use crate::state::load::Load;
+use crate::state::updates::UpdateKey;
 use crate::state::{Account, LEVELS, NameEntry};
 use crate::wire::{Name, Rrset, Rtype, rdata};
 
@@ -217,6 +218,10 @@ pub struct RrsetView {
     /// When the last of the RRSIGs ends; absent for what is not signed.
     #[serde(default)]
     pub signed_until: Option<u64>,
+    /// `owner`: by the RRSIGs that are stored; `online`: by the gateway, for it came by DNS UPDATE or the name was
+    /// transferred; `nobody`: a delegation, or no signed zone.
+    #[serde(default)]
+    pub signed_by: String,
 }
 
 impl From<&Rrset> for RrsetView {
@@ -236,6 +241,7 @@ impl From<&Rrset> for RrsetView {
                 .filter_map(|rrsig| Rrsig::parse(rrsig).ok())
                 .map(|r| r.expiration.into())
                 .max(),
+            signed_by: if rrset.rrsigs.is_empty() { "nobody" } else { "owner" }.to_owned(),
         }
     }
 }
@@ -247,6 +253,54 @@ impl RrsetView {
         let data = self.rdata.iter().map(|text| rdata::from_text(rtype, text, None));
         let data: Vec<Vec<u8>> = data.collect::<Result<_, _>>().ok()?;
         Some(Rrset::new(Name::from_user(&self.owner).ok()?, rtype, self.ttl, data))
+    }
+}
+
+/// One key of `update.keys`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpdateKeyView {
+    pub label: String,
+    /// The name that TSIG records have.
+    pub key: String,
+    /// `OWNER:TYPE[,TYPE…]`, with `*` behind the owner name if everything below it is meant, too.
+    pub scopes: Vec<String>,
+    /// Sequence of the op that issued it.
+    pub issued: u64,
+    pub expires: u64,
+    pub live: bool,
+}
+
+impl UpdateKeyView {
+    pub(super) fn new(name: &Name, key: &UpdateKey, now: u64) -> Self {
+        let scope = |scope: &UpdateScope| {
+            let types: Vec<String> = scope.types.iter().map(Rtype::to_string).collect();
+            format!("{}{}:{}", scope.owner, if scope.below { "*" } else { "" }, types.join(","))
+        };
+        Self {
+            label: key.label.clone(),
+            key: op::key_name(name, &key.label).map(|name| name.to_string()).unwrap_or_default(),
+            scopes: key.scopes.iter().map(scope).collect(),
+            issued: key.issued,
+            expires: key.expires,
+            live: now < key.expires,
+        }
+    }
+}
+
+/// `update.secret`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpdateSecretView {
+    /// The name that TSIG records have.
+    pub key: String,
+    pub algorithm: String,
+    /// Base64.
+    pub secret: String,
+    pub expires: u64,
+}
+
+impl UpdateSecretView {
+    pub(super) fn new(key: &Name, secret: &tsig::Secret, expires: u64) -> Self {
+        Self { key: key.to_string(), algorithm: "hmac-sha256".into(), secret: BASE64.encode(&secret[..]), expires }
     }
 }
 

@@ -12,7 +12,7 @@ use ed25519_dalek::SigningKey;
 use pkcs8::{DecodePrivateKey, EncodePrivateKey, EncryptedPrivateKeyInfoRef, LineEnding, SecretDocument};
 use zeroize::Zeroizing;
 
-use crate::dnssec::{ALGORITHM_P256, PublicKey, Secret};
+use crate::dnssec::{ALGORITHM_P256, PublicKey, Secret, key_tag, sig0};
 use crate::limits::MAX_KEY_FILE;
 use crate::wire::{Name, Rtype, rdata};
 
@@ -179,21 +179,34 @@ pub fn load_bind(path: &Path) -> Result<SigningKey, KeyError> {
     }
 }
 
-/// Writes `K<name>+015+<tag>.key` and `.private` into `folder`; gives their common path without ending.
+/// Writes `K<name>+015+<tag>.key` and `.private` into `folder`; gives their common path without ending. `for_update`: as
+/// the KEY record of a host, which signs transactions, not zones.
 ///
 /// # Errors
 /// [`KeyError::Exists`] rather than overwriting anything.
-pub fn save_bind(folder: &Path, name: &Name, key: &SigningKey) -> Result<PathBuf, KeyError> {
-    let public = PublicKey::of_sigil(&key.verifying_key());
-    let base = folder.join(format!("K{name}+015+{:05}", public.tag()));
+pub fn save_bind(folder: &Path, name: &Name, key: &SigningKey, for_update: bool) -> Result<PathBuf, KeyError> {
+    let public = key.verifying_key();
+    let (rtype, record) = match for_update {
+        true => (Rtype::KEY, sig0::key_rdata(&public)),
+        false => (Rtype::DNSKEY, PublicKey::of_sigil(&public).dnskey().to_vec()),
+    };
+    let base = folder.join(format!("K{name}+015+{:05}", key_tag(&record)));
     let ending = |ending: &str| PathBuf::from(format!("{}.{ending}", base.display()));
     let secret = Zeroizing::new(BASE64.encode(key.as_bytes()));
     let private =
         Zeroizing::new(format!("Private-key-format: v1.3\nAlgorithm: 15 (ED25519)\nPrivateKey: {}\n", secret.as_str()));
     write_new(&ending("private"), private.as_bytes(), 0o600)?;
-    let record = rdata::to_text(Rtype::DNSKEY, public.dnskey());
-    write_new(&ending("key"), format!("{name} IN DNSKEY {record}\n").as_bytes(), 0o644)?;
+    let text = format!("{name} IN {rtype} {}\n", rdata::to_text(rtype, &record));
+    write_new(&ending("key"), text.as_bytes(), 0o644)?;
     Ok(base)
+}
+
+/// Writes a new file that only its owner can read.
+///
+/// # Errors
+/// [`KeyError::Exists`] rather than overwriting anything.
+pub fn save_secret(path: &Path, octets: &[u8]) -> Result<(), KeyError> {
+    write_new(path, octets, 0o600)
 }
 
 fn read_secret(path: &Path) -> Result<Zeroizing<String>, KeyError> {
@@ -260,7 +273,7 @@ mod tests {
         assert!(matches!(save(&pem, &key), Err(KeyError::Exists { .. })));
 
         let name = Name::from_text("alice.ghost.", None).unwrap();
-        let base = save_bind(folder.path(), &name, &key).unwrap();
+        let base = save_bind(folder.path(), &name, &key, false).unwrap();
         let private = PathBuf::from(format!("{}.private", base.display()));
         assert_eq!(fs::metadata(&private).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(load_bind(&private).unwrap().to_bytes(), key.to_bytes());

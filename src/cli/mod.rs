@@ -18,6 +18,7 @@ mod ring;
 mod serve;
 pub mod signing;
 mod trial;
+mod update_key;
 mod workshop;
 mod zone;
 

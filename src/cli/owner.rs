@@ -51,6 +51,9 @@ pub enum SigilCommand {
         /// Folder to write to
         #[arg(long, default_value = ".")]
         out: PathBuf,
+        /// As a KEY record, with which nsupdate signs (SIG(0)), in place of a DNSKEY record
+        #[arg(long)]
+        for_update: bool,
     },
 }
 
@@ -166,6 +169,9 @@ pub enum NameCommand {
         #[command(flatten)]
         registrar: Registrar,
     },
+    /// Issues, lists and revokes secrets with which others may update some records (DNS UPDATE with TSIG)
+    #[command(subcommand)]
+    UpdateKey(super::update_key::UpdateKeyCommand),
 }
 
 #[derive(Debug, Subcommand)]
@@ -353,8 +359,8 @@ pub fn sigil(command: SigilCommand) -> anyhow::Result<()> {
             keys::save(&out, &key)?;
             println!("{}", SigilId::from(&key.verifying_key()));
         }
-        SigilCommand::Export { file, name, out } => {
-            let base = keys::save_bind(&out, &parse_name(&name)?, &keys::load(&file)?)?;
+        SigilCommand::Export { file, name, out, for_update } => {
+            let base = keys::save_bind(&out, &parse_name(&name)?, &keys::load(&file)?, for_update)?;
             println!("{0}.key\n{0}.private", base.display());
         }
     }
@@ -412,6 +418,7 @@ pub fn name(command: NameCommand) -> anyhow::Result<()> {
             registrar.write(Op::Transfer { name: parse_name(&name)?, to: to.parse()? })
         }
         NameCommand::Release { name, registrar } => registrar.write(Op::Release { name: parse_name(&name)? }),
+        NameCommand::UpdateKey(command) => super::update_key::run(command),
         NameCommand::Show { name, registrar } => {
             let mut rpc = registrar.rpc()?;
             let shown = rpc.call("name.get", json!({ "name": name }))?;
@@ -535,7 +542,8 @@ fn print_records(rrsets: &Vec<RrsetView>) -> anyhow::Result<()> {
     let mut rows = Vec::new();
     for rrset in rrsets {
         let until = |end| format!("signed until {}", output::time(end));
-        let signed = rrset.signed_until.map_or_else(|| "unsigned".to_owned(), until);
+        let otherwise = if rrset.signed_by == "online" { "online" } else { "unsigned" };
+        let signed = rrset.signed_until.map_or_else(|| otherwise.to_owned(), until);
         for data in &rrset.rdata {
             let (owner, ttl) = (rrset.owner.clone(), rrset.ttl.to_string());
             rows.push(vec![owner, ttl, rrset.rtype.clone(), signed.clone(), data.clone()]);
@@ -680,6 +688,18 @@ impl Registrar {
     /// Signs one op and submits it.
     pub(super) fn write(&self, op: Op) -> anyhow::Result<()> {
         self.write_all(|_| Ok(vec![op]))
+    }
+
+    /// Signs the op that `make` gives for the server's time, submits it, and prints nothing.
+    pub(super) fn write_quietly(&self, make: impl FnOnce(u64) -> Op) -> anyhow::Result<()> {
+        let (mut rpc, key) = (self.rpc()?, self.key()?);
+        let target = Target::fetch(&mut rpc)?;
+        let signed = Author::fetch(key, &mut rpc)?.sign(&target, make(target.time));
+        match author::submit(&mut rpc, &[signed])?.pop() {
+            Some(OpResult::Accepted { .. }) => Ok(()),
+            Some(OpResult::Rejected { code, message }) => bail!("rejected ({code}): {message}"),
+            None => bail!("the server gave no outcome"),
+        }
     }
 
     /// Signs the ops that `make` gives for the server and the registry as it is, and submits them in their order.

@@ -12,6 +12,7 @@ use data_encoding::BASE64;
 use ed25519_dalek::SigningKey;
 use ipnet::IpNet;
 use tracing_subscriber::EnvFilter;
+use zeroize::Zeroizing;
 
 use super::anchor::{Anchor, AnchorFormat};
 use super::owner::Algorithm;
@@ -74,7 +75,7 @@ pub struct ServeArgs {
     #[arg(long, value_enum, default_value = "text")]
     log: LogForm,
     /// Log filter: a level, or `target=level,…`
-    #[arg(long, env = "GHOSTPLANE_LOG", default_value = "info,hickory_server=warn")]
+    #[arg(long, env = "GHOSTPLANE_LOG", default_value = "info,hickory_server=warn,hickory_proto=error")]
     log_level: String,
 }
 
@@ -126,8 +127,11 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let sigil = keys::load_or_create(&settings.data.join("keys/gateway.pem"))?;
     let log_key = keys::load_or_create(&settings.data.join("keys/log.pem"))?;
     let notary = Notary::new(log_key, registry.id(), settings.witnesses, Some(&settings.data))?;
+    // A key file like the others, so that a passphrase covers it, too; only its 32 octets are used.
+    let update_secret = Zeroizing::new(keys::load_or_create(&settings.data.join("keys/update.pem"))?.to_bytes());
     let metrics = Arc::default();
-    let node = Arc::new(Node::start(Parts { registry, tlds, signer, sigil, transfers, notary, clock, metrics })?);
+    let parts = Parts { registry, tlds, signer, sigil, transfers, notary, clock, metrics, update_secret };
+    let node = Arc::new(Node::start(parts)?);
     // Only a convenience: a data directory whose path is too long for a socket is served all the same.
     if let Err(error) = control(&node, &settings.data, apexes) {
         tracing::warn!("commands cannot reach this server: {error:#}");

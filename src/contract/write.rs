@@ -2,8 +2,9 @@
 
 use super::bindings::ghostplane::contract::{types, writes};
 use super::rdata::from_wire;
-use crate::op::{Op, SigilId};
-use crate::wire::Rrset;
+use crate::op::{Op, SigilId, SignedUpdate};
+use crate::wire::update::Edit;
+use crate::wire::{Name, Rrset, Rtype};
 
 /// An op about a name, on its way to be judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,11 +34,7 @@ impl Write<'_> {
             Op::Release { .. } => writes::Change::Release,
             Op::PutRecords { rrsets, .. } => writes::Change::PutRecords(rrsets.iter().map(rrset).collect()),
             Op::DeleteRecords { keys, .. } => {
-                let key = |key: &crate::op::RrsetKey| writes::RrsetKey {
-                    owner: key.owner.as_wire().to_vec(),
-                    rr_type: key.rtype.0,
-                };
-                writes::Change::DeleteRecords(keys.iter().map(key).collect())
+                writes::Change::DeleteRecords(keys.iter().map(|key| rrset_key(&key.owner, key.rtype)).collect())
             }
             Op::BindContract { contract, .. } => {
                 writes::Change::BindContract(contract.map(|contract| contract.0.to_vec()))
@@ -45,6 +42,7 @@ impl Write<'_> {
             Op::BindCovenants { covenants, .. } => {
                 writes::Change::BindCovenants(covenants.iter().map(|covenant| covenant.code.0.to_vec()).collect())
             }
+            Op::Update { update } | Op::UpdateByKey { update, .. } => updated(update),
             other => writes::Change::Other(other.kind().text().to_owned()),
         };
         Some(writes::Write {
@@ -58,6 +56,27 @@ impl Write<'_> {
             cosigners: self.cosigners.iter().map(|id| id.0.to_vec()).collect(),
         })
     }
+}
+
+/// A DNS UPDATE as the records that it adds; as those that it deletes, if it adds none.
+fn updated(update: &SignedUpdate) -> writes::Change {
+    let (mut added, mut deleted) = (Vec::new(), Vec::new());
+    for edit in &update.transaction().edits {
+        match edit {
+            Edit::Add { owner, rtype, ttl, rdata } => {
+                added.push(rrset(&Rrset::new(owner.clone(), *rtype, *ttl, [rdata.clone()])));
+            }
+            Edit::DeleteRrset(owner, rtype) | Edit::DeleteRecord(owner, rtype, _) => {
+                deleted.push(rrset_key(owner, *rtype));
+            }
+            Edit::DeleteName(owner) => deleted.push(rrset_key(owner, Rtype::ANY)),
+        }
+    }
+    if added.is_empty() { writes::Change::DeleteRecords(deleted) } else { writes::Change::PutRecords(added) }
+}
+
+fn rrset_key(owner: &Name, rtype: Rtype) -> writes::RrsetKey {
+    writes::RrsetKey { owner: owner.as_wire().to_vec(), rr_type: rtype.0 }
 }
 
 fn rrset(rrset: &Rrset) -> types::Rrset {

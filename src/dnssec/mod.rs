@@ -1,5 +1,5 @@
 //! DNSSEC with Ed25519 (algorithm 15, RFC 8080) and ECDSA P-256 (algorithm 13, RFC 6605): keys, RRSIGs over canonical
-//! RRsets, denial, validation. Pure.
+//! RRsets, denial, validation; signatures over transactions. Pure.
 
 pub mod chain;
 mod delegation;
@@ -7,6 +7,8 @@ pub mod denial;
 mod key;
 mod public;
 mod rrsig;
+pub mod sig0;
+pub mod tsig;
 pub mod validate;
 
 pub use delegation::{ds_set, is_strict};

@@ -203,7 +203,7 @@ fn labels_of(owner: &Name) -> u8 {
 }
 
 /// `a - b` in serial number arithmetic (RFC 1982 §3.2).
-fn serial_diff(a: u32, b: u32) -> i32 {
+pub(super) fn serial_diff(a: u32, b: u32) -> i32 {
     a.wrapping_sub(b) as i32
 }
 

@@ -51,8 +51,8 @@ pub(super) type Errand = Box<dyn FnOnce(Option<&Engine>) + Send>;
 
 /// What a worker does.
 pub(super) enum Task {
-    Answer(Miss, Done),
-    Transfer(Miss, TransferDone),
+    Answer(Box<Miss>, Done),
+    Transfer(Box<Miss>, TransferDone),
     Chain(Name, Rtype, ChainDone),
     /// Told whether there is an engine at all, or the job was turned away.
     Other(Name, Errand),

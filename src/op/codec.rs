@@ -5,7 +5,7 @@ use ed25519_dalek::{SigningKey, VerifyingKey};
 use minicbor::{Decode, Decoder, Encode, Encoder, decode, encode};
 
 use super::envelope::{self, EnvelopeError};
-use super::{DnskeyRdata, Op, OpBody, Rejection, SigilId, VerifiedOp};
+use super::{DnskeyRdata, Op, OpBody, Rejection, SigilId, VerifiedOp, update};
 use crate::dnssec::{self, FLAGS_OWNER, PublicKey, RrsigError};
 use crate::limits::{
     MAX_NAME, MAX_OP, MAX_OP_LIFETIME, MAX_PUT_RRSETS, MAX_RDATA, MAX_RRSET_RECORDS, MAX_RRSIGS, MAX_ZONE_KEYS,
@@ -47,12 +47,16 @@ pub fn verify(bytes: &[u8], registry: RegistryId, now: u64) -> Result<VerifiedOp
     if bytes.len() > MAX_OP {
         return Err(Rejection::TooLarge { max: MAX_OP });
     }
+    if update::is_sealed(bytes) {
+        return update::verify(bytes, registry, now);
+    }
     let opened = envelope::open(OP_CONTEXT, bytes)?;
     let body: OpBody = minicbor::decode(&opened.payload).map_err(|_| Rejection::Malformed)?;
     if encode_body(&body) != opened.payload {
         return Err(Rejection::NotCanonical);
     }
     check_scope(&body, registry, now)?;
+    update::check_envelope(&body)?;
     opened.verify()?;
     let author = opened.author;
     let key = author.key().ok_or(Rejection::BadSignature)?;
@@ -267,7 +271,7 @@ fn decode_list(d: &mut Decoder<'_>, most: usize) -> Result<Vec<Box<[u8]>>, decod
     (0..len).map(|_| bounded_bytes(d, MAX_RDATA).map(Into::into)).collect()
 }
 
-fn bounded_bytes<'b>(d: &mut Decoder<'b>, most: usize) -> Result<&'b [u8], decode::Error> {
+pub(super) fn bounded_bytes<'b>(d: &mut Decoder<'b>, most: usize) -> Result<&'b [u8], decode::Error> {
     let bytes = d.bytes()?;
     if bytes.len() <= most { Ok(bytes) } else { Err(decode::Error::message("byte string too long")) }
 }

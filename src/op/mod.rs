@@ -1,4 +1,4 @@
-//! Ops: signed writes, their one legal encoding, their verification.
+//! Ops: signed writes, their one legal encoding, their verification. DNS UPDATE messages with a SIG(0) are ops, too.
 //!
 //! ```text
 //! bytes --verify--> VerifiedOp --apply (crate::state)--> Effects
@@ -11,12 +11,14 @@ pub mod envelope;
 mod rejection;
 mod sigil;
 mod token;
+mod update;
 
 pub(crate) use codec::is_parent_side;
 pub use codec::{Claim, OP_CONTEXT, RegistryId, peek, sign, verify};
 pub use rejection::Rejection;
 pub use sigil::{NotADid, SigilId};
 pub use token::{NotASymbol, Symbol};
+pub use update::{SecretRequest, SignedUpdate, UPDATE_KEY_CONTEXT, UpdateScope, check_sig0, key_name, seal_update};
 
 use minicbor::{Decode, Encode};
 
@@ -209,6 +211,44 @@ pub enum Op {
         #[n(1)]
         uses: Vec<GasUse>,
     },
+    /// Changes records as a DNS UPDATE asks for, under its prerequisites; all or none. Comes only as the message itself
+    /// with its SIG(0), never in an envelope of ours.
+    #[n(30)]
+    Update {
+        #[n(0)]
+        update: SignedUpdate,
+    },
+    /// Lets whoever has the secret that the gateway derives for a label update some records of a name.
+    #[n(31)]
+    IssueUpdateKey {
+        #[n(0)]
+        name: Name,
+        /// 1 to 63 of a-z, 0-9, `-`, `_`.
+        #[n(1)]
+        label: String,
+        #[n(2)]
+        scopes: Vec<UpdateScope>,
+        /// Seconds since 1970.
+        #[n(3)]
+        expires: u64,
+    },
+    /// What [`Op::Update`] does, asked for with an update key. Gateways only: they vouch for the TSIG, which the owner,
+    /// who has the secret, can check again.
+    #[n(32)]
+    UpdateByKey {
+        #[n(0)]
+        label: String,
+        #[n(1)]
+        update: SignedUpdate,
+    },
+    /// Ends an update key.
+    #[n(33)]
+    RevokeUpdateKey {
+        #[n(0)]
+        name: Name,
+        #[n(1)]
+        label: String,
+    },
     /// Says which covenants judge writes to a name, or below a TLD (operator only), in place of those that did.
     #[n(40)]
     BindCovenants {
@@ -364,6 +404,10 @@ pub enum OpKind {
     SettleGas,
     BindCovenants,
     SetLoad,
+    Update,
+    IssueUpdateKey,
+    UpdateByKey,
+    RevokeUpdateKey,
 }
 
 impl OpKind {
@@ -390,11 +434,15 @@ impl OpKind {
             Self::SettleGas => "settle_gas",
             Self::BindCovenants => "bind_covenants",
             Self::SetLoad => "set_load",
+            Self::Update => "update",
+            Self::IssueUpdateKey => "issue_update_key",
+            Self::UpdateByKey => "update_by_key",
+            Self::RevokeUpdateKey => "revoke_update_key",
         }
     }
 
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 24] = [
         Self::Register,
         Self::Renew,
         Self::Transfer,
@@ -415,6 +463,10 @@ impl OpKind {
         Self::SettleGas,
         Self::BindCovenants,
         Self::SetLoad,
+        Self::Update,
+        Self::IssueUpdateKey,
+        Self::UpdateByKey,
+        Self::RevokeUpdateKey,
     ];
 }
 
@@ -447,6 +499,10 @@ impl Op {
             Self::SettleGas { .. } => OpKind::SettleGas,
             Self::BindCovenants { .. } => OpKind::BindCovenants,
             Self::SetLoad { .. } => OpKind::SetLoad,
+            Self::Update { .. } => OpKind::Update,
+            Self::IssueUpdateKey { .. } => OpKind::IssueUpdateKey,
+            Self::UpdateByKey { .. } => OpKind::UpdateByKey,
+            Self::RevokeUpdateKey { .. } => OpKind::RevokeUpdateKey,
         }
     }
 
@@ -468,7 +524,9 @@ impl Op {
             | Self::PutRecords { name, .. }
             | Self::DeleteRecords { name, .. }
             | Self::BindContract { name, .. }
-            | Self::BindCovenants { name, .. } => Some(name),
+            | Self::BindCovenants { name, .. }
+            | Self::IssueUpdateKey { name, .. }
+            | Self::RevokeUpdateKey { name, .. } => Some(name),
             Self::DeployContract { .. }
             | Self::GrantMana { .. }
             | Self::CreateToken { .. }
@@ -481,6 +539,7 @@ impl Op {
             | Self::SetGas { .. }
             | Self::SettleGas { .. }
             | Self::SetLoad { .. } => None,
+            Self::Update { update } | Self::UpdateByKey { update, .. } => Some(update.name()),
         }
     }
 }
@@ -503,6 +562,11 @@ impl VerifiedOp {
     /// The place it claims in the author's order.
     pub fn nonce(&self) -> u64 {
         self.body.nonce
+    }
+
+    /// When its signature stops to be good, seconds since 1970.
+    pub fn expires(&self) -> u64 {
+        self.body.expires
     }
 
     /// The write.

@@ -2,11 +2,13 @@
 
 use crate::dnssec::RrsigError;
 use crate::op::Symbol;
+use crate::dnssec::sig0::Sig0Error;
 use crate::wire::{Name, Rtype};
 
 /// A rejection. Nothing was written. Codes never change their meaning; hundreds group them: 1xx the
 /// envelope, 2xx the author's account, 3xx names, 4xx records, 5xx contracts, 6xx authority, 8xx the ledger, 9xx the
 /// server.
+/// envelope, 2xx the author's account, 3xx names, 4xx records, 5xx contracts, 6xx authority, 7xx DNS UPDATE, 9xx the server.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
     #[error("op is longer than {max} octets")]
@@ -134,6 +136,33 @@ pub enum Rejection {
     #[error("epoch {epoch} is not one that can be settled now; it is {now}")]
     GasEpoch { epoch: u64, now: u64 },
 
+    #[error("this update was accepted before")]
+    UpdateReplayed,
+    #[error("the update's signature ended at {until}, it is {now}; sign it again")]
+    UpdateExpired { until: u64, now: u64 },
+    #[error("{0} is strict: its owner signs everything ahead, and nobody could sign what an update brings")]
+    StrictUpdate(Name),
+    #[error("only a gateway that the operator named may vouch for updates by key")]
+    NotVoucher,
+    #[error("{name} has no update key {label:?} that is in force")]
+    UnknownUpdateKey { name: Name, label: String },
+    #[error("{owner} {rtype} is outside of what the update key may change")]
+    OutOfScope { owner: Name, rtype: Rtype },
+    #[error("update key: {0}")]
+    BadUpdateKey(String),
+    #[error("not a DNS UPDATE of one registered name that its signature says it is: {0}")]
+    BadUpdate(&'static str),
+    #[error("{0}")]
+    BadSig0(Sig0Error),
+    #[error("prerequisite: {0} is in use")]
+    NameInUse(Name),
+    #[error("prerequisite: {0} is not in use")]
+    NameNotInUse(Name),
+    #[error("prerequisite: {owner} {rtype} exists")]
+    RrsetInUse { owner: Name, rtype: Rtype },
+    #[error("prerequisite: {owner} {rtype} does not exist, or is another")]
+    RrsetNotInUse { owner: Name, rtype: Rtype },
+
     #[error("the write queue is full; try again")]
     Busy,
     #[error("the server is shutting down")]
@@ -200,6 +229,19 @@ impl Rejection {
             Self::NotGateway => 820,
             Self::BadGas(_) => 821,
             Self::GasEpoch { .. } => 822,
+            Self::UpdateReplayed => 700,
+            Self::UpdateExpired { .. } => 701,
+            Self::StrictUpdate(_) => 702,
+            Self::NotVoucher => 703,
+            Self::UnknownUpdateKey { .. } => 704,
+            Self::OutOfScope { .. } => 705,
+            Self::BadUpdateKey(_) => 706,
+            Self::BadUpdate(_) => 707,
+            Self::BadSig0(_) => 708,
+            Self::NameInUse(_) => 710,
+            Self::NameNotInUse(_) => 711,
+            Self::RrsetInUse { .. } => 712,
+            Self::RrsetNotInUse { .. } => 713,
             Self::Busy => 900,
             Self::Stopping => 901,
             Self::Fault(_) => 902,

@@ -9,8 +9,7 @@ use sha2::{Digest as _, Sha256};
 use super::log::{HISTORY, TREE};
 use super::tables::{
     ACCOUNTS, BALANCES, CONTRACTS, COVENANTS, GAS, GENESIS, HOLDS, LOAD, LOG, LogEntry, META, MOVES, NAME_GAS, NAMES,
-    OWNED, RECORDS, Snapshot, TOKENS, decode, encode,
-};
+    OWNED, RECORDS, Snapshot, TOKENS, decode, encode, UPDATES};
 use super::{Fault, Genesis};
 use crate::op::SigilId;
 use crate::state::Change;
@@ -87,6 +86,8 @@ impl Expected {
             Change::PutNameGas(name, row) => self.row(NAME_GAS, &name.sort_key()[..], &encode(row)[..]),
             Change::PutCovenants(_, list) if list.is_empty() => {}
             Change::PutCovenants(name, list) => self.row(COVENANTS, &name.sort_key()[..], &encode(list)[..]),
+            Change::PutUpdates(_, row) if row.is_empty() => {}
+            Change::PutUpdates(name, row) => self.row(UPDATES, &name.sort_key()[..], &encode(row)[..]),
             Change::PutOwned(_, _, 0) => {}
             Change::PutOwned(id, tld, names) => self.row(OWNED, (&id.0[..], &tld.sort_key()[..]), *names),
             Change::DropName(_) | Change::DropRrset(_) | Change::DropHold(_) | Change::DropNameGas(_) => {}
@@ -129,6 +130,7 @@ impl Snapshot {
         check.table(MOVES, |(id, seq, number)| format!("{} op {seq} line {number}", sigil(id)))?;
         check.table(NAME_GAS, name)?;
         check.table(COVENANTS, name)?;
+        check.table(UPDATES, name)?;
         check.table(OWNED, |(id, tld)| format!("{} {}", sigil(id), name(tld)))?;
         check.table(TREE, |(level, index)| format!("hash {index} of level {level}"))?;
         check.table(HISTORY, |(key, seq)| format!("{} op {seq}", name(key)))?;

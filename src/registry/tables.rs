@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use minicbor::{Decode, Encode};
 use redb::{
     Database, ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata as _, Table, TableDefinition,
+    TableError,
 };
 
 use super::log::{HISTORY, TREE, append, index};
@@ -15,6 +16,7 @@ use crate::state::ledger::{Balance, Hold, Move, Token};
 use crate::state::load::Load;
 use crate::state::{Account, Change, Effects, NameEntry, View};
 use crate::tlog::leaf_hash;
+use crate::state::updates::Updates;
 use crate::wire::{Name, Rrset, Rtype};
 
 /// Single values: `genesis`, `gas` ([`GasState`]), `load` ([`Load`]).
@@ -41,6 +43,8 @@ pub(super) const NAME_GAS: TableDefinition<Octets, Octets> = TableDefinition::ne
 pub(super) const COVENANTS: TableDefinition<Octets, Octets> = TableDefinition::new("covenants");
 /// Sigil, sort key of a TLD -> number of names.
 pub(super) const OWNED: TableDefinition<(Octets, Octets), u32> = TableDefinition::new("owned");
+/// Sort key of a registered name -> [`Updates`].
+pub(super) const UPDATES: TableDefinition<Octets, Octets> = TableDefinition::new("updates");
 /// Sequence, from 1 -> [`LogEntry`].
 pub(super) const LOG: TableDefinition<u64, Octets> = TableDefinition::new("log");
 
@@ -288,6 +292,10 @@ impl View for Snapshot {
     fn owned(&self, id: &SigilId, tld: &Name) -> Result<u32, Fault> {
         owned_in(&self.transaction.open_table(OWNED)?, id, tld)
     }
+
+    fn updates(&self, name: &Name) -> Result<Updates, Fault> {
+        updates_in(&self.transaction.open_table(UPDATES)?, name)
+    }
 }
 
 /// The transaction of the one writer. Dropped without [`WriteTransaction::commit`], it leaves nothing.
@@ -319,6 +327,7 @@ impl WriteTransaction {
         self.transaction.open_table(NAME_GAS)?;
         self.transaction.open_table(COVENANTS)?;
         self.transaction.open_table(OWNED)?;
+        self.transaction.open_table(UPDATES)?;
         self.transaction.open_table(LOG)?;
         self.transaction.open_table(TREE)?;
         self.transaction.open_table(HISTORY)?;
@@ -343,6 +352,7 @@ impl WriteTransaction {
             covenants: RefCell::new(self.transaction.open_table(COVENANTS)?),
             owned: RefCell::new(self.transaction.open_table(OWNED)?),
             meta: RefCell::new(self.transaction.open_table(META)?),
+            updates: RefCell::new(self.transaction.open_table(UPDATES)?),
             log: RefCell::new(self.transaction.open_table(LOG)?),
             tree: RefCell::new(self.transaction.open_table(TREE)?),
             history: RefCell::new(self.transaction.open_table(HISTORY)?),
@@ -372,6 +382,7 @@ pub struct WriteTables<'t> {
     covenants: RefCell<Table<'t, Octets, Octets>>,
     owned: RefCell<Table<'t, (Octets, Octets), u32>>,
     meta: RefCell<Table<'t, &'static str, Octets>>,
+    updates: RefCell<Table<'t, Octets, Octets>>,
     log: RefCell<Table<'t, u64, Octets>>,
     tree: RefCell<Table<'t, (u8, u64), &'static [u8; 32]>>,
     history: RefCell<Table<'t, (Octets, u64), ()>>,
@@ -460,6 +471,12 @@ impl WriteTables<'_> {
             Change::PutOwned(id, tld, names) => {
                 drop(self.owned.borrow_mut().insert((&id.0[..], &tld.sort_key()[..]), names)?)
             }
+            Change::PutUpdates(name, row) if row.is_empty() => {
+                drop(self.updates.borrow_mut().remove(&name.sort_key()[..])?)
+            }
+            Change::PutUpdates(name, row) => {
+                drop(self.updates.borrow_mut().insert(&name.sort_key()[..], &encode(row)[..])?)
+            }
         }
         Ok(())
     }
@@ -523,6 +540,10 @@ impl View for WriteTables<'_> {
     fn owned(&self, id: &SigilId, tld: &Name) -> Result<u32, Fault> {
         owned_in(&*self.owned.borrow(), id, tld)
     }
+
+    fn updates(&self, name: &Name) -> Result<Updates, Fault> {
+        updates_in(&*self.updates.borrow(), name)
+    }
 }
 
 fn account_in(table: &impl ReadableTable<Octets, Octets>, id: &SigilId) -> Result<Account, Fault> {
@@ -563,6 +584,10 @@ fn covenants_in(table: &impl ReadableTable<Octets, Octets>, name: &Name) -> Resu
 
 fn owned_in(table: &impl ReadableTable<(Octets, Octets), u32>, id: &SigilId, tld: &Name) -> Result<u32, Fault> {
     Ok(table.get((&id.0[..], &tld.sort_key()[..]))?.map_or(0, |row| row.value()))
+}
+
+fn updates_in(table: &impl ReadableTable<Octets, Octets>, name: &Name) -> Result<Updates, Fault> {
+    table.get(&name.sort_key()[..])?.map_or_else(|| Ok(Updates::default()), |row| decode(row.value()))
 }
 
 fn name_in(table: &impl ReadableTable<Octets, Octets>, name: &Name) -> Result<Option<NameEntry>, Fault> {

@@ -4,6 +4,8 @@ mod covenants;
 mod gas;
 mod ledger;
 
+mod update;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use ledger::Issue;
@@ -41,6 +43,9 @@ type Applied<T, V> = Result<T, ApplyError<<V as View>::Fault>>;
 /// The first rule that the op breaks: nonce, then the op's own rules, then its price.
 pub fn apply<V: View, R: Rules + ?Sized>(view: &V, rules: &R, at: At, op: &VerifiedOp) -> Applied<Effects, V> {
     let machine = Machine { view, rules, at, author: op.author() };
+    if let Some((request, label)) = update::update_of(op.op()) {
+        return machine.update(op, request, label);
+    }
     let account = machine.read(view.account(&op.author()))?;
     if op.nonce() != account.next_nonce {
         return Err(Rejection::Nonce { expected: account.next_nonce, got: op.nonce() }.into());
@@ -112,6 +117,10 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
             Op::SettleGas { epoch, uses } => self.settle_gas(*epoch, uses),
             Op::BindCovenants { name, covenants } => self.bind_covenants(name, covenants),
             Op::SetLoad { policy } => self.set_load(*policy),
+            Op::IssueUpdateKey { name, label, scopes, expires } => self.issue_update_key(name, label, scopes, *expires),
+            Op::RevokeUpdateKey { name, label } => self.revoke_update_key(name, label),
+            // Taken by `apply` before: they have no nonce, and whose account pays is another matter.
+            Op::Update { .. } | Op::UpdateByKey { .. } => Err(Rejection::Malformed.into()),
         }
     }
 
@@ -151,6 +160,7 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
             }
             // What the last owner left must not answer for the next one.
             changes = self.drop_all(name)?;
+            changes.extend(self.drop_update_keys(name)?);
         }
         let entry = NameEntry {
             owner: self.author,
@@ -181,7 +191,7 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
         }
         // The old key's signatures prove nothing for the new owner; the data itself goes along, what only makes sense
         // under the old keys does not.
-        let mut changes = Vec::new();
+        let mut changes = Vec::from_iter(self.drop_update_keys(name)?);
         let mut rrsets = entry.rrsets;
         for rrset in self.read(self.view.rrsets_below(name))? {
             let own_ns = rrset.rtype == Rtype::NS && !rrset.rrsigs.is_empty();
@@ -198,6 +208,7 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
     fn release(&self, name: &Name) -> Applied<Effects, V> {
         self.owned(name)?;
         let mut changes = self.drop_all(name)?;
+        changes.extend(self.drop_update_keys(name)?);
         changes.push(Change::DropName(name.clone()));
         Ok(touching(name, changes))
     }
@@ -208,7 +219,7 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
             return Err(Rejection::TooMany { what: "RRsets in one op (or none)", max: MAX_PUT_RRSETS }.into());
         }
         rrsets.iter().try_for_each(|rrset| check_form(name, rrset))?;
-        let fresh = self.check_company(name, rrsets)?;
+        let fresh = self.check_company(name, rrsets, &[])?;
         let apex = After { machine: self, name, put: rrsets, dropped: &[] };
         if rrsets.iter().any(|rrset| !rrset.rrsigs.is_empty()) {
             self.check_signers(&apex, keys)?;
@@ -255,19 +266,23 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
         Ok(())
     }
 
-    /// Checks what will stand beside each other at every owner name the op writes to; gives the number of
-    /// RRsets that were not there before.
-    fn check_company(&self, apex: &Name, rrsets: &[Rrset]) -> Applied<u32, V> {
+    /// Checks what will stand beside each other at every owner name the op writes to, once `dropped` is gone; gives the
+    /// number of RRsets that were not there before.
+    fn check_company(&self, apex: &Name, rrsets: &[Rrset], dropped: &[RrsetKey]) -> Applied<u32, V> {
         let mut written: BTreeMap<&Name, BTreeSet<Rtype>> = BTreeMap::new();
         for rrset in rrsets {
             if !written.entry(&rrset.owner).or_default().insert(rrset.rtype) {
                 return Err(bad_record(rrset, "stands twice in the op").into());
             }
         }
+        for key in dropped {
+            written.entry(&key.owner).or_default();
+        }
         let mut fresh = 0;
         for (owner, mut types) in written {
-            let stored: BTreeSet<Rtype> = self.read(self.view.types_at(owner))?.into_iter().collect();
+            let mut stored: BTreeSet<Rtype> = self.read(self.view.types_at(owner))?.into_iter().collect();
             fresh += types.difference(&stored).count() as u32;
+            stored.retain(|rtype| !dropped.iter().any(|key| key.owner == *owner && key.rtype == *rtype));
             types.extend(stored);
             let own_ns = owner == apex && types.contains(&Rtype::NS) && self.ns_is_signed(apex, rrsets)?;
             check_types(apex, owner, &types, own_ns)?;

@@ -6,6 +6,7 @@ pub mod gas;
 pub mod ledger;
 pub mod load;
 mod model;
+pub mod updates;
 
 pub use account::{Account, LEVELS, MAX_LEVEL, MICRO};
 pub use apply::{ApplyError, apply};
@@ -16,6 +17,7 @@ use ledger::{Balance, Hold, Move, Token};
 use load::Load;
 
 use minicbor::{Decode, Encode};
+use updates::Updates;
 
 use crate::limits::GRACE;
 use crate::op::{CodeHash, Covenant, OpKind, RrsetKey, SigilId, Symbol};
@@ -94,6 +96,8 @@ pub trait View {
     fn covenants(&self, name: &Name) -> Result<Vec<Covenant>, Self::Fault>;
     /// Names under a TLD that an identity owns, expired ones included until they are registered anew.
     fn owned(&self, id: &SigilId, tld: &Name) -> Result<u32, Self::Fault>;
+    /// Update keys, and updates that are remembered. An empty row for a name that has none.
+    fn updates(&self, name: &Name) -> Result<Updates, Self::Fault>;
 }
 
 /// What an op takes beside what it does.
@@ -142,6 +146,8 @@ pub enum Change {
     PutCovenants(Name, Vec<Covenant>),
     /// Owner, TLD, number of names; 0 drops the row.
     PutOwned(SigilId, Name, u32),
+    /// An empty row goes away.
+    PutUpdates(Name, Updates),
 }
 
 /// Everything an accepted op changes. Applying the changes in order gives the next state.

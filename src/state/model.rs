@@ -6,6 +6,7 @@ use std::convert::Infallible;
 use super::gas::{GasState, NameGas};
 use super::ledger::{Balance, Hold, Move, Token};
 use super::load::Load;
+use super::updates::Updates;
 use super::{Account, Change, NameEntry, View};
 use crate::op::{CodeHash, Covenant, SigilId, Symbol};
 use crate::wire::{Name, Rrset, Rtype};
@@ -26,6 +27,7 @@ pub struct Model {
     pub name_gas: BTreeMap<Name, NameGas>,
     pub covenants: BTreeMap<Name, Vec<Covenant>>,
     pub owned: BTreeMap<(SigilId, Name), u32>,
+    pub updates: BTreeMap<Name, Updates>,
 }
 
 impl Model {
@@ -52,6 +54,8 @@ impl Model {
                 Change::PutCovenants(name, list) => drop(self.covenants.insert(name, list)),
                 Change::PutOwned(id, tld, 0) => drop(self.owned.remove(&(id, tld))),
                 Change::PutOwned(id, tld, names) => drop(self.owned.insert((id, tld), names)),
+                Change::PutUpdates(name, row) if row.is_empty() => drop(self.updates.remove(&name)),
+                Change::PutUpdates(name, row) => drop(self.updates.insert(name, row)),
             }
         }
     }
@@ -72,6 +76,7 @@ impl Model {
         let name_gas = self.name_gas.iter().map(|(name, row)| Change::PutNameGas(name.clone(), *row));
         let covenants = self.covenants.iter().map(|(name, list)| Change::PutCovenants(name.clone(), list.clone()));
         let owned = self.owned.iter().map(|((id, tld), names)| Change::PutOwned(*id, tld.clone(), *names));
+        let updates = self.updates.iter().map(|(name, row)| Change::PutUpdates(name.clone(), row.clone()));
         let ledger = tokens.chain(balances).chain(holds).chain(moves);
         accounts
             .chain(names)
@@ -83,6 +88,7 @@ impl Model {
             .chain(name_gas)
             .chain(covenants)
             .chain(owned)
+            .chain(updates)
     }
 
     fn put_rrset(&mut self, rrset: Rrset) {
@@ -156,5 +162,9 @@ impl View for Model {
 
     fn owned(&self, id: &SigilId, tld: &Name) -> Result<u32, Infallible> {
         Ok(self.owned.get(&(*id, tld.clone())).copied().unwrap_or_default())
+    }
+
+    fn updates(&self, name: &Name) -> Result<Updates, Infallible> {
+        Ok(self.updates.get(name).cloned().unwrap_or_default())
     }
 }

@@ -29,9 +29,12 @@ use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, Interval, interval_at};
 
-use crate::gateway::{Begun, ChainDone, ChainReply, Client, Gateway, Miss, Transfer, TransferDone, Transport};
+use crate::gateway::{
+    Begun, ChainDone, ChainReply, Client, Gateway, Miss, Transfer, TransferDone, Transport, UpdateRequest,
+};
 use crate::metrics::{Metrics, Outcome};
-use crate::wire::{EdeCode, Name, Query, Rcode, Reply, Rtype, Shape};
+use crate::wire::update::{UpdateMessage, is_update};
+use crate::wire::{EdeCode, Name, Query, QueryError, Rcode, Reply, Rtype, Shape};
 use admission::{Admission, ConnectionGuard};
 
 /// What answers queries: the gateway, or something canned in tests.
@@ -44,6 +47,8 @@ pub trait Answerer: Send + Sync + 'static {
     fn transfer(&self, request: Miss, done: TransferDone);
     /// See [`Gateway::chain`].
     fn chain(&self, name: Name, rtype: Rtype, done: ChainDone);
+    /// See [`Gateway::update`].
+    fn update(&self, request: UpdateRequest, done: Box<dyn FnOnce(Reply) + Send>);
 }
 
 impl Answerer for Gateway {
@@ -61,6 +66,10 @@ impl Answerer for Gateway {
 
     fn chain(&self, name: Name, rtype: Rtype, done: ChainDone) {
         self.chain(name, rtype, done);
+    }
+
+    fn update(&self, request: UpdateRequest, done: Box<dyn FnOnce(Reply) + Send>) {
+        self.update(request, done);
     }
 }
 
@@ -192,6 +201,11 @@ impl Edge {
                 count.outcome = messages.first().map_or(Outcome::Unanswered, |message| message.rcode.into());
                 return Some(Replies::Many { query, shape, messages, next: 0 });
             }
+            // It writes: it counts as a call, of which a client has fewer.
+            Begun::Update(request) if !self.admission.rpc(client.addr) => {
+                request.message.refuse(Rcode::Refused).reply_with(Some(EdeCode::Prohibited))
+            }
+            Begun::Update(request) => self.update(request).await?,
             Begun::Transfer(request) => request.query.refuse(Rcode::Refused).reply_with(Some(EdeCode::Prohibited)),
         };
         count.outcome = one.rcode.into();
@@ -207,6 +221,13 @@ impl Edge {
                 let _ = sender.send(reply);
             }),
         );
+        receiver.await.ok()
+    }
+
+    async fn update(&self, request: UpdateRequest) -> Option<Reply> {
+        let (sender, receiver) = oneshot::channel();
+        // As in `finish`; what was accepted stands all the same.
+        self.answerer.update(request, Box::new(move |reply| drop(sender.send(reply))));
         receiver.await.ok()
     }
 
@@ -254,6 +275,16 @@ impl Edge {
     }
 }
 
+/// The reply to an UPDATE that is not even looked into; `None` for what is none, and if nothing may be sent back.
+pub(crate) fn refuse_update(message: &[u8], why: EdeCode) -> Option<Reply> {
+    let update = is_update(message).then(|| UpdateMessage::parse(message))?;
+    Some(match update {
+        Ok(update) => update.refuse(Rcode::Refused).reply_with(Some(why)),
+        Err(QueryError::Reply(refused)) => refused.reply(),
+        Err(QueryError::Ignore) => return None,
+    })
+}
+
 /// Ticks while a connection lives: two ticks without a request between them, and it is idle.
 pub(crate) fn idle_ticks(edge: &Edge) -> Interval {
     // `interval` panics at zero.
@@ -284,5 +315,22 @@ pub struct Connected {
 impl Drop for Connected {
     fn drop(&mut self) {
         self.edge.metrics.connection_closed(self.transport);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_update_is_refused_with_the_reason_and_a_query_is_not() {
+        let mut update = b"\0\0\x28\0\0\x01\0\0\0\0\0\x01\x05alice\x05ghost\0\0\x06\0\x01".to_vec();
+        update.extend(b"\0\0\x29\x04\xd0\0\0\0\0\0\0");
+        let reply = refuse_update(&update, EdeCode::TooEarly).unwrap();
+        assert_eq!(reply.rcode, Rcode::Refused);
+        // EDE 26 at the end of the OPT record.
+        assert!(reply.wire.ends_with(&[0, 15, 0, 2, 0, 26]));
+        update[2] = 0;
+        assert!(refuse_update(&update, EdeCode::TooEarly).is_none());
     }
 }

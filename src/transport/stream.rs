@@ -23,9 +23,10 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
-use super::{Edge, Replies, idle_ticks};
+use super::{Edge, Replies, idle_ticks, refuse_update};
 use crate::gateway::{Client, Transport};
 use crate::limits::{DRAIN_TIMEOUT, MAX_PIPELINED, MAX_QUERY, REQUEST_TIMEOUT};
+use crate::wire::update::is_update;
 use crate::wire::{EdeCode, HEADER, Query, QueryError, Rcode, Reply};
 
 /// Octets of the length field before a message (RFC 1035 §4.2.2).
@@ -173,6 +174,9 @@ async fn answer(edge: &Edge, message: BytesMut, client: Client, transfers: bool)
 
 /// REFUSED with EDE 18 (RFC 8914 §4.19).
 fn refuse(message: &[u8]) -> Option<Reply> {
+    if is_update(message) {
+        return refuse_update(message, EdeCode::Prohibited);
+    }
     match Query::parse(message) {
         Ok(query) => Some(query.refuse(Rcode::Refused).reply_with(Some(EdeCode::Prohibited))),
         Err(QueryError::Reply(refused)) => Some(refused.reply()),

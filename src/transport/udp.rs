@@ -4,8 +4,10 @@
 //! whose RDATA may hold compressed names (RFC 3597 §4) go through hickory's own types, so that they are
 //! compressed again; all others are opaque octets and survive byte for byte. One thing differs: hickory
 //! 0.26 never points into the question, so a message grows, by less than the length of the question's
-//! name. Hence `fits` does here again what the gateway has done for its own octets.
+//! name. Hence `fits` does here again what the gateway has done for its own octets. A reply with a TSIG must leave as
+//! it is, and does so past hickory.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -30,20 +32,30 @@ use crate::wire::Reply;
 
 /// The running listeners.
 pub struct Udp {
-    server: Server<Handler>,
+    edge: Arc<Edge>,
+    /// One for each socket.
+    servers: Vec<Server<Handler>>,
     in_flight: Arc<InFlight>,
 }
 
 impl Udp {
     /// Must be called inside a tokio runtime.
     pub fn new(edge: Arc<Edge>) -> Self {
-        let in_flight = Arc::<InFlight>::default();
-        let server = Server::new(Handler { edge, in_flight: Arc::clone(&in_flight) });
-        Self { server, in_flight }
+        Self { edge, servers: Vec::new(), in_flight: Arc::default() }
     }
 
-    pub fn add(&mut self, socket: UdpSocket) {
-        self.server.register_socket(socket);
+    /// Serves a socket. What is signed as a whole leaves by a descriptor of our own on it, octet by octet.
+    ///
+    /// # Errors
+    /// There is no descriptor to be had.
+    pub fn add(&mut self, socket: UdpSocket) -> io::Result<()> {
+        let socket = socket.into_std()?;
+        let exact = UdpSocket::from_std(socket.try_clone()?)?;
+        let mut server =
+            Server::new(Handler { edge: Arc::clone(&self.edge), exact, in_flight: Arc::clone(&self.in_flight) });
+        server.register_socket(UdpSocket::from_std(socket)?);
+        self.servers.push(server);
+        Ok(())
     }
 
     /// Lets the answers under way leave, then stops. The handler takes no new queries by then, because the
@@ -52,8 +64,10 @@ impl Udp {
         let _ = timeout(DRAIN_TIMEOUT, self.in_flight.none()).await;
         // hickory queues an answer for the socket's own task and does not tell when it has left.
         sleep(Duration::from_millis(20)).await;
-        if let Err(error) = self.server.shutdown_gracefully().await {
-            tracing::warn!(%error, "a listener failed");
+        for server in &mut self.servers {
+            if let Err(error) = server.shutdown_gracefully().await {
+                tracing::warn!(%error, "a listener failed");
+            }
         }
     }
 }
@@ -93,6 +107,8 @@ impl Drop for InFlightGuard {
 
 struct Handler {
     edge: Arc<Edge>,
+    /// hickory's socket once more.
+    exact: UdpSocket,
     in_flight: Arc<InFlight>,
 }
 
@@ -109,6 +125,11 @@ impl RequestHandler for Handler {
         }
         let Some(reply) = self.edge.answer(request.as_slice(), client).await else { return unanswered(request) };
         match Parsed::read(&reply.wire) {
+            Ok(parsed) if parsed.signed => {
+                // Fails if the client cannot be reached.
+                let _ = self.exact.send_to(&reply.wire, request.src()).await;
+                unanswered(request)
+            }
             Ok(mut parsed) => {
                 if !fits(&reply, request) {
                     parsed.truncate();
@@ -168,6 +189,8 @@ struct Parsed {
     authorities: Vec<Record>,
     additionals: Vec<Record>,
     edns: Option<Edns>,
+    /// There is a TSIG, which is over these octets and no others.
+    signed: bool,
 }
 
 impl Parsed {
@@ -175,14 +198,15 @@ impl Parsed {
         let mut decoder = BinDecoder::new(wire);
         let Header { mut metadata, counts } = Header::read(&mut decoder)?;
         let queries = Queries::read(&mut decoder, usize::from(counts.queries))?;
-        let mut edns = None;
-        let answers = read_section(&mut decoder, counts.answers, &mut edns)?;
-        let authorities = read_section(&mut decoder, counts.authorities, &mut edns)?;
-        let additionals = read_section(&mut decoder, counts.additionals, &mut edns)?;
+        let mut extra = Extra::default();
+        let answers = read_section(&mut decoder, counts.answers, &mut extra)?;
+        let authorities = read_section(&mut decoder, counts.authorities, &mut extra)?;
+        let additionals = read_section(&mut decoder, counts.additionals, &mut extra)?;
+        let Extra { edns, signed } = extra;
         if let Some(edns) = &edns {
             metadata.merge_response_code(edns.rcode_high());
         }
-        Ok(Self { metadata, queries, answers, authorities, additionals, edns })
+        Ok(Self { metadata, queries, answers, authorities, additionals, edns, signed })
     }
 
     async fn send(&self, request: &Request, mut responder: impl ResponseHandler) -> ResponseInfo {
@@ -211,8 +235,15 @@ impl Parsed {
 type Records<'a> = std::slice::Iter<'a, Record>;
 type Response<'a> = MessageResponse<'a, 'a, Records<'a>, Records<'a>, Records<'a>, Records<'a>>;
 
-/// The records of one section; the OPT record goes to `edns`.
-fn read_section(decoder: &mut BinDecoder<'_>, count: u16, edns: &mut Option<Edns>) -> Result<Vec<Record>, DecodeError> {
+/// What is no record of a section.
+#[derive(Default)]
+struct Extra {
+    edns: Option<Edns>,
+    signed: bool,
+}
+
+/// The records of one section; OPT and TSIG are told of in `extra`.
+fn read_section(decoder: &mut BinDecoder<'_>, count: u16, extra: &mut Extra) -> Result<Vec<Record>, DecodeError> {
     let mut records = Vec::with_capacity(usize::from(count));
     for _ in 0..count {
         let name = Name::read(decoder)?;
@@ -221,7 +252,13 @@ fn read_section(decoder: &mut BinDecoder<'_>, count: u16, edns: &mut Option<Edns
         let ttl = decoder.read_u32()?.unverified();
         let length = decoder.read_u16()?;
         if rtype == RecordType::OPT {
-            *edns = Some(read_opt(decoder.read_slice(usize::from(length.unverified()))?.unverified(), class, ttl));
+            let octets = decoder.read_slice(usize::from(length.unverified()))?.unverified();
+            extra.edns = Some(read_opt(octets, class, ttl));
+            continue;
+        }
+        if rtype == RecordType::TSIG {
+            decoder.read_slice(usize::from(length.unverified()))?;
+            extra.signed = true;
             continue;
         }
         let mut record = Record::from_rdata(name, ttl, read_rdata(decoder, rtype, length)?);

@@ -186,7 +186,7 @@ impl Builder {
         self.wire[2] = 0x80 | if authoritative { 0x04 } else { 0 } | if self.full { 0x02 } else { 0 };
         self.wire[3] = rcode as u8 & 0xf;
         let ttl = if self.ttls.is_empty() { 0 } else { self.ttl };
-        let ede = ede.map(|(code, text)| (code, clip(text).into_boxed_str()));
+        let ede = ede.map(|(code, text)| (code, clip_ede(text).into_boxed_str()));
         Answer { wire: self.wire.into(), ttls: self.ttls.into(), ttl, rcode, ede, scope: Scope::default() }
     }
 
@@ -394,7 +394,8 @@ pub fn push_padding(options: &mut Vec<u8>, before: usize, block: usize) {
     push_option(options, OPT_PADDING, &vec![0; fill]);
 }
 
-fn clip(mut text: String) -> String {
+/// The text of an extended error, cut to what is sent of it.
+pub fn clip_ede(mut text: String) -> String {
     let mut end = text.len().min(MAX_EDE_TEXT);
     while !text.is_char_boundary(end) {
         end -= 1;

@@ -10,14 +10,16 @@ mod rrset;
 mod rtype;
 mod subnet;
 pub(crate) mod svcb;
+pub mod update;
 
 pub use answer::{
-    Answer, Builder, Reply, Section, Shape, Transport, UnknownTransport, push_opt_record, push_option, push_padding,
+    Answer, Builder, Reply, Section, Shape, Transport, UnknownTransport, clip_ede, push_opt_record, push_option,
+    push_padding,
 };
 pub use message::{Message, MessageError, MessageRecord, Opt};
 pub use name::{Name, NameError};
 pub use query::{Edns, HEADER, OPT_CLIENT_SUBNET, OPT_EDE, OPT_PADDING, OPT_TCP_KEEPALIVE, Query, QueryError, Refused};
 pub(crate) use query::{u16_at, u32_at};
 pub use rrset::{Resolution, Rrset};
-pub use rtype::{CLASS_ANY, CLASS_IN, EdeCode, Rcode, Rtype, UnknownRtype};
+pub use rtype::{CLASS_ANY, CLASS_IN, CLASS_NONE, EdeCode, Rcode, Rtype, UnknownRtype};
 pub use subnet::{ClientSubnet, Scope, Subnet};

@@ -2,7 +2,7 @@
 
 use super::rtype::CLASS_ANY;
 use super::{CLASS_IN, ClientSubnet, Name, NameError, Rcode, Rtype};
-use crate::limits::{MAX_EDNS_OPTIONS, MAX_QUERY, UDP_PAYLOAD_MIN};
+use crate::limits::{MAX_EDNS_OPTIONS, MAX_QUERY, UDP_PAYLOAD, UDP_PAYLOAD_MIN};
 
 /// Octets of the message header (RFC 1035 §4.1.1).
 pub const HEADER: usize = 12;
@@ -28,6 +28,8 @@ pub struct Query {
     pub edns: Option<Edns>,
     /// The serial that the client of an incremental transfer has (RFC 1995 §3).
     pub serial: Option<u32>,
+    /// Where the TSIG begins at which the message ends.
+    pub tsig_at: Option<u16>,
 }
 
 /// What the OPT record of a query said (RFC 6891 §6.1).
@@ -72,7 +74,7 @@ pub struct Refused {
 
 impl Query {
     /// Reads a whole query message. More than `MAX_QUERY` octets, more than one question, records
-    /// beside the OPT (a TSIG or SIG(0) is passed over) and the SOA of an IXFR, or trailing octets are FORMERR;
+    /// beside the OPT (a SIG(0) is passed over) and the SOA of an IXFR, or trailing octets are FORMERR;
     /// another opcode NOTIMP; another class REFUSED; another EDNS version BADVERS (RFC 6891 §6.1.3).
     pub fn parse(message: &[u8]) -> Result<Self, QueryError> {
         let header = Header::read(message)?;
@@ -88,12 +90,13 @@ impl Query {
         let rtype = Rtype(u16_at(fixed, 0));
         let class = u16_at(fixed, 2);
         let (serial, additional) = header.read_authority(message, at + 4, rtype)?;
-        let edns = header.read_additional(message, additional)?;
+        let (edns, tsig_at) = header.read_additional(message, additional)?;
         if class != CLASS_IN && class != CLASS_ANY {
             return Err(header.refuse(Rcode::Refused, edns.is_some()));
         }
         let question = message[HEADER..at + 4].into();
-        Ok(Self { id: header.id, rd: header.rd(), cd: header.cd(), name, rtype, question, edns, serial })
+        let (rd, cd) = (header.rd(), header.cd());
+        Ok(Self { id: header.id, rd, cd, name, rtype, question, edns, serial, tsig_at })
     }
 
     /// A question of the gateway's own, with DO.
@@ -108,7 +111,7 @@ impl Query {
             padded: false,
             subnet: None,
         };
-        Self { id: 0, rd: false, cd: false, name, rtype, question, edns: Some(edns), serial: None }
+        Self { id: 0, rd: false, cd: false, name, rtype, question, edns: Some(edns), serial: None, tsig_at: None }
     }
 
     /// True if the client wants RRSIGs (RFC 4035 §3.1).
@@ -121,20 +124,27 @@ impl Query {
         self.edns.is_some_and(|edns| edns.dnssec_ok && edns.compact_ok)
     }
 
+    /// Octets of a datagram that the client takes.
+    pub fn udp_room(&self) -> usize {
+        usize::from(self.edns.map_or(UDP_PAYLOAD_MIN, |edns| edns.udp_payload.min(UDP_PAYLOAD)))
+    }
+
     /// This query answered with `rcode` and no data.
     pub fn refuse(&self, rcode: Rcode) -> Refused {
         Refused { id: self.id, opcode: 0, rd: self.rd, cd: self.cd, rcode, edns: self.edns.is_some() }
     }
 }
 
-struct Header {
-    id: u16,
+/// The header of a message that is no response.
+pub(super) struct Header {
+    pub(super) id: u16,
     flags: u16,
-    counts: [u16; 4],
+    /// Of the four sections.
+    pub(super) counts: [u16; 4],
 }
 
 impl Header {
-    fn read(message: &[u8]) -> Result<Self, QueryError> {
+    pub(super) fn read(message: &[u8]) -> Result<Self, QueryError> {
         let octets = message.get(..HEADER).ok_or(QueryError::Ignore)?;
         let header = Self {
             id: u16_at(octets, 0),
@@ -174,9 +184,9 @@ impl Header {
     }
 
     /// The additional section: at most one OPT, perhaps a TSIG or SIG(0) behind it.
-    fn read_additional(&self, message: &[u8], mut at: usize) -> Result<Option<Edns>, QueryError> {
+    fn read_additional(&self, message: &[u8], mut at: usize) -> Result<(Option<Edns>, Option<u16>), QueryError> {
         let malformed = || self.refuse(Rcode::FormErr, false);
-        let mut edns = None;
+        let (mut edns, mut tsig_at) = (None, None);
         for _ in 0..self.counts[3] {
             let (owner, fixed_at) = Name::from_message(message, at).map_err(|_| malformed())?;
             let fixed = message.get(fixed_at..fixed_at + 10).ok_or_else(malformed)?;
@@ -188,12 +198,14 @@ impl Header {
                 }
                 edns = Some(self.read_opt(fixed, data)?);
             }
+            // A query has at most `MAX_QUERY` octets.
+            tsig_at = (Rtype(u16_at(fixed, 0)) == Rtype::TSIG).then_some(at as u16);
             at = data_at + data.len();
         }
-        if at == message.len() { Ok(edns) } else { Err(self.refuse(Rcode::FormErr, edns.is_some())) }
+        if at == message.len() { Ok((edns, tsig_at)) } else { Err(self.refuse(Rcode::FormErr, edns.is_some())) }
     }
 
-    fn read_opt(&self, fixed: &[u8], data: &[u8]) -> Result<Edns, QueryError> {
+    pub(super) fn read_opt(&self, fixed: &[u8], data: &[u8]) -> Result<Edns, QueryError> {
         if fixed[5] != 0 {
             return Err(self.refuse(Rcode::BadVers, true));
         }
@@ -227,7 +239,7 @@ impl Header {
         if rest.is_empty() { Ok(edns) } else { Err(self.refuse(Rcode::FormErr, true)) }
     }
 
-    fn opcode(&self) -> u8 {
+    pub(super) fn opcode(&self) -> u8 {
         (self.flags >> 11) as u8 & 0xf
     }
 
@@ -239,7 +251,7 @@ impl Header {
         self.flags & 0x0010 != 0
     }
 
-    fn refuse(&self, rcode: Rcode, edns: bool) -> QueryError {
+    pub(super) fn refuse(&self, rcode: Rcode, edns: bool) -> QueryError {
         let (opcode, rd, cd) = (self.opcode(), self.rd(), self.cd());
         QueryError::Reply(Refused { id: self.id, opcode, rd, cd, rcode, edns })
     }

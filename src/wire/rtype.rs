@@ -71,6 +71,8 @@ impl FromStr for Rtype {
 
 /// Class IN, the only one served.
 pub const CLASS_IN: u16 = 1;
+/// Class NONE of an UPDATE's records (RFC 2136 §1.3).
+pub const CLASS_NONE: u16 = 254;
 /// QCLASS ANY.
 pub const CLASS_ANY: u16 = 255;
 
@@ -85,7 +87,10 @@ pub enum Rcode {
     NotImp = 4,
     Refused = 5,
     YxDomain = 6,
+    YxRrset = 7,
+    NxRrset = 8,
     NotAuth = 9,
+    NotZone = 10,
     BadVers = 16,
 }
 
@@ -100,7 +105,10 @@ impl Rcode {
             (4, "NOTIMP"),
             (5, "REFUSED"),
             (6, "YXDOMAIN"),
+            (7, "YXRRSET"),
+            (8, "NXRRSET"),
             (9, "NOTAUTH"),
+            (10, "NOTZONE"),
             (16, "BADVERS"),
             (23, "BADCOOKIE"),
         ];

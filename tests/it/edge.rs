@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::{Buf, Bytes};
 use data_encoding::BASE64URL_NOPAD;
-use ghostplane::gateway::{Begun, ChainDone, Client, Miss, TransferDone, Transport};
+use ghostplane::gateway::{Begun, ChainDone, Client, Miss, TransferDone, Transport, UpdateRequest};
 use ghostplane::limits::{CONTRACT_INPUT, MAX_DOH_BODY, MAX_QUERY, MAX_RPC_BODY, RESPONSE_PAD_BLOCK};
 use ghostplane::metrics::{Metrics, Outcome};
 use ghostplane::server::{self, Addrs, Ports, ServeError, ServerConfig, Service};
@@ -64,8 +64,8 @@ impl Answerer for Canned {
         match Query::parse(message) {
             Err(QueryError::Ignore) => Begun::Ignore,
             Err(QueryError::Reply(refused)) => Begun::Ready(refused.reply()),
-            Ok(query) if query.rtype == Rtype::AXFR => Begun::Transfer(Miss { query, client }),
-            Ok(query) if query.name.to_string().starts_with("slow") => Begun::Miss(Miss { query, client }),
+            Ok(query) if query.rtype == Rtype::AXFR => Begun::Transfer(Miss { query, client, tsig: None }),
+            Ok(query) if query.name.to_string().starts_with("slow") => Begun::Miss(Miss { query, client, tsig: None }),
             Ok(query) => Begun::Ready(reply(&query, client.transport)),
         }
     }
@@ -78,6 +78,10 @@ impl Answerer for Canned {
     fn chain(&self, name: Name, rtype: Rtype, done: ChainDone) {
         let missing = name.to_string().starts_with("fail");
         done(if missing { Err(Rcode::ServFail) } else { Ok((format!("{name} {rtype}").into_bytes(), 7)) });
+    }
+
+    fn update(&self, request: UpdateRequest, done: Box<dyn FnOnce(Reply) + Send>) {
+        done(request.message.refuse(Rcode::NoError).reply());
     }
 
     fn transfer(&self, request: Miss, done: TransferDone) {

@@ -22,5 +22,8 @@ mod scenarios;
 mod secondaries;
 mod state;
 mod support;
+mod update;
+#[path = "../shared/updates.rs"]
+mod updates;
 mod validate;
 mod validators;

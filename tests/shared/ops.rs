@@ -6,14 +6,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use ed25519_dalek::SigningKey;
 use ghostplane::dnssec::{self, PublicKey};
 use ghostplane::gateway::Tlds;
-use ghostplane::limits::{MAX_TERM_YEARS, YEAR};
+use ghostplane::limits::{MAX_SEEN_UPDATES, MAX_TERM_YEARS, MAX_UPDATE_KEYS, YEAR};
 use ghostplane::node;
 use ghostplane::op::{
     self, CodeHash, Covenant, GasPolicy, GasUse, LoadPolicy, Op, OpBody, RegistryId, Rejection, RrsetKey, SigilId,
     Symbol, VerifiedOp,
 };
+use ghostplane::op::{self, CodeHash, Op, OpBody, RegistryId, Rejection, RrsetKey, SigilId, UpdateScope, VerifiedOp};
 use ghostplane::state::{Account, ApplyError, At, Change, Effects, MAX_LEVEL, Model, View, apply};
 use ghostplane::wire::{Name, Rrset, Rtype, rdata};
+
+use crate::updates::{ANY, NONE, Update};
 
 pub const REGISTRY: RegistryId = RegistryId([3; 32]);
 const START: u64 = 1_800_000_000;
@@ -38,6 +41,7 @@ const DATA: [(&str, &str); 13] = [
 const STRICT: &str = "strict";
 const DELEGATED: &str = "delegated";
 const TOKENS: [&str; 12] = ["GCC", "GCC", "SPRT", "ZMAN", "COIN", "GOLD", "T1", "T2", "T3", "T4", "T5", "T6"];
+const LABELS: [&str; 3] = ["k", "l", "NO"];
 /// Seconds that pass between two ops.
 const STEPS: [u64; 12] = [0, 0, 0, 1, 1, 60, 3_600, 3_600, 3_600, 86_400, 20 * 86_400, YEAR];
 
@@ -93,11 +97,64 @@ impl Script {
         self.time += source.pick(&STEPS);
         let about = name(source.pick(&NAMES));
         let author = self.author(source, &about).clone();
+        match source.byte() % 8 {
+            6 => return self.update(source, &author, &about),
+            7 => return self.update_by_key(source, &about),
+            _ => {}
+        }
         let op = self.op(source, &author, about);
         let next = self.model.accounts.get(&id(&author)).copied().unwrap_or_default().next_nonce;
         let nonce = if source.seldom() { u64::from(source.byte()) } else { next };
         let body = OpBody { registry: REGISTRY, nonce, expires: self.time + 60, op };
         op::verify(&op::sign(&author, &body), REGISTRY, self.time).ok()
+    }
+
+    fn update(&self, source: &mut Source<'_>, author: &SigningKey, about: &Name) -> Option<VerifiedOp> {
+        let from = self.time - u64::from(source.byte() % 4);
+        let message = self.changes(source, about, &DATA).signed(author, &about.to_string(), from, from + 300);
+        op::verify(&op::seal_update(id(author), &message), REGISTRY, self.time).ok()
+    }
+
+    /// The first key vouches as the gateway; whoever applies an op does not know the secret.
+    fn update_by_key(&self, source: &mut Source<'_>, about: &Name) -> Option<VerifiedOp> {
+        // Where there are keys, or most would be unknown.
+        let keyed = self.model.updates.iter().find(|(_, row)| !row.keys.is_empty());
+        let about = keyed.map_or(about, |(name, _)| name);
+        let label = self.label(source, about);
+        let (gateway, secret) = (&self.keys[usize::from(source.seldom())], Default::default());
+        let key = op::key_name(about, &label).ok()?;
+        let message = self.changes(source, about, &DATA[..4]).keyed(&key, &secret, "hmac-sha256", self.time);
+        let op = Op::UpdateByKey { label, update: op::SignedUpdate::read(&message).ok()? };
+        let body = OpBody { registry: REGISTRY, nonce: 0, expires: self.time + 300, op };
+        op::verify(&op::sign(gateway, &body), REGISTRY, self.time).ok()
+    }
+
+    /// Mostly that of a key of the name.
+    fn label(&self, source: &mut Source<'_>, about: &Name) -> String {
+        let any = source.pick(&LABELS).to_owned();
+        let keys = self.model.updates.get(about).map(|row| &row.keys[..]).unwrap_or_default();
+        keys.first().filter(|_| !source.seldom()).map_or(any, |key| key.label.clone())
+    }
+
+    /// Prerequisites and edits, mostly about the name.
+    fn changes(&self, source: &mut Source<'_>, about: &Name, data: &[(&str, &str)]) -> Update {
+        let mut update = Update::of(&about.to_string()).id(u16::from(source.byte() % 4));
+        for _ in 0..source.byte() % 2 {
+            let (class, owner) = (source.pick(&[ANY, NONE]), self.owner(source, about).to_string());
+            let rtype = if source.seldom() { "ANY" } else { source.pick(&DATA).0 };
+            update = update.require(&owner, class, rtype, "");
+        }
+        for _ in 0..source.byte() % 4 {
+            let ((rtype, text), owner) = (source.pick(data), self.owner(source, about).to_string());
+            let text = if [STRICT, DELEGATED].contains(&text) { "257 3 15 AAAA" } else { text };
+            update = match source.byte() % 8 {
+                0 => update.edit(&owner, ANY, "ANY", 0, ""),
+                1 => update.edit(&owner, ANY, rtype, 0, ""),
+                2 => update.edit(&owner, NONE, rtype, 0, text),
+                _ => update.add(&owner, rtype, text),
+            };
+        }
+        update
     }
 
     /// Mostly the name's owner, or most ops would be rejected at the first rule.
@@ -128,6 +185,18 @@ impl Script {
             12 => {
                 let contract = (source.byte() % 2 == 1).then(|| CodeHash::of(&[source.byte() % 6]));
                 Op::BindContract { name: about, contract, parameters: vec![7; usize::from(source.byte()) * 20] }
+            }
+            13 if source.byte() % 2 == 1 => Op::RevokeUpdateKey { label: self.label(source, &about), name: about },
+            13 => {
+                let types = DATA.iter().take(4).map(|(rtype, _)| rtype.parse().expect("a type of the table"));
+                let scopes = vec![UpdateScope { owner: about.clone(), below: true, types: types.collect() }];
+                let label = source.pick(&LABELS).to_owned();
+                Op::IssueUpdateKey {
+                    name: about,
+                    label,
+                    scopes,
+                    expires: self.time + u64::from(source.byte()) * 100_000,
+                }
             }
             _ => Op::GrantMana {
                 to: self.anyone(source),
@@ -304,9 +373,10 @@ impl Script {
     }
 
     fn check_nonces(&self, before: &Model, op: &VerifiedOp) {
+        let counts = !matches!(op.op(), Op::Update { .. } | Op::UpdateByKey { .. });
         for (id, account) in &self.model.accounts {
             let was = before.accounts.get(id).copied().unwrap_or_default().next_nonce;
-            assert_eq!(account.next_nonce, was + u64::from(*id == op.author()), "{id}");
+            assert_eq!(account.next_nonce, was + u64::from(*id == op.author() && counts), "{id}");
         }
     }
 
@@ -327,6 +397,7 @@ impl Script {
                     continue;
                 }
                 _ => continue,
+                Change::PutAccount(..) | Change::PutContract(..) | Change::PutUpdates(..) => continue,
             };
             assert!(effects.touched.iter().any(|name| owner.is_at_or_below(name)), "{owner} changed untold");
         }
@@ -344,6 +415,15 @@ impl Script {
                 assert!(get(Rtype::SOA).is_some() && get(Rtype::NSEC).is_some(), "{name}: strict, but not ahead");
                 assert!(entry.contract.is_none(), "{name}: strict, but a contract answers");
             }
+        }
+    }
+
+    /// Keys belong to names that are registered; what is remembered is bounded.
+    fn check_updates(&self) {
+        for (name, row) in &self.model.updates {
+            assert!(!row.is_empty(), "{name}: an empty row");
+            assert!(row.keys.is_empty() || self.model.names.contains_key(name), "{name}: keys without a name");
+            assert!(row.keys.len() <= MAX_UPDATE_KEYS && row.seen.len() <= MAX_SEEN_UPDATES, "{name}");
         }
     }
 
@@ -374,6 +454,7 @@ impl Script {
         self.check_keys();
         self.check_ledger();
         self.check_owners();
+        self.check_updates();
         for (id, account) in &self.model.accounts {
             assert!(account.mana(self.time) <= account.capacity(), "{id}");
         }

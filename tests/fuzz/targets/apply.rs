@@ -3,6 +3,8 @@
 
 #[path = "../../shared/ops.rs"]
 mod ops;
+#[path = "../../shared/updates.rs"]
+mod updates;
 
 use libfuzzer_sys::fuzz_target;
 use ops::{Script, Source};
