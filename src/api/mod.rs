@@ -1,10 +1,14 @@
 //! One service; JSON-RPC and what comes later are codecs over it.
 
+mod guardians;
 mod http;
 mod jsonrpc;
 mod ledger;
 mod views;
 
+pub use guardians::{
+    AttestationView, AttestorView, CosignView, GuardView, MemberView, PendingView, RecoveryView, SetView,
+};
 pub use jsonrpc::Rpc;
 pub use ledger::{BalanceView, GasView, HoldView, MoveView, TokenView, UsageView};
 pub use views::{AccountView, ContractView, InfoView, LogView, NameView, RrsetView, TldView};
@@ -19,6 +23,7 @@ use crate::gateway::{self, Call, CallError, Called, Gateway, Keys, OutOfGas, Tld
 use crate::limits::{MAX_EXPORT, SUBMIT_OPS};
 use crate::op::{self, CodeHash, Op, Rejection, SigilId, VerifiedOp};
 use crate::registry::{Fault, Registry};
+use crate::state::guardians::account_of;
 use crate::state::{Rules as _, View as _};
 use crate::wire::{Name, Rtype, Subnet};
 use crate::writer::{Clock, Outcome, Writer};
@@ -108,8 +113,8 @@ impl Service {
     /// Compiling a contract costs far more than looking into an account: who cannot pay is told so first.
     /// What counts is still decided by `apply`.
     fn check_funds(&self, op: &VerifiedOp, now: u64) -> Result<(), Rejection> {
-        let account = self.registry.snapshot().and_then(|snapshot| snapshot.account(&op.author()));
-        let account = account.map_err(|fault| Rejection::Fault(fault.0))?;
+        let account = self.registry.snapshot().and_then(|snapshot| account_of(&snapshot, &op.author()));
+        let account = account.map_err(|fault| Rejection::Fault(fault.0))?.unwrap_or_default();
         account.pay(now, self.tlds.price(None, op.op().kind(), op.bytes().len())).map(drop)
     }
 
@@ -138,10 +143,11 @@ impl Service {
         ))
     }
 
-    /// An identity's account; the default one if it has never been seen.
+    /// An identity's account; the default one of a sigil that has never been seen.
     pub fn account(&self, did: &str) -> Result<AccountView, ServiceError> {
-        let id: SigilId = did.parse().map_err(|error: op::NotADid| ServiceError::Bad(error.to_string()))?;
-        let account = self.registry.snapshot()?.account(&id)?;
+        let id = guardians::parse_identity(did)?;
+        let account = account_of(&self.registry.snapshot()?, &id)?;
+        let account = account.ok_or_else(|| ServiceError::NotFound(id.to_string()))?;
         Ok(AccountView::new(id, &account, (self.clock)()))
     }
 

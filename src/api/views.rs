@@ -3,9 +3,10 @@
 use data_encoding::{BASE64, HEXLOWER};
 use serde::{Deserialize, Serialize};
 
+use super::GuardView;
 use crate::dnssec::{Rrsig, ZoneKey};
 use crate::gateway::{Signer, Tld, Tlds};
-use crate::op::{CodeHash, SigilId};
+use crate::op::{CodeHash, Identity, SigilId};
 use crate::registry::{LogEntry, Registry};
 use crate::state::{Account, LEVELS, NameEntry};
 use crate::wire::{Name, Rrset, Rtype, rdata};
@@ -108,12 +109,19 @@ pub struct AccountView {
     pub mana: u64,
     pub capacity: u64,
     pub refill_per_hour: u64,
-    /// When it is full.
+    /// When it is full; or when the level ends, if that is earlier.
     pub full_at: u64,
+    /// Who attested the level, and when it ends; absent if the operator has granted it.
+    #[serde(default)]
+    pub attested_by: Option<String>,
+    #[serde(default)]
+    pub until: Option<u64>,
 }
 
 impl AccountView {
-    pub(super) fn new(id: SigilId, account: &Account, now: u64) -> Self {
+    pub(super) fn new(id: Identity, account: &Account, now: u64) -> Self {
+        let account = account.at(now);
+        let attestation = account.attestation();
         Self {
             did: id.to_string(),
             next_nonce: account.next_nonce,
@@ -121,7 +129,10 @@ impl AccountView {
             mana: account.mana(now),
             capacity: account.capacity(),
             refill_per_hour: account.refill_per_hour(),
-            full_at: account.ready_at(now, account.capacity()).unwrap_or(now),
+            // What ends before is never full.
+            full_at: account.ready_at(now, account.capacity()).or(attestation.map(|last| last.until)).unwrap_or(now),
+            attested_by: attestation.map(|attestation| attestation.by.to_string()),
+            until: attestation.map(|attestation| attestation.until),
         }
     }
 }
@@ -144,6 +155,9 @@ pub struct NameView {
     /// Sequence of the last change.
     pub changed: u64,
     pub rrsets: u32,
+    /// Absent if guardians have nothing to say.
+    #[serde(default)]
+    pub guard: Option<GuardView>,
 }
 
 impl NameView {
@@ -159,6 +173,7 @@ impl NameView {
             parameters: BASE64.encode(&entry.parameters),
             changed: entry.changed,
             rrsets: entry.rrsets,
+            guard: GuardView::new(entry, now),
         }
     }
 }

@@ -8,8 +8,9 @@ use redb::{
 };
 
 use super::{Fault, Genesis};
-use crate::op::{CodeHash, SigilId, Symbol};
+use crate::op::{CodeHash, Identity, SetId, SigilId, Symbol};
 use crate::state::gas::{GasState, NameGas};
+use crate::state::guardians::{Attestor, GuardianSet};
 use crate::state::ledger::{Balance, Hold, Move, Token};
 use crate::state::{Account, Change, NameEntry, View};
 use crate::wire::{Name, Rrset, Rtype};
@@ -36,6 +37,12 @@ const HOLDS: TableDefinition<u64, Octets> = TableDefinition::new("holds");
 const MOVES: TableDefinition<(Octets, u64, u32), Octets> = TableDefinition::new("moves");
 /// Sort key of a registered name -> [`NameGas`].
 const NAME_GAS: TableDefinition<Octets, Octets> = TableDefinition::new("name_gas");
+/// Set -> [`GuardianSet`].
+const SETS: TableDefinition<Octets, Octets> = TableDefinition::new("sets");
+/// Octets of an identity -> [`Attestor`].
+const ATTESTORS: TableDefinition<Octets, Octets> = TableDefinition::new("attestors");
+/// Octets of an attestor, of whom it has attested.
+const ATTESTATIONS: TableDefinition<(Octets, Octets), ()> = TableDefinition::new("attestations");
 /// Sequence, from 1 -> [`LogEntry`].
 const LOG: TableDefinition<u64, Octets> = TableDefinition::new("log");
 
@@ -144,6 +151,34 @@ impl Snapshot {
             Ok((key.value().1, decode(value.value())?))
         };
         rows.rev().take(most).map(line).collect()
+    }
+
+    /// Everybody whom the operator has ever made an attestor.
+    pub fn attestors(&self) -> Result<Vec<(Identity, Attestor)>, Fault> {
+        let table = self.transaction.open_table(ATTESTORS)?;
+        let row = |row: Result<_, redb::StorageError>| {
+            let (key, value): (redb::AccessGuard<'_, Octets>, redb::AccessGuard<'_, Octets>) = row?;
+            Ok((identity(key.value())?, decode(value.value())?))
+        };
+        table.range::<&[u8]>(..)?.map(row).collect()
+    }
+
+    /// Whom an attestor has attested last, those after `after`; some of it may have ended.
+    pub fn attested_by(&self, by: Identity, after: Option<Identity>, most: usize) -> Result<Vec<Identity>, Fault> {
+        let table = self.transaction.open_table(ATTESTATIONS)?;
+        let (by, after) = (by.to_octets(), after.map(Identity::to_octets).unwrap_or_default());
+        let mut found = Vec::new();
+        for row in table.range((&by[..], &after[..])..)? {
+            let key = row?.0;
+            let (attestor, to) = key.value();
+            if attestor != by || found.len() == most {
+                break;
+            }
+            if to != after {
+                found.push(identity(to)?);
+            }
+        }
+        Ok(found)
     }
 
     /// Holds from number `after` + 1 on that an identity made or that are for it.
@@ -259,6 +294,14 @@ impl View for Snapshot {
     fn name_gas(&self, name: &Name) -> Result<NameGas, Fault> {
         name_gas_in(&self.transaction.open_table(NAME_GAS)?, name)
     }
+
+    fn set(&self, id: &SetId) -> Result<Option<GuardianSet>, Fault> {
+        set_in(&self.transaction.open_table(SETS)?, id)
+    }
+
+    fn attestor(&self, id: &Identity) -> Result<Option<Attestor>, Fault> {
+        attestor_in(&self.transaction.open_table(ATTESTORS)?, id)
+    }
 }
 
 /// The transaction of the one writer. Dropped without [`WriteTransaction::commit`], it leaves nothing.
@@ -288,6 +331,9 @@ impl WriteTransaction {
         self.transaction.open_table(HOLDS)?;
         self.transaction.open_table(MOVES)?;
         self.transaction.open_table(NAME_GAS)?;
+        self.transaction.open_table(SETS)?;
+        self.transaction.open_table(ATTESTORS)?;
+        self.transaction.open_table(ATTESTATIONS)?;
         self.transaction.open_table(LOG)?;
         self.commit()
     }
@@ -307,6 +353,9 @@ impl WriteTransaction {
             holds: RefCell::new(self.transaction.open_table(HOLDS)?),
             moves: RefCell::new(self.transaction.open_table(MOVES)?),
             name_gas: RefCell::new(self.transaction.open_table(NAME_GAS)?),
+            sets: RefCell::new(self.transaction.open_table(SETS)?),
+            attestors: RefCell::new(self.transaction.open_table(ATTESTORS)?),
+            attestations: RefCell::new(self.transaction.open_table(ATTESTATIONS)?),
             meta: RefCell::new(self.transaction.open_table(META)?),
             log: RefCell::new(self.transaction.open_table(LOG)?),
         })
@@ -332,6 +381,9 @@ pub struct WriteTables<'t> {
     holds: RefCell<Table<'t, u64, Octets>>,
     moves: RefCell<Table<'t, (Octets, u64, u32), Octets>>,
     name_gas: RefCell<Table<'t, Octets, Octets>>,
+    sets: RefCell<Table<'t, Octets, Octets>>,
+    attestors: RefCell<Table<'t, Octets, Octets>>,
+    attestations: RefCell<Table<'t, (Octets, Octets), ()>>,
     meta: RefCell<Table<'t, &'static str, Octets>>,
     log: RefCell<Table<'t, u64, Octets>>,
 }
@@ -389,6 +441,16 @@ impl WriteTables<'_> {
                 drop(self.name_gas.borrow_mut().insert(&name.sort_key()[..], &encode(row)[..])?)
             }
             Change::DropNameGas(name) => drop(self.name_gas.borrow_mut().remove(&name.sort_key()[..])?),
+            Change::PutSet(id, row) => drop(self.sets.borrow_mut().insert(&id.0[..], &encode(row)[..])?),
+            Change::PutAttestor(id, row) => {
+                drop(self.attestors.borrow_mut().insert(&id.to_octets()[..], &encode(row)[..])?)
+            }
+            Change::PutAttestation(by, to) => {
+                self.attestations.borrow_mut().insert((&by.to_octets()[..], &to.to_octets()[..]), ())?;
+            }
+            Change::DropAttestation(by, to) => {
+                self.attestations.borrow_mut().remove((&by.to_octets()[..], &to.to_octets()[..]))?;
+            }
         }
         Ok(())
     }
@@ -440,6 +502,14 @@ impl View for WriteTables<'_> {
     fn name_gas(&self, name: &Name) -> Result<NameGas, Fault> {
         name_gas_in(&*self.name_gas.borrow(), name)
     }
+
+    fn set(&self, id: &SetId) -> Result<Option<GuardianSet>, Fault> {
+        set_in(&*self.sets.borrow(), id)
+    }
+
+    fn attestor(&self, id: &Identity) -> Result<Option<Attestor>, Fault> {
+        attestor_in(&*self.attestors.borrow(), id)
+    }
 }
 
 fn account_in(table: &impl ReadableTable<Octets, Octets>, id: &SigilId) -> Result<Account, Fault> {
@@ -468,6 +538,14 @@ fn gas_in(table: &impl ReadableTable<&'static str, Octets>) -> Result<GasState, 
 
 fn name_gas_in(table: &impl ReadableTable<Octets, Octets>, name: &Name) -> Result<NameGas, Fault> {
     table.get(&name.sort_key()[..])?.map_or_else(|| Ok(NameGas::default()), |row| decode(row.value()))
+}
+
+fn set_in(table: &impl ReadableTable<Octets, Octets>, id: &SetId) -> Result<Option<GuardianSet>, Fault> {
+    table.get(&id.0[..])?.map(|row| decode(row.value())).transpose()
+}
+
+fn attestor_in(table: &impl ReadableTable<Octets, Octets>, id: &Identity) -> Result<Option<Attestor>, Fault> {
+    table.get(&id.to_octets()[..])?.map(|row| decode(row.value())).transpose()
 }
 
 fn name_in(table: &impl ReadableTable<Octets, Octets>, name: &Name) -> Result<Option<NameEntry>, Fault> {
@@ -503,6 +581,11 @@ fn rrsets_in(table: &impl ReadableTable<(Octets, u16), Octets>, apex: &Name) -> 
 
 fn symbol(text: &str) -> Result<Symbol, Fault> {
     text.parse().map_err(|_| Fault("a token's symbol does not decode; the registry is damaged".into()))
+}
+
+fn identity(octets: &[u8]) -> Result<Identity, Fault> {
+    Identity::from_octets(octets)
+        .ok_or_else(|| Fault("an identity's key does not decode; the registry is damaged".into()))
 }
 
 fn name_of(key: &[u8]) -> Result<Name, Fault> {

@@ -1,10 +1,13 @@
 //! The op state machine: pure and total.
 
+mod council;
 mod gas;
 mod ledger;
+mod recovery;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use council::{Council, Payer};
 use ledger::Issue;
 
 use super::ledger::Hold;
@@ -14,7 +17,7 @@ use crate::limits::{
     MAX_CONTRACT, MAX_PARAMETERS, MAX_PUT_RRSETS, MAX_RRSET_BYTES, MAX_RRSET_RECORDS, MAX_RRSETS_PER_NAME,
     MAX_TERM_YEARS, MAX_TTL, YEAR,
 };
-use crate::op::{CodeHash, DnskeyRdata, Op, Rejection, RrsetKey, SigilId, VerifiedOp};
+use crate::op::{CodeHash, DnskeyRdata, Identity, Op, Rejection, RrsetKey, SigilId, VerifiedOp};
 use crate::wire::{Name, Rrset, Rtype};
 
 /// An op was not applied: it may not be, or the store failed.
@@ -38,21 +41,21 @@ type Applied<T, V> = Result<T, ApplyError<<V as View>::Fault>>;
 /// # Errors
 /// The first rule that the op breaks: nonce, then the op's own rules, then its price.
 pub fn apply<V: View, R: Rules + ?Sized>(view: &V, rules: &R, at: At, op: &VerifiedOp) -> Applied<Effects, V> {
-    let machine = Machine { view, rules, at, author: op.author() };
-    let account = machine.read(view.account(&op.author()))?;
-    if op.nonce() != account.next_nonce {
-        return Err(Rejection::Nonce { expected: account.next_nonce, got: op.nonce() }.into());
+    let mut payer = Payer::read(view, op.author())?;
+    let expected = payer.account().next_nonce;
+    if op.nonce() != expected {
+        return Err(Rejection::Nonce { expected, got: op.nonce() }.into());
     }
-    let mut effects = machine.run(op.op())?;
+    let mut effects = match op.author() {
+        Identity::Sigil(author) => Machine { view, rules, at, author, signed: op }.run(op.op())?,
+        Identity::Set(set) => Council { view, rules, at, op }.act(set)?,
+    };
     let tld = op.op().name().and_then(Name::parent);
     let price = rules.price(tld.as_ref(), op.op().kind(), op.bytes().len());
-    let granted = effects.changes.iter().find_map(|change| match change {
-        Change::PutAccount(id, granted) if *id == op.author() => Some(*granted),
-        _ => None,
-    });
-    let mut account = granted.unwrap_or(account).pay(at.time, price)?;
+    payer.follow(&effects);
+    let mut account = payer.account().pay(at.time, price)?;
     account.next_nonce += 1;
-    effects.changes.push(Change::PutAccount(op.author(), account));
+    effects.changes.push(payer.paid(account));
     Ok(effects)
 }
 
@@ -61,6 +64,8 @@ struct Machine<'a, V, R: ?Sized> {
     rules: &'a R,
     at: At,
     author: SigilId,
+    /// The op as it was signed: by the author, and maybe by others.
+    signed: &'a VerifiedOp,
 }
 
 impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
@@ -94,6 +99,16 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
             Op::CloseHold { hold, amount } => self.close_hold(*hold, *amount),
             Op::SetGas { policy, gateways } => self.set_gas(*policy, gateways),
             Op::SettleGas { epoch, uses } => self.settle_gas(*epoch, uses),
+            Op::RequireCosign { name, set, scopes } => self.require_cosign(name, *set, scopes),
+            Op::SetRecovery { name, set, delay } => self.set_recovery(name, *set, *delay),
+            Op::VetoRecovery { name } => self.veto_recovery(name),
+            Op::FinishRecovery { name } => self.finish_recovery(name),
+            Op::PutSet { .. }
+            | Op::SetAttestor { .. }
+            | Op::Attest { .. }
+            | Op::RevokeAttestation { .. }
+            | Op::StartRecovery { .. }
+            | Op::Freeze { .. } => self.council().run(),
         }
     }
 
@@ -119,6 +134,7 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
             parameters: Vec::new(),
             changed: self.at.seq,
             rrsets: 0,
+            guard: None,
         };
         changes.push(Change::PutName(name.clone(), entry));
         Ok(touching(name, changes))
@@ -138,6 +154,11 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
         if to.key().is_none() {
             return Err(Rejection::BadNewOwner.into());
         }
+        // Whom the old owner trusts, the new one need not.
+        self.hand_over(name, NameEntry { guard: None, ..entry }, to)
+    }
+
+    fn hand_over(&self, name: &Name, entry: NameEntry, to: SigilId) -> Applied<Effects, V> {
         // The old key's signatures prove nothing for the new owner; the data itself goes along, what only makes sense
         // under the old keys does not.
         let mut changes = Vec::new();
@@ -296,8 +317,10 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
         if level > MAX_LEVEL {
             return Err(Rejection::Level { max: MAX_LEVEL }.into());
         }
-        let account = self.read(self.view.account(&to))?.granted(self.at.time, level, amount);
-        Ok(Effects { changes: vec![Change::PutAccount(to, account)], ..Effects::default() })
+        let account = self.read(self.view.account(&to))?;
+        let mut changes = self.council().released(to.into(), &account)?;
+        changes.push(Change::PutAccount(to, account.granted(self.at.time, level, amount)));
+        Ok(Effects { changes, ..Effects::default() })
     }
 
     fn check_registrable(&self, name: &Name) -> Applied<(), V> {
@@ -320,7 +343,11 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
 
     fn owned(&self, name: &Name) -> Applied<NameEntry, V> {
         let entry = self.read(self.view.name(name))?.ok_or_else(|| Rejection::UnknownName(name.clone()))?;
-        if entry.owner == self.author { Ok(entry) } else { Err(Rejection::NotOwner(name.clone()).into()) }
+        if entry.owner != self.author {
+            return Err(Rejection::NotOwner(name.clone()).into());
+        }
+        self.check_guard(name, &entry)?;
+        Ok(entry)
     }
 
     fn live(&self, name: &Name) -> Applied<NameEntry, V> {

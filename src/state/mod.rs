@@ -3,20 +3,22 @@
 mod account;
 mod apply;
 pub mod gas;
+pub mod guardians;
 pub mod ledger;
 mod model;
 
-pub use account::{Account, LEVELS, MAX_LEVEL, MICRO};
+pub use account::{Account, Attestation, LEVELS, MAX_LEVEL, MICRO};
 pub use apply::{ApplyError, apply};
 pub use model::Model;
 
 use gas::{GasState, NameGas};
+use guardians::{Attestor, Guard, GuardianSet};
 use ledger::{Balance, Hold, Move, Token};
 
 use minicbor::{Decode, Encode};
 
 use crate::limits::GRACE;
-use crate::op::{CodeHash, OpKind, RrsetKey, SigilId, Symbol};
+use crate::op::{CodeHash, Identity, OpKind, RrsetKey, SetId, SigilId, Symbol};
 use crate::wire::{Name, Rrset, Rtype};
 
 /// A registered name.
@@ -40,6 +42,9 @@ pub struct NameEntry {
     /// RRsets stored at and below the name.
     #[n(6)]
     pub rrsets: u32,
+    /// What guardians have to say; `None` is nothing. It ends with the lease, and with an owner who gives the name away.
+    #[n(12)]
+    pub guard: Option<Box<Guard>>,
 }
 
 impl NameEntry {
@@ -87,6 +92,9 @@ pub trait View {
     fn gas(&self) -> Result<GasState, Self::Fault>;
     /// Zeros for a name that has used none.
     fn name_gas(&self, name: &Name) -> Result<NameGas, Self::Fault>;
+    fn set(&self, id: &SetId) -> Result<Option<GuardianSet>, Self::Fault>;
+    /// What the operator allows an attestor, and what that has given.
+    fn attestor(&self, id: &Identity) -> Result<Option<Attestor>, Self::Fault>;
 }
 
 /// What the TLDs' policies say, as far as ops need it.
@@ -119,6 +127,11 @@ pub enum Change {
     PutGas(GasState),
     PutNameGas(Name, NameGas),
     DropNameGas(Name),
+    PutSet(SetId, GuardianSet),
+    PutAttestor(Identity, Attestor),
+    /// Who has attested whom: what listings are made of.
+    PutAttestation(Identity, Identity),
+    DropAttestation(Identity, Identity),
 }
 
 /// Everything an accepted op changes. Applying the changes in order gives the next state.

@@ -1,12 +1,13 @@
 //! The state in memory: what every other view is compared with.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 
 use super::gas::{GasState, NameGas};
+use super::guardians::{Attestor, GuardianSet};
 use super::ledger::{Balance, Hold, Move, Token};
 use super::{Account, Change, NameEntry, View};
-use crate::op::{CodeHash, SigilId, Symbol};
+use crate::op::{CodeHash, Identity, SetId, SigilId, Symbol};
 use crate::wire::{Name, Rrset, Rtype};
 
 /// All tables as ordered maps.
@@ -22,6 +23,9 @@ pub struct Model {
     pub moves: BTreeMap<(SigilId, u64, u32), Move>,
     pub gas: GasState,
     pub name_gas: BTreeMap<Name, NameGas>,
+    pub sets: BTreeMap<SetId, GuardianSet>,
+    pub attestors: BTreeMap<Identity, Attestor>,
+    pub attestations: BTreeSet<(Identity, Identity)>,
 }
 
 impl Model {
@@ -43,6 +47,10 @@ impl Model {
                 Change::PutGas(gas) => self.gas = gas,
                 Change::PutNameGas(name, row) => drop(self.name_gas.insert(name, row)),
                 Change::DropNameGas(name) => drop(self.name_gas.remove(&name)),
+                Change::PutSet(id, row) => drop(self.sets.insert(id, row)),
+                Change::PutAttestor(id, row) => drop(self.attestors.insert(id, row)),
+                Change::PutAttestation(by, to) => _ = self.attestations.insert((by, to)),
+                Change::DropAttestation(by, to) => _ = self.attestations.remove(&(by, to)),
             }
         }
     }
@@ -106,5 +114,13 @@ impl View for Model {
 
     fn name_gas(&self, name: &Name) -> Result<NameGas, Infallible> {
         Ok(self.name_gas.get(name).copied().unwrap_or_default())
+    }
+
+    fn set(&self, id: &SetId) -> Result<Option<GuardianSet>, Infallible> {
+        Ok(self.sets.get(id).cloned())
+    }
+
+    fn attestor(&self, id: &Identity) -> Result<Option<Attestor>, Infallible> {
+        Ok(self.attestors.get(id).cloned())
     }
 }

@@ -45,6 +45,9 @@ struct PricesFile {
     /// Ops of the ledger.
     #[serde(default = "ledger")]
     ledger: u64,
+    /// Ops of guardians and about them.
+    #[serde(default = "guardian")]
+    guardian: u64,
     per_kib: u64,
 }
 
@@ -53,6 +56,10 @@ fn create_token() -> u64 {
 }
 
 fn ledger() -> u64 {
+    5
+}
+
+fn guardian() -> u64 {
     5
 }
 
@@ -121,6 +128,7 @@ impl Policy {
             (prices.deploy, "deploy"),
             (prices.create_token, "create_token"),
             (prices.ledger, "ledger"),
+            (prices.guardian, "guardian"),
         ];
         if let Some((_, name)) = charged.iter().find(|(price, _)| *price == 0) {
             return Err(PolicyError::Free(name));
@@ -171,8 +179,18 @@ impl Policy {
             OpKind::SetAuthority | OpKind::Mint | OpKind::Burn | OpKind::Pay | OpKind::Hold | OpKind::CloseHold => {
                 prices.ledger
             }
+            OpKind::PutSet
+            | OpKind::Attest
+            | OpKind::RequireCosign
+            | OpKind::SetRecovery
+            | OpKind::StartRecovery
+            | OpKind::FinishRecovery
+            | OpKind::Freeze => prices.guardian,
+            // Whoever owns a name can keep it, and whoever has a level can end it, whether there is mana left or not. Each
+            // undoes an op that was paid for.
+            OpKind::VetoRecovery | OpKind::RevokeAttestation => return 0,
             // The operator makes mana, and gateways settle for the operator; charging would only stop them.
-            OpKind::GrantMana | OpKind::SetGas | OpKind::SettleGas => return 0,
+            OpKind::GrantMana | OpKind::SetAttestor | OpKind::SetGas | OpKind::SettleGas => return 0,
         };
         base + prices.per_kib * (bytes as u64).div_ceil(1_024)
     }
