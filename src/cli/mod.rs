@@ -5,6 +5,8 @@ pub mod author;
 mod bench;
 pub mod client;
 mod control;
+mod draft;
+mod guardian;
 mod import;
 mod keys;
 mod ledger;
@@ -69,6 +71,12 @@ enum Command {
     /// Shows, pays, mints and sets aside tokens
     #[command(subcommand)]
     Ledger(ledger::LedgerCommand),
+    /// Guardian sets: attest identities, co-sign, recover names, freeze them
+    #[command(subcommand)]
+    Guardian(guardian::GuardianCommand),
+    /// Shows, signs and submits ops that several have to sign
+    #[command(subcommand)]
+    Op(draft::OpCommand),
     /// Checks zone files and policies, and imports names in bulk
     #[command(subcommand)]
     Zone(zone::ZoneCommand),
@@ -105,6 +113,10 @@ impl Network {
         Ok(Target { addr, host, roots, timeout: Duration::from_secs(u64::from(self.timeout.max(1))) })
     }
 
+    fn rpc(&self) -> anyhow::Result<RpcClient> {
+        RpcClient::connect(&self.target(crate::server::Ports::default().https, true)?)
+    }
+
     /// `HOST`, `HOST:PORT`, `[V6]:PORT` or a bare IPv6 address.
     fn resolve(&self, default_port: u16) -> anyhow::Result<(String, SocketAddr)> {
         let bare_v6 = self.server.parse::<std::net::Ipv6Addr>().is_ok();
@@ -132,6 +144,8 @@ struct Registrar {
     /// Key file of a zone key that signs records in place of the sigil; may stand several times
     #[arg(long, env = "GHOSTPLANE_ZONE_KEY", value_delimiter = ',')]
     zone_key: Vec<PathBuf>,
+    #[command(flatten)]
+    draft: draft::DraftArgs,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -144,7 +158,7 @@ impl Registrar {
     }
 
     fn rpc(&self) -> anyhow::Result<RpcClient> {
-        RpcClient::connect(&self.network.target(crate::server::Ports::default().https, true)?)
+        self.network.rpc()
     }
 
     /// From now on the operator's key signs, unless another one is named.
@@ -185,6 +199,8 @@ pub fn main() -> ExitCode {
         Command::Contract(command) => owner::contract(command),
         Command::Receipt(command) => receipt::run(command),
         Command::Ledger(command) => ledger::run(command).map(|()| true),
+        Command::Guardian(command) => guardian::run(command).map(|()| true),
+        Command::Op(command) => draft::run(command).map(|()| true),
         Command::Mana(command) => owner::mana(command).map(|()| true),
         Command::Zone(command) => zone::run(command),
         Command::Bench(args) => bench::run(&args).map(|()| true),

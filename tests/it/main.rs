@@ -7,6 +7,7 @@ mod crash;
 mod docs;
 mod edge;
 mod gas;
+mod guardians;
 mod hostile;
 mod layers;
 #[path = "../shared/ops.rs"]
