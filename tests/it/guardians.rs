@@ -597,9 +597,9 @@ fn an_op_of_several_has_one_legal_encoding() {
     assert_eq!(refused(&parts.envelope(&[two.clone(), one.clone()])), 102, "out of order");
     assert_eq!(refused(&parts.envelope(&[one.clone(), one.clone()])), 102, "twice");
     assert_eq!(refused(&parts.envelope(&[one.clone(), one.clone(), two.clone()])), 102, "twice and another");
-    assert_eq!(refused(&parts.envelope(&[two.clone()])), 614, "without the author's");
+    assert_eq!(refused(&parts.envelope(std::slice::from_ref(&two))), 614, "without the author's");
     assert_eq!(refused(&parts.envelope(&[])), 614, "with none");
-    assert_eq!(refused(&parts.envelope(&[one.clone()])), 0, "the author's alone");
+    assert_eq!(refused(&parts.envelope(std::slice::from_ref(&one))), 0, "the author's alone");
     let of = |octets: Vec<u8>| Parts { author: octets, payload: parts.payload.clone() };
     for wrong in [vec![], vec![1; 31], vec![2; 33], vec![1; 34]] {
         let parts = of(wrong);
@@ -608,7 +608,7 @@ fn an_op_of_several_has_one_legal_encoding() {
     let set = of([&[1][..], &[5; 32]].concat());
     assert_eq!(refused(&set.envelope(&[set.sign(&first)])), 0, "how many suffice is not for verification");
     assert_eq!(refused(&set.envelope(&[])), 614);
-    assert_eq!(refused(&set.envelope(&[one.clone()])), 104, "signed for another author");
+    assert_eq!(refused(&set.envelope(std::slice::from_ref(&one))), 104, "signed for another author");
 
     let mut longer = good.clone();
     longer.push(0);

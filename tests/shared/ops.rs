@@ -206,7 +206,7 @@ impl Script {
             16 | 17 => Op::FinishRecovery { name },
             _ => Op::Freeze {
                 name: recoverable,
-                until: (source.byte() % 3 > 0).then_some(self.time + 10 * days(source)),
+                until: (!source.byte().is_multiple_of(3)).then_some(self.time + 10 * days(source)),
             },
         }
     }
@@ -245,7 +245,7 @@ impl Script {
             2 => Op::Renew { name: about, years: u32::from(source.byte() % 13) },
             3 if source.byte() % 8 == 7 => Op::Transfer { name: about, to: SigilId([2; 32]) },
             3 => Op::Transfer { name: about, to: self.anyone(source) },
-            4 if source.byte() % 4 == 0 => Op::Release { name: about },
+            4 if source.byte().is_multiple_of(4) => Op::Release { name: about },
             5..=8 => {
                 let count = usize::from(source.byte() % 3) + usize::from(!source.seldom());
                 Op::put(about.clone(), (0..count).map(|_| self.rrset(source, author, &about)).collect())
