@@ -74,6 +74,30 @@ pub const METERED_NAMES: usize = 65_536;
 /// Between two settlements.
 pub const SETTLE_EVERY: Duration = Duration::from_secs(10);
 
+// --- Guardians -----------------------------------------------------------------------------------
+
+/// Signatures of one op.
+pub const MAX_SIGNATURES: usize = 64;
+/// Octets of an op that several sign: each signature is over all of it.
+pub const MAX_SHARED_OP: usize = 64 * 1024;
+/// Seconds between now and the expiry of an op that several sign: it has to go round.
+pub const MAX_SHARED_OP_LIFETIME: u64 = 7 * 24 * 3_600;
+/// Members of a guardian set, and the weight of one.
+pub const MAX_MEMBERS: usize = 32;
+pub const MAX_WEIGHT: u16 = 1_000;
+/// Seconds for which an attestation holds.
+pub const MAX_ATTESTATION: u64 = 366 * 24 * 3_600;
+/// Seconds for which an owner can veto a recovery.
+pub const MIN_RECOVERY_DELAY: u64 = 24 * 3_600;
+pub const MAX_RECOVERY_DELAY: u64 = 90 * 24 * 3_600;
+/// Seconds after its delay in which a recovery can be finished; then it is as if it had never begun.
+pub const RECOVERY_WINDOW: u64 = 30 * 24 * 3_600;
+/// Seconds of one freeze.
+pub const MAX_FREEZE: u64 = 30 * 24 * 3_600;
+/// Seconds that a recovery set waits after a veto before it tries again, and after a freeze before the next one: time for
+/// an owner to choose another set.
+pub const GUARDIANS_WAIT: u64 = 7 * 24 * 3_600;
+
 // --- Contract execution --------------------------------------------------------------------------
 
 /// Fuel of one execution; about one unit a wasm instruction, a few milliseconds in all.
@@ -241,4 +265,6 @@ const _: () = {
     assert!(MISSES_PER_ZONE < MISS_QUEUE);
     assert!(MAX_LEAF <= u16::MAX as usize && MAX_WITNESSES < MAX_NOTE_SIGNATURES);
     assert!(UDP_PAYLOAD_MIN <= UDP_PAYLOAD);
+    assert!(MAX_SHARED_OP <= MAX_OP && MAX_SIGNATURES * 128 < MAX_SHARED_OP);
+    assert!(MAX_OP_LIFETIME <= MAX_SHARED_OP_LIFETIME && MIN_RECOVERY_DELAY < MAX_RECOVERY_DELAY);
 };

@@ -213,6 +213,22 @@ struct HoldsParams {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct SetParams {
+    set: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AttestationsParams {
+    by: String,
+    #[serde(default)]
+    after: Option<String>,
+    #[serde(default = "page")]
+    limit: usize,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct UsageParams {
     #[serde(default)]
     name: Option<String>,
@@ -319,6 +335,12 @@ impl Rpc {
             "ledger.holds" => {
                 let HoldsParams { did, after, limit } = params_of(params)?;
                 out(service.holds(&did, after, limit))
+            }
+            "set.get" => out(service.guardian_set(&params_of::<SetParams>(params)?.set)),
+            "attestor.list" => out(service.attestors()),
+            "attestation.list" => {
+                let AttestationsParams { by, after, limit } = params_of(params)?;
+                out(service.attestations(&by, after.as_deref(), limit))
             }
             "gas.info" => out(service.gas()),
             "gas.usage" => {

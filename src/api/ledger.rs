@@ -234,7 +234,7 @@ impl Service {
         Ok(stored.at(epoch))
     }
 
-    fn snapshot(&self) -> Result<Snapshot, ServiceError> {
+    pub(super) fn snapshot(&self) -> Result<Snapshot, ServiceError> {
         Ok(self.registry.snapshot()?)
     }
 

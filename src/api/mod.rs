@@ -1,6 +1,7 @@
 //! One service; JSON-RPC and what comes later are codecs over it.
 
 mod gate;
+mod guardians;
 mod http;
 mod jsonrpc;
 mod ledger;
@@ -8,6 +9,9 @@ pub mod log;
 mod views;
 
 pub use gate::Gate;
+pub use guardians::{
+    AttestationView, AttestorView, CosignView, GuardView, MemberView, PendingView, RecoveryView, SetView,
+};
 pub use jsonrpc::Rpc;
 pub use ledger::{BalanceView, GasView, HoldView, MoveView, TokenView, UsageView};
 pub use views::{
@@ -31,6 +35,7 @@ use crate::registry::{Fault, Registry};
 use crate::state::load::Load;
 use crate::state::{Rules as _, View as _, Work};
 use crate::wire::{Name, Rrset, Rtype, Subnet};
+use crate::state::guardians::account_of;
 use crate::writer::{Clock, Outcome, Writer};
 use crate::zone::export::to_master_file;
 
@@ -155,8 +160,8 @@ impl Service {
     /// Compiling a contract costs far more than looking into an account: who cannot pay is told so first.
     /// What counts is still decided by `apply`.
     fn check_funds(&self, op: &VerifiedOp, now: u64) -> Result<(), Rejection> {
-        let account = self.registry.snapshot().and_then(|snapshot| snapshot.account(&op.author()));
-        let account = account.map_err(|fault| Rejection::Fault(fault.0))?;
+        let account = self.registry.snapshot().and_then(|snapshot| account_of(&snapshot, &op.author()));
+        let account = account.map_err(|fault| Rejection::Fault(fault.0))?.unwrap_or_default();
         let work = Work { bytes: op.bytes().len(), rrsigs: op.op().rrsigs() };
         account.pay(now, self.tlds.price(None, op.op().kind(), work)).map(drop)
     }
@@ -207,10 +212,11 @@ impl Service {
         ))
     }
 
-    /// An identity's account; the default one if it has never been seen.
+    /// An identity's account; the default one of a sigil that has never been seen.
     pub fn account(&self, did: &str) -> Result<AccountView, ServiceError> {
-        let id: SigilId = did.parse().map_err(|error: op::NotADid| ServiceError::Bad(error.to_string()))?;
-        let account = self.registry.snapshot()?.account(&id)?;
+        let id = guardians::parse_identity(did)?;
+        let account = account_of(&self.registry.snapshot()?, &id)?;
+        let account = account.ok_or_else(|| ServiceError::NotFound(id.to_string()))?;
         Ok(AccountView::new(id, &account, (self.clock)()))
     }
 

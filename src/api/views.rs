@@ -4,8 +4,9 @@ use data_encoding::{BASE64, HEXLOWER};
 use serde::{Deserialize, Serialize};
 
 use crate::dnssec::{Rrsig, ZoneKey, tsig};
+use super::GuardView;
 use crate::gateway::{Signer, Tld, Tlds};
-use crate::op::{self, CodeHash, Covenant, SigilId, UpdateScope};
+use crate::op::{self, CodeHash, Covenant, Identity, SigilId, UpdateScope};
 use crate::registry::{LogEntry, Registry};
 use crate::state::load::Load;
 use crate::state::updates::UpdateKey;
@@ -110,12 +111,19 @@ pub struct AccountView {
     pub mana: u64,
     pub capacity: u64,
     pub refill_per_hour: u64,
-    /// When it is full.
+    /// When it is full; or when the level ends, if that is earlier.
     pub full_at: u64,
+    /// Who attested the level, and when it ends; absent if the operator has granted it.
+    #[serde(default)]
+    pub attested_by: Option<String>,
+    #[serde(default)]
+    pub until: Option<u64>,
 }
 
 impl AccountView {
-    pub(super) fn new(id: SigilId, account: &Account, now: u64) -> Self {
+    pub(super) fn new(id: Identity, account: &Account, now: u64) -> Self {
+        let account = account.at(now);
+        let attestation = account.attestation();
         Self {
             did: id.to_string(),
             next_nonce: account.next_nonce,
@@ -123,7 +131,10 @@ impl AccountView {
             mana: account.mana(now),
             capacity: account.capacity(),
             refill_per_hour: account.refill_per_hour(),
-            full_at: account.ready_at(now, account.capacity()).unwrap_or(now),
+            // What ends before is never full.
+            full_at: account.ready_at(now, account.capacity()).or(attestation.map(|last| last.until)).unwrap_or(now),
+            attested_by: attestation.map(|attestation| attestation.by.to_string()),
+            until: attestation.map(|attestation| attestation.until),
         }
     }
 }
@@ -186,6 +197,9 @@ pub struct NameView {
     /// Sequence of the last change.
     pub changed: u64,
     pub rrsets: u32,
+    /// Absent if guardians have nothing to say.
+    #[serde(default)]
+    pub guard: Option<GuardView>,
 }
 
 impl NameView {
@@ -201,6 +215,7 @@ impl NameView {
             parameters: BASE64.encode(&entry.parameters),
             changed: entry.changed,
             rrsets: entry.rrsets,
+            guard: GuardView::new(entry, now),
         }
     }
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::api::{AccountView, InfoView, TldView};
 use crate::dnssec::PublicKey;
-use crate::op::{self, Op, OpBody, RegistryId, SigilId};
+use crate::op::{self, Identity, Op, OpBody, RegistryId, SigilId};
 use crate::wire::{Name, Rrset, Rtype, rdata};
 
 /// Seconds until an op that has been signed expires: time to reach the server, no more.
@@ -83,7 +83,7 @@ impl Author {
     /// # Errors
     /// The server does not answer.
     pub fn fetch(key: SigningKey, rpc: &mut dyn Call) -> anyhow::Result<Self> {
-        let account = account(rpc, &SigilId::from(&key.verifying_key()))?;
+        let account = account(rpc, &SigilId::from(&key.verifying_key()).into())?;
         Ok(Self { key, next_nonce: account.next_nonce })
     }
 
@@ -95,11 +95,11 @@ impl Author {
     }
 }
 
-/// The account of a sigil.
+/// The account of a sigil or a set.
 ///
 /// # Errors
 /// The server does not answer.
-pub fn account(rpc: &mut dyn Call, id: &SigilId) -> anyhow::Result<AccountView> {
+pub fn account(rpc: &mut dyn Call, id: &Identity) -> anyhow::Result<AccountView> {
     Ok(serde_json::from_value(rpc.call("account.get", json!({ "did": id.to_string() }))?)?)
 }
 

@@ -6,6 +6,8 @@ mod bench;
 pub mod client;
 mod control;
 mod covenant;
+mod draft;
+mod guardian;
 mod import;
 mod keys;
 mod ledger;
@@ -78,6 +80,12 @@ enum Command {
     /// Shows, proves, verifies and witnesses the log of all ops
     #[command(subcommand)]
     Log(log::LogCommand),
+    /// Guardian sets: attest identities, co-sign, recover names, freeze them
+    #[command(subcommand)]
+    Guardian(guardian::GuardianCommand),
+    /// Shows, signs and submits ops that several have to sign
+    #[command(subcommand)]
+    Op(draft::OpCommand),
     /// Checks zone files and policies, and imports names in bulk
     #[command(subcommand)]
     Zone(zone::ZoneCommand),
@@ -114,6 +122,10 @@ impl Network {
         Ok(Target { addr, host, roots, timeout: Duration::from_secs(u64::from(self.timeout.max(1))) })
     }
 
+    fn rpc(&self) -> anyhow::Result<RpcClient> {
+        RpcClient::connect(&self.target(crate::server::Ports::default().https, true)?)
+    }
+
     /// `HOST`, `HOST:PORT`, `[V6]:PORT` or a bare IPv6 address.
     fn resolve(&self, default_port: u16) -> anyhow::Result<(String, SocketAddr)> {
         let bare_v6 = self.server.parse::<std::net::Ipv6Addr>().is_ok();
@@ -144,6 +156,8 @@ struct Registrar {
     /// Say what the write would cost, and write nothing
     #[arg(long)]
     quote: bool,
+    #[command(flatten)]
+    draft: draft::DraftArgs,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -156,7 +170,7 @@ impl Registrar {
     }
 
     fn rpc(&self) -> anyhow::Result<RpcClient> {
-        RpcClient::connect(&self.network.target(crate::server::Ports::default().https, true)?)
+        self.network.rpc()
     }
 
     /// From now on the operator's key signs, unless another one is named.
@@ -199,6 +213,8 @@ pub fn main() -> ExitCode {
         Command::Covenant(command) => covenant::run(command).map(|()| true),
         Command::Ledger(command) => ledger::run(command).map(|()| true),
         Command::Log(command) => log::run(command),
+        Command::Guardian(command) => guardian::run(command).map(|()| true),
+        Command::Op(command) => draft::run(command).map(|()| true),
         Command::Mana(command) => owner::mana(command).map(|()| true),
         Command::Zone(command) => zone::run(command),
         Command::Bench(args) => bench::run(&args).map(|()| true),

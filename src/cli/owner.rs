@@ -17,7 +17,7 @@ use crate::contract::{ContractHost, HostConfig, WIT};
 use crate::dnssec::{ALGORITHM_ED25519, ALGORITHM_P256, FLAGS_OWNER, PublicKey, ZoneKey};
 use crate::limits::{MAX_CONTRACT, MAX_PARAMETERS};
 use crate::node::SHIPPED;
-use crate::op::{CodeHash, LoadPolicy, Op, RrsetKey, SigilId};
+use crate::op::{CodeHash, Identity, LoadPolicy, Op, RrsetKey, SetId, SigilId};
 use crate::wire::{Name, Rrset, Rtype, rdata};
 
 #[derive(Debug, Subcommand)]
@@ -458,8 +458,9 @@ fn print_name(name: &NameView, records: &[RrsetView], now: u64) -> anyhow::Resul
     let state = if name.live { "live" } else { "expired" };
     let contract = name.contract.clone().unwrap_or_else(|| "the TLD's default".to_owned());
     let parameters = BASE64.decode(name.parameters.as_bytes()).map_or(0, |octets| octets.len());
+    let guardians = name.guard.as_ref().map(super::guardian::guard_facts).unwrap_or_default();
     print!(
-        "{}",
+        "{}{}",
         output::facts(&[
             ("name", name.name.clone()),
             ("owner", name.owner.clone()),
@@ -472,7 +473,8 @@ fn print_name(name: &NameView, records: &[RrsetView], now: u64) -> anyhow::Resul
             ("RRsets", name.rrsets.to_string()),
             ("signatures", signatures(name, records, now)),
             ("last change", format!("op {}", name.changed)),
-        ])
+        ]),
+        output::facts(&guardians)
     );
     Ok(())
 }
@@ -629,17 +631,21 @@ pub fn mana(command: ManaCommand) -> anyhow::Result<()> {
         ManaCommand::Show { did, registrar } => {
             let id = match did {
                 Some(did) => did.parse()?,
-                None => SigilId::from(&registrar.key()?.verifying_key()),
+                None => Identity::Sigil(SigilId::from(&registrar.key()?.verifying_key())),
             };
             let account = author::account(&mut registrar.rpc()?, &id)?;
             if registrar.json {
                 return print_json(&serde_json::to_value(account)?);
             }
+            let level = match (account.attested_by, account.until) {
+                (Some(by), Some(until)) => format!("{} until {}, attested by {by}", account.level, output::time(until)),
+                _ => account.level.to_string(),
+            };
             print!(
                 "{}",
                 output::facts(&[
-                    ("sigil", account.did),
-                    ("level", account.level.to_string()),
+                    ("identity", account.did),
+                    ("level", level),
                     ("mana", format!("{} of {}", account.mana, account.capacity)),
                     ("refill", format!("{} an hour", account.refill_per_hour)),
                     ("full at", output::time(account.full_at)),
@@ -717,6 +723,9 @@ impl Registrar {
             return Ok(());
         }
         let Session { mut rpc, key, target, .. } = session;
+        if let Some(file) = &self.draft.file {
+            return self.write_draft(file, &mut rpc, &target, ops);
+        }
         let mut author = Author::fetch(key, &mut rpc)?;
         if self.quote {
             return self.print_quote(&mut rpc, &mut author, &target, ops);
@@ -759,7 +768,7 @@ impl Registrar {
             let name = name.unwrap_or_default();
             rows.push(vec![kind.into(), name, bytes.to_string(), rrsigs.to_string(), quote.price.to_string()]);
         }
-        let account = author::account(rpc, &SigilId::from(&author.key.verifying_key()))?;
+        let account = author::account(rpc, &SigilId::from(&author.key.verifying_key()).into())?;
         if self.json {
             return print_json(&json!({ "price": total, "mana": account.mana, "ops": rows.len() - 1 }));
         }
@@ -785,6 +794,13 @@ pub(super) struct Session {
 }
 
 impl Session {
+    /// The set that the sigil's next op makes, if it makes one.
+    pub(super) fn next_set(&mut self) -> anyhow::Result<SetId> {
+        let id = SigilId::from(&self.key.verifying_key());
+        let nonce = author::account(&mut self.rpc, &id.into())?.next_nonce;
+        Ok(SetId::of(self.target.registry, id, nonce))
+    }
+
     fn zone(&mut self, name: Name) -> anyhow::Result<Zone> {
         let listed = self.rpc.call("record.list", json!({ "name": name.to_string() }))?;
         Zone::new(name, &serde_json::from_value::<Vec<RrsetView>>(listed)?)

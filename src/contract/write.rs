@@ -2,14 +2,14 @@
 
 use super::bindings::ghostplane::contract::{types, writes};
 use super::rdata::from_wire;
-use crate::op::{Op, SigilId, SignedUpdate};
+use crate::op::{Identity, Op, SigilId, SignedUpdate};
 use crate::wire::update::Edit;
 use crate::wire::{Name, Rrset, Rtype};
 
 /// An op about a name, on its way to be judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Write<'a> {
-    pub author: SigilId,
+    pub author: Identity,
     /// Seconds since 1970.
     pub time: u64,
     pub op: &'a Op,
@@ -46,7 +46,7 @@ impl Write<'_> {
             other => writes::Change::Other(other.kind().text().to_owned()),
         };
         Some(writes::Write {
-            author: self.author.0.to_vec(),
+            author: self.author.to_octets(),
             name,
             time: self.time,
             change,

@@ -5,10 +5,10 @@ use ed25519_dalek::{SigningKey, VerifyingKey};
 use minicbor::{Decode, Decoder, Encode, Encoder, decode, encode};
 
 use super::envelope::{self, EnvelopeError};
-use super::{DnskeyRdata, Op, OpBody, Rejection, SigilId, VerifiedOp, update};
+use super::{DnskeyRdata, Identity, Op, OpBody, Rejection, SigilId, VerifiedOp, shared, update};
 use crate::dnssec::{self, FLAGS_OWNER, PublicKey, RrsigError};
 use crate::limits::{
-    MAX_NAME, MAX_OP, MAX_OP_LIFETIME, MAX_PUT_RRSETS, MAX_RDATA, MAX_RRSET_RECORDS, MAX_RRSIGS, MAX_ZONE_KEYS,
+    MAX_NAME, MAX_OP, MAX_OP_LIFETIME, MAX_PUT_RRSETS, MAX_RDATA, MAX_RRSET_RECORDS, MAX_RRSIGS, MAX_SHARED_OP_LIFETIME, MAX_ZONE_KEYS,
 };
 use crate::wire::{Name, Rrset, Rtype, rdata};
 
@@ -50,21 +50,32 @@ pub fn verify(bytes: &[u8], registry: RegistryId, now: u64) -> Result<VerifiedOp
     if update::is_sealed(bytes) {
         return update::verify(bytes, registry, now);
     }
-    let opened = envelope::open(OP_CONTEXT, bytes)?;
-    let body: OpBody = minicbor::decode(&opened.payload).map_err(|_| Rejection::Malformed)?;
-    if encode_body(&body) != opened.payload {
-        return Err(Rejection::NotCanonical);
+    if shared::is_shared(bytes) {
+        return shared::verify(bytes, registry, now);
     }
+    let opened = envelope::open(OP_CONTEXT, bytes)?;
+    let body = decode_body(&opened.payload)?;
     check_scope(&body, registry, now)?;
     update::check_envelope(&body)?;
     opened.verify()?;
-    let author = opened.author;
+    let author = Identity::Sigil(opened.author);
+    check_records(&body.op, author, now)?;
+    Ok(VerifiedOp { author, cosigners: Vec::new(), body, bytes: bytes.to_vec() })
+}
+
+/// The RRSIGs of an op that puts records.
+pub(super) fn check_records(op: &Op, author: Identity, now: u64) -> Result<(), Rejection> {
+    let Op::PutRecords { name, rrsets, keys } = op else { return Ok(()) };
+    let author = author.sigil().ok_or(Rejection::SigilsOnly)?;
     let key = author.key().ok_or(Rejection::BadSignature)?;
-    if let Op::PutRecords { name, rrsets, keys } = &body.op {
-        let signers = signers(name, &key, keys.as_deref())?;
-        rrsets.iter().try_for_each(|rrset| check_rrset(rrset, name, &signers, now))?;
-    }
-    Ok(VerifiedOp { author, body, bytes: bytes.to_vec() })
+    let signers = signers(name, &key, keys.as_deref())?;
+    rrsets.iter().try_for_each(|rrset| check_rrset(rrset, name, &signers, now))
+}
+
+/// Reads what was signed, in its one legal encoding.
+pub(super) fn decode_body(payload: &[u8]) -> Result<OpBody, Rejection> {
+    let body: OpBody = minicbor::decode(payload).map_err(|_| Rejection::Malformed)?;
+    if encode_body(&body) == payload { Ok(body) } else { Err(Rejection::NotCanonical) }
 }
 
 /// What the octets of an op say of themselves; nothing of it has been checked.
@@ -95,7 +106,8 @@ impl VerifiedOp {
     /// # Errors
     /// What [`verify`] would say at `time`, seconds since 1970.
     pub fn check_time(&self, time: u64) -> Result<(), Rejection> {
-        check_scope(&self.body, self.body.registry, time)?;
+        let longest = if shared::is_shared(&self.bytes) { MAX_SHARED_OP_LIFETIME } else { MAX_OP_LIFETIME };
+        check_lifetime(&self.body, self.body.registry, time, longest)?;
         let Op::PutRecords { rrsets, .. } = &self.body.op else { return Ok(()) };
         for rrset in rrsets {
             let mut fields = rrset.rrsigs.iter().filter_map(|rrsig| dnssec::Rrsig::parse(rrsig).ok());
@@ -143,14 +155,19 @@ impl From<EnvelopeError> for Rejection {
 }
 
 fn check_scope(body: &OpBody, registry: RegistryId, now: u64) -> Result<(), Rejection> {
+    check_lifetime(body, registry, now, MAX_OP_LIFETIME)
+}
+
+/// Registry and expiry; `longest`: seconds that an op may live.
+pub(super) fn check_lifetime(body: &OpBody, registry: RegistryId, now: u64, longest: u64) -> Result<(), Rejection> {
     if body.registry != registry {
         return Err(Rejection::WrongRegistry);
     }
     if body.expires <= now {
         return Err(Rejection::Expired { expires: body.expires, now });
     }
-    if body.expires - now > MAX_OP_LIFETIME {
-        return Err(Rejection::ExpiresTooLate { max: MAX_OP_LIFETIME });
+    if body.expires - now > longest {
+        return Err(Rejection::ExpiresTooLate { max: longest });
     }
     Ok(())
 }
@@ -202,7 +219,7 @@ fn check_rdata(rrset: &Rrset) -> Result<(), String> {
     }
 }
 
-fn encode_body(body: &OpBody) -> Vec<u8> {
+pub(super) fn encode_body(body: &OpBody) -> Vec<u8> {
     // Writing to a Vec cannot fail, and no type of an op has a failing encoder.
     minicbor::to_vec(body).expect("encoding into memory")
 }
@@ -281,7 +298,7 @@ const _: () = assert!(MAX_PUT_RRSETS <= 1_024, "a batch of RRsets is checked in 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::op::{CodeHash, Covenant, GasUse, Symbol};
+    use crate::op::{CodeHash, Covenant, GasUse, Member, Scope, SetId, SigilId, Symbol};
 
     const NOW: u64 = 1_000_000;
     const REGISTRY: RegistryId = RegistryId([7; 32]);
@@ -347,6 +364,7 @@ mod tests {
                 covenants: vec![Covenant { code: CodeHash([3; 32]), parameters: vec![1, 2] }],
             },
         ];
+        let ops = ops.into_iter().chain(guardian_ops());
         for op in ops {
             let bytes = sign(&key(), &body(op.clone()));
             let verified = verify(&bytes, REGISTRY, NOW).unwrap();
@@ -357,6 +375,26 @@ mod tests {
             assert_eq!(peek(&bytes), Some(claim));
             (0..80).for_each(|length| assert_eq!(peek(&bytes[..length]), None));
         }
+    }
+
+    fn guardian_ops() -> Vec<Op> {
+        let (sigil, set, name) = (SigilId([9; 32]), SetId([8; 32]), name("a.ghost."));
+        let members = vec![Member { who: sigil.into(), weight: 1 }, Member { who: set.into(), weight: 1_000 }];
+        vec![
+            Op::PutSet { set: None, members: members.clone(), threshold: 1 },
+            Op::PutSet { set: Some(set), members, threshold: 1_001 },
+            Op::SetAttestor { who: set.into(), max_level: 2, quota: u64::MAX },
+            Op::Attest { to: sigil.into(), level: 1, until: NOW },
+            Op::RevokeAttestation { of: set.into() },
+            Op::RequireCosign { name: name.clone(), set: Some(set), scopes: vec![Scope::Records, Scope::Renew] },
+            Op::RequireCosign { name: name.clone(), set: None, scopes: vec![] },
+            Op::SetRecovery { name: name.clone(), set: Some(set), delay: 86_400 },
+            Op::StartRecovery { name: name.clone(), to: sigil },
+            Op::VetoRecovery { name: name.clone() },
+            Op::FinishRecovery { name: name.clone() },
+            Op::Freeze { name: name.clone(), until: Some(NOW) },
+            Op::Freeze { name, until: None },
+        ]
     }
 
     #[test]

@@ -8,14 +8,20 @@
 
 mod codec;
 pub mod envelope;
+mod guardians;
+mod identity;
 mod rejection;
+mod shared;
 mod sigil;
 mod token;
 mod update;
 
 pub(crate) use codec::is_parent_side;
 pub use codec::{Claim, OP_CONTEXT, RegistryId, peek, sign, verify};
+pub use guardians::{Member, Scope};
+pub use identity::{Identity, NotASet, NotAnIdentity, SetId};
 pub use rejection::Rejection;
+pub use shared::{Draft, OtherOp};
 pub use sigil::{NotADid, SigilId};
 pub use token::{NotASymbol, Symbol};
 pub use update::{SecretRequest, SignedUpdate, UPDATE_KEY_CONTEXT, UpdateScope, check_sig0, key_name, seal_update};
@@ -249,6 +255,102 @@ pub enum Op {
         #[n(1)]
         label: String,
     },
+    /// Makes a guardian set, or changes one: then so many of it must have signed as it asked for before.
+    #[n(60)]
+    PutSet {
+        /// `None` makes one.
+        #[n(0)]
+        set: Option<SetId>,
+        /// In order, each once.
+        #[n(1)]
+        members: Vec<Member>,
+        /// Weight that speaks for the set.
+        #[n(2)]
+        threshold: u32,
+    },
+    /// Says who may attest, how high, and how much at once. Operator only.
+    #[n(61)]
+    SetAttestor {
+        #[n(0)]
+        who: Identity,
+        /// 0: nobody from now on.
+        #[n(1)]
+        max_level: u8,
+        /// Sum of the capacities (mana) that it attests at any time.
+        #[n(2)]
+        quota: u64,
+    },
+    /// Gives an identity a level until a time, or renews it. Attestors only.
+    #[n(62)]
+    Attest {
+        #[n(0)]
+        to: Identity,
+        #[n(1)]
+        level: u8,
+        /// Seconds since 1970.
+        #[n(2)]
+        until: u64,
+    },
+    /// Ends a level before its time: by whoever attested it, whoever has it, or the operator.
+    #[n(63)]
+    RevokeAttestation {
+        #[n(0)]
+        of: Identity,
+    },
+    /// From now on, giving the name away or up, changing its guardians, and whatever else is asked for needs a set's
+    /// signatures, too. Owner only, and once it holds, with them.
+    #[n(64)]
+    RequireCosign {
+        #[n(0)]
+        name: Name,
+        /// `None` ends it.
+        #[n(1)]
+        set: Option<SetId>,
+        /// What needs them beside what always does; in order, each once.
+        #[n(2)]
+        scopes: Vec<Scope>,
+    },
+    /// Says which set may give the name to another key if the owner's is lost. Owner only.
+    #[n(65)]
+    SetRecovery {
+        #[n(0)]
+        name: Name,
+        /// `None`: nobody.
+        #[n(1)]
+        set: Option<SetId>,
+        /// Seconds for which the owner can say no.
+        #[n(2)]
+        delay: u64,
+    },
+    /// Asks for the name to be given to another key once the delay is over. With the signatures of its recovery set.
+    #[n(66)]
+    StartRecovery {
+        #[n(0)]
+        name: Name,
+        #[n(1)]
+        to: SigilId,
+    },
+    /// Stops a recovery. Owner only.
+    #[n(67)]
+    VetoRecovery {
+        #[n(0)]
+        name: Name,
+    },
+    /// Completes a recovery whose delay is over. Anyone.
+    #[n(68)]
+    FinishRecovery {
+        #[n(0)]
+        name: Name,
+    },
+    /// Keeps the owner from changing the name until a time. With the signatures of its recovery set.
+    #[n(69)]
+    Freeze {
+        #[n(0)]
+        name: Name,
+        /// Seconds since 1970; `None` ends it.
+        #[n(1)]
+        until: Option<u64>,
+    },
     /// Says which covenants judge writes to a name, or below a TLD (operator only), in place of those that did.
     #[n(40)]
     BindCovenants {
@@ -408,6 +510,16 @@ pub enum OpKind {
     IssueUpdateKey,
     UpdateByKey,
     RevokeUpdateKey,
+    PutSet,
+    SetAttestor,
+    Attest,
+    RevokeAttestation,
+    RequireCosign,
+    SetRecovery,
+    StartRecovery,
+    VetoRecovery,
+    FinishRecovery,
+    Freeze,
 }
 
 impl OpKind {
@@ -438,11 +550,21 @@ impl OpKind {
             Self::IssueUpdateKey => "issue_update_key",
             Self::UpdateByKey => "update_by_key",
             Self::RevokeUpdateKey => "revoke_update_key",
+            Self::PutSet => "put_set",
+            Self::SetAttestor => "set_attestor",
+            Self::Attest => "attest",
+            Self::RevokeAttestation => "revoke_attestation",
+            Self::RequireCosign => "require_cosign",
+            Self::SetRecovery => "set_recovery",
+            Self::StartRecovery => "start_recovery",
+            Self::VetoRecovery => "veto_recovery",
+            Self::FinishRecovery => "finish_recovery",
+            Self::Freeze => "freeze",
         }
     }
 
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 34] = [
         Self::Register,
         Self::Renew,
         Self::Transfer,
@@ -467,6 +589,16 @@ impl OpKind {
         Self::IssueUpdateKey,
         Self::UpdateByKey,
         Self::RevokeUpdateKey,
+        Self::PutSet,
+        Self::SetAttestor,
+        Self::Attest,
+        Self::RevokeAttestation,
+        Self::RequireCosign,
+        Self::SetRecovery,
+        Self::StartRecovery,
+        Self::VetoRecovery,
+        Self::FinishRecovery,
+        Self::Freeze,
     ];
 }
 
@@ -503,6 +635,16 @@ impl Op {
             Self::IssueUpdateKey { .. } => OpKind::IssueUpdateKey,
             Self::UpdateByKey { .. } => OpKind::UpdateByKey,
             Self::RevokeUpdateKey { .. } => OpKind::RevokeUpdateKey,
+            Self::PutSet { .. } => OpKind::PutSet,
+            Self::SetAttestor { .. } => OpKind::SetAttestor,
+            Self::Attest { .. } => OpKind::Attest,
+            Self::RevokeAttestation { .. } => OpKind::RevokeAttestation,
+            Self::RequireCosign { .. } => OpKind::RequireCosign,
+            Self::SetRecovery { .. } => OpKind::SetRecovery,
+            Self::StartRecovery { .. } => OpKind::StartRecovery,
+            Self::VetoRecovery { .. } => OpKind::VetoRecovery,
+            Self::FinishRecovery { .. } => OpKind::FinishRecovery,
+            Self::Freeze { .. } => OpKind::Freeze,
         }
     }
 
@@ -526,7 +668,13 @@ impl Op {
             | Self::BindContract { name, .. }
             | Self::BindCovenants { name, .. }
             | Self::IssueUpdateKey { name, .. }
-            | Self::RevokeUpdateKey { name, .. } => Some(name),
+            | Self::RevokeUpdateKey { name, .. }
+            | Self::RequireCosign { name, .. }
+            | Self::SetRecovery { name, .. }
+            | Self::StartRecovery { name, .. }
+            | Self::VetoRecovery { name }
+            | Self::FinishRecovery { name }
+            | Self::Freeze { name, .. } => Some(name),
             Self::DeployContract { .. }
             | Self::GrantMana { .. }
             | Self::CreateToken { .. }
@@ -538,7 +686,11 @@ impl Op {
             | Self::CloseHold { .. }
             | Self::SetGas { .. }
             | Self::SettleGas { .. }
-            | Self::SetLoad { .. } => None,
+            | Self::SetLoad { .. }
+            | Self::PutSet { .. }
+            | Self::SetAttestor { .. }
+            | Self::Attest { .. }
+            | Self::RevokeAttestation { .. } => None,
             Self::Update { update } | Self::UpdateByKey { update, .. } => Some(update.name()),
         }
     }
@@ -548,15 +700,34 @@ impl Op {
 /// one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifiedOp {
-    author: SigilId,
+    author: Identity,
+    /// In order, each once.
+    cosigners: Vec<SigilId>,
     body: OpBody,
     bytes: Vec<u8>,
 }
 
 impl VerifiedOp {
-    /// Who signed it.
-    pub fn author(&self) -> SigilId {
+    /// Whose nonce and mana it takes. A sigil has signed it; who of a set has, [`VerifiedOp::cosigners`] tells.
+    pub fn author(&self) -> Identity {
         self.author
+    }
+
+    /// Who has signed it beside the author, in order.
+    pub fn cosigners(&self) -> &[SigilId] {
+        &self.cosigners
+    }
+
+    /// Everybody who has signed it, in order.
+    pub fn signers(&self) -> Vec<SigilId> {
+        let mut signers: Vec<SigilId> = self.cosigners.iter().copied().chain(self.author.sigil()).collect();
+        signers.sort_unstable();
+        signers
+    }
+
+    /// The set that it makes, if it makes one: sigils do.
+    pub fn new_set(&self) -> Option<SetId> {
+        self.author.sigil().map(|creator| SetId::of(self.body.registry, creator, self.body.nonce))
     }
 
     /// The place it claims in the author's order.

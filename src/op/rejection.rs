@@ -1,8 +1,8 @@
 //! Why an op is not accepted: a stable number and a sentence.
 
 use crate::dnssec::RrsigError;
-use crate::op::Symbol;
 use crate::dnssec::sig0::Sig0Error;
+use crate::op::{Identity, SetId, Symbol};
 use crate::wire::{Name, Rtype};
 
 /// A rejection. Nothing was written. Codes never change their meaning; hundreds group them: 1xx the
@@ -102,6 +102,47 @@ pub enum Rejection {
     BadLoad(&'static str),
     #[error("level must be 0 to {max}")]
     Level { max: u8 },
+
+    #[error("there is no guardian set {0}")]
+    UnknownSet(SetId),
+    #[error("guardian set: {0}")]
+    BadSet(&'static str),
+    #[error("needs the signatures of {set}: they weigh {have} of {need}")]
+    Threshold { set: SetId, have: u32, need: u32 },
+    #[error("a guardian set cannot be the author of this op; a sigil can")]
+    SigilsOnly,
+    #[error("{0} is the author, and has not signed")]
+    AuthorUnsigned(Identity),
+    #[error("{0} may not attest: the operator appoints attestors")]
+    NotAttestor(Identity),
+    #[error("attestor's quota: {left} of {quota} are left, this takes {need} (capacity at once, in mana)")]
+    Quota { quota: u64, left: u64, need: u64 },
+    #[error("an attestation ends in the future, at most {max} s ahead")]
+    AttestationTerm { max: u64 },
+    #[error("{to} has level {level} {}", attested_text(*.by, *.until))]
+    Attested { to: Identity, level: u8, by: Option<Identity>, until: Option<u64> },
+    #[error("{0} has no attestation that you can revoke")]
+    NotAttested(Identity),
+    #[error("nobody attests itself, or what is neither a key nor a set")]
+    BadSubject,
+    #[error("{0} has no recovery set")]
+    NoRecovery(Name),
+    #[error("{name} is being recovered; its owner can veto, and from {ready} on it can be finished")]
+    RecoveryPending { name: Name, ready: u64 },
+    #[error("{0} is not being recovered")]
+    NotPending(Name),
+    #[error("not before {0}")]
+    TooEarly(u64),
+    #[error("delay must be {min} to {max} s")]
+    Delay { min: u64, max: u64 },
+    #[error("{name} is frozen by its recovery set until {until}")]
+    Frozen { name: Name, until: u64 },
+    #[error("a freeze ends in the future, at most {max} s ahead")]
+    FreezeTerm { max: u64 },
+    #[error("{0} is not frozen")]
+    NotFrozen(Name),
+    #[error("what needs the signatures stands in order, each once; and nothing does where there is no set")]
+    BadScopes,
 
     #[error("there is no token {0}")]
     UnknownToken(Symbol),
@@ -213,6 +254,26 @@ impl Rejection {
             Self::NotOperator => 600,
             Self::Level { .. } => 601,
             Self::BadLoad(_) => 602,
+            Self::UnknownSet(_) => 610,
+            Self::BadSet(_) => 611,
+            Self::Threshold { .. } => 612,
+            Self::SigilsOnly => 613,
+            Self::AuthorUnsigned(_) => 614,
+            Self::NotAttestor(_) => 620,
+            Self::Quota { .. } => 621,
+            Self::AttestationTerm { .. } => 622,
+            Self::Attested { .. } => 623,
+            Self::NotAttested(_) => 624,
+            Self::BadSubject => 625,
+            Self::NoRecovery(_) => 630,
+            Self::RecoveryPending { .. } => 631,
+            Self::NotPending(_) => 632,
+            Self::TooEarly(_) => 633,
+            Self::Delay { .. } => 634,
+            Self::Frozen { .. } => 640,
+            Self::FreezeTerm { .. } => 641,
+            Self::NotFrozen(_) => 642,
+            Self::BadScopes => 650,
             Self::UnknownToken(_) => 800,
             Self::TokenTaken(_) => 801,
             Self::BadToken(_) => 802,
@@ -246,6 +307,13 @@ impl Rejection {
             Self::Stopping => 901,
             Self::Fault(_) => 902,
         }
+    }
+}
+
+fn attested_text(by: Option<Identity>, until: Option<u64>) -> String {
+    match (by, until) {
+        (Some(by), Some(until)) => format!("by {by} until {until}; a higher one that lasts as long takes its place"),
+        _ => "by the operator, who alone changes it".to_owned(),
     }
 }
 

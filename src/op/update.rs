@@ -153,7 +153,7 @@ pub(super) fn verify(bytes: &[u8], registry: RegistryId, now: u64) -> Result<Ver
     let expires = check_sig0(&update, sig, &key, now)?;
     sig0::verify(&update.message, sig, &key).map_err(Rejection::BadSig0)?;
     let body = OpBody { registry, nonce: 0, expires, op: Op::Update { update } };
-    Ok(VerifiedOp { author, body, bytes: bytes.to_vec() })
+    Ok(VerifiedOp { author: author.into(), cosigners: Vec::new(), body, bytes: bytes.to_vec() })
 }
 
 /// What can be checked of a SIG(0) at little cost: it is by `key`, for the name, at this time. Gives when it ends.

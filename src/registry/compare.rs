@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use super::log::{HISTORY, TREE};
 use super::tables::{
     ACCOUNTS, BALANCES, CONTRACTS, COVENANTS, GAS, GENESIS, HOLDS, LOAD, LOG, LogEntry, META, MOVES, NAME_GAS, NAMES,
-    OWNED, RECORDS, Snapshot, TOKENS, decode, encode, UPDATES};
+    OWNED, RECORDS, Snapshot, TOKENS, decode, encode, UPDATES, SETS, ATTESTORS, ATTESTATIONS};
 use super::{Fault, Genesis};
 use crate::op::SigilId;
 use crate::state::Change;
@@ -88,6 +88,12 @@ impl Expected {
             Change::PutCovenants(name, list) => self.row(COVENANTS, &name.sort_key()[..], &encode(list)[..]),
             Change::PutUpdates(_, row) if row.is_empty() => {}
             Change::PutUpdates(name, row) => self.row(UPDATES, &name.sort_key()[..], &encode(row)[..]),
+            Change::PutSet(id, row) => self.row(SETS, &id.0[..], &encode(row)[..]),
+            Change::PutAttestor(id, row) => self.row(ATTESTORS, &id.to_octets()[..], &encode(row)[..]),
+            Change::PutAttestation(by, to) => {
+                self.row(ATTESTATIONS, (&by.to_octets()[..], &to.to_octets()[..]), ());
+            }
+            Change::DropAttestation(..) => {}
             Change::PutOwned(_, _, 0) => {}
             Change::PutOwned(id, tld, names) => self.row(OWNED, (&id.0[..], &tld.sort_key()[..]), *names),
             Change::DropName(_) | Change::DropRrset(_) | Change::DropHold(_) | Change::DropNameGas(_) => {}
@@ -131,6 +137,9 @@ impl Snapshot {
         check.table(NAME_GAS, name)?;
         check.table(COVENANTS, name)?;
         check.table(UPDATES, name)?;
+        check.table(SETS, hex)?;
+        check.table(ATTESTORS, hex)?;
+        check.table(ATTESTATIONS, |(by, to)| format!("{} of {}", hex(by), hex(to)))?;
         check.table(OWNED, |(id, tld)| format!("{} {}", sigil(id), name(tld)))?;
         check.table(TREE, |(level, index)| format!("hash {index} of level {level}"))?;
         check.table(HISTORY, |(key, seq)| format!("{} op {seq}", name(key)))?;

@@ -5,13 +5,14 @@ use std::cell::RefCell;
 use minicbor::{Decode, Encode};
 use redb::{
     Database, ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata as _, Table, TableDefinition,
-    TableError,
+   
 };
 
 use super::log::{HISTORY, TREE, append, index};
 use super::{Fault, Genesis, Octets};
-use crate::op::{CodeHash, Covenant, SigilId, Symbol};
+use crate::op::{CodeHash, Covenant, Identity, SetId, SigilId, Symbol};
 use crate::state::gas::{GasState, NameGas};
+use crate::state::guardians::{Attestor, GuardianSet};
 use crate::state::ledger::{Balance, Hold, Move, Token};
 use crate::state::load::Load;
 use crate::state::{Account, Change, Effects, NameEntry, View};
@@ -45,6 +46,12 @@ pub(super) const COVENANTS: TableDefinition<Octets, Octets> = TableDefinition::n
 pub(super) const OWNED: TableDefinition<(Octets, Octets), u32> = TableDefinition::new("owned");
 /// Sort key of a registered name -> [`Updates`].
 pub(super) const UPDATES: TableDefinition<Octets, Octets> = TableDefinition::new("updates");
+/// Set -> [`GuardianSet`].
+pub(super) const SETS: TableDefinition<Octets, Octets> = TableDefinition::new("sets");
+/// Octets of an identity -> [`Attestor`].
+pub(super) const ATTESTORS: TableDefinition<Octets, Octets> = TableDefinition::new("attestors");
+/// Octets of an attestor, of whom it has attested.
+pub(super) const ATTESTATIONS: TableDefinition<(Octets, Octets), ()> = TableDefinition::new("attestations");
 /// Sequence, from 1 -> [`LogEntry`].
 pub(super) const LOG: TableDefinition<u64, Octets> = TableDefinition::new("log");
 
@@ -157,6 +164,34 @@ impl Snapshot {
             Ok((key.value().1, decode(value.value())?))
         };
         rows.rev().take(most).map(line).collect()
+    }
+
+    /// Everybody whom the operator has ever made an attestor.
+    pub fn attestors(&self) -> Result<Vec<(Identity, Attestor)>, Fault> {
+        let table = self.transaction.open_table(ATTESTORS)?;
+        let row = |row: Result<_, redb::StorageError>| {
+            let (key, value): (redb::AccessGuard<'_, Octets>, redb::AccessGuard<'_, Octets>) = row?;
+            Ok((identity(key.value())?, decode(value.value())?))
+        };
+        table.range::<&[u8]>(..)?.map(row).collect()
+    }
+
+    /// Whom an attestor has attested last, those after `after`; some of it may have ended.
+    pub fn attested_by(&self, by: Identity, after: Option<Identity>, most: usize) -> Result<Vec<Identity>, Fault> {
+        let table = self.transaction.open_table(ATTESTATIONS)?;
+        let (by, after) = (by.to_octets(), after.map(Identity::to_octets).unwrap_or_default());
+        let mut found = Vec::new();
+        for row in table.range((&by[..], &after[..])..)? {
+            let key = row?.0;
+            let (attestor, to) = key.value();
+            if attestor != by || found.len() == most {
+                break;
+            }
+            if to != after {
+                found.push(identity(to)?);
+            }
+        }
+        Ok(found)
     }
 
     /// Holds from number `after` + 1 on that an identity made or that are for it.
@@ -296,6 +331,14 @@ impl View for Snapshot {
     fn updates(&self, name: &Name) -> Result<Updates, Fault> {
         updates_in(&self.transaction.open_table(UPDATES)?, name)
     }
+
+    fn set(&self, id: &SetId) -> Result<Option<GuardianSet>, Fault> {
+        set_in(&self.transaction.open_table(SETS)?, id)
+    }
+
+    fn attestor(&self, id: &Identity) -> Result<Option<Attestor>, Fault> {
+        attestor_in(&self.transaction.open_table(ATTESTORS)?, id)
+    }
 }
 
 /// The transaction of the one writer. Dropped without [`WriteTransaction::commit`], it leaves nothing.
@@ -328,6 +371,9 @@ impl WriteTransaction {
         self.transaction.open_table(COVENANTS)?;
         self.transaction.open_table(OWNED)?;
         self.transaction.open_table(UPDATES)?;
+        self.transaction.open_table(SETS)?;
+        self.transaction.open_table(ATTESTORS)?;
+        self.transaction.open_table(ATTESTATIONS)?;
         self.transaction.open_table(LOG)?;
         self.transaction.open_table(TREE)?;
         self.transaction.open_table(HISTORY)?;
@@ -351,6 +397,9 @@ impl WriteTransaction {
             name_gas: RefCell::new(self.transaction.open_table(NAME_GAS)?),
             covenants: RefCell::new(self.transaction.open_table(COVENANTS)?),
             owned: RefCell::new(self.transaction.open_table(OWNED)?),
+            sets: RefCell::new(self.transaction.open_table(SETS)?),
+            attestors: RefCell::new(self.transaction.open_table(ATTESTORS)?),
+            attestations: RefCell::new(self.transaction.open_table(ATTESTATIONS)?),
             meta: RefCell::new(self.transaction.open_table(META)?),
             updates: RefCell::new(self.transaction.open_table(UPDATES)?),
             log: RefCell::new(self.transaction.open_table(LOG)?),
@@ -381,6 +430,9 @@ pub struct WriteTables<'t> {
     name_gas: RefCell<Table<'t, Octets, Octets>>,
     covenants: RefCell<Table<'t, Octets, Octets>>,
     owned: RefCell<Table<'t, (Octets, Octets), u32>>,
+    sets: RefCell<Table<'t, Octets, Octets>>,
+    attestors: RefCell<Table<'t, Octets, Octets>>,
+    attestations: RefCell<Table<'t, (Octets, Octets), ()>>,
     meta: RefCell<Table<'t, &'static str, Octets>>,
     updates: RefCell<Table<'t, Octets, Octets>>,
     log: RefCell<Table<'t, u64, Octets>>,
@@ -477,6 +529,16 @@ impl WriteTables<'_> {
             Change::PutUpdates(name, row) => {
                 drop(self.updates.borrow_mut().insert(&name.sort_key()[..], &encode(row)[..])?)
             }
+            Change::PutSet(id, row) => drop(self.sets.borrow_mut().insert(&id.0[..], &encode(row)[..])?),
+            Change::PutAttestor(id, row) => {
+                drop(self.attestors.borrow_mut().insert(&id.to_octets()[..], &encode(row)[..])?)
+            }
+            Change::PutAttestation(by, to) => {
+                self.attestations.borrow_mut().insert((&by.to_octets()[..], &to.to_octets()[..]), ())?;
+            }
+            Change::DropAttestation(by, to) => {
+                self.attestations.borrow_mut().remove((&by.to_octets()[..], &to.to_octets()[..]))?;
+            }
         }
         Ok(())
     }
@@ -544,6 +606,14 @@ impl View for WriteTables<'_> {
     fn updates(&self, name: &Name) -> Result<Updates, Fault> {
         updates_in(&*self.updates.borrow(), name)
     }
+
+    fn set(&self, id: &SetId) -> Result<Option<GuardianSet>, Fault> {
+        set_in(&*self.sets.borrow(), id)
+    }
+
+    fn attestor(&self, id: &Identity) -> Result<Option<Attestor>, Fault> {
+        attestor_in(&*self.attestors.borrow(), id)
+    }
 }
 
 fn account_in(table: &impl ReadableTable<Octets, Octets>, id: &SigilId) -> Result<Account, Fault> {
@@ -590,6 +660,14 @@ fn updates_in(table: &impl ReadableTable<Octets, Octets>, name: &Name) -> Result
     table.get(&name.sort_key()[..])?.map_or_else(|| Ok(Updates::default()), |row| decode(row.value()))
 }
 
+fn set_in(table: &impl ReadableTable<Octets, Octets>, id: &SetId) -> Result<Option<GuardianSet>, Fault> {
+    table.get(&id.0[..])?.map(|row| decode(row.value())).transpose()
+}
+
+fn attestor_in(table: &impl ReadableTable<Octets, Octets>, id: &Identity) -> Result<Option<Attestor>, Fault> {
+    table.get(&id.to_octets()[..])?.map(|row| decode(row.value())).transpose()
+}
+
 fn name_in(table: &impl ReadableTable<Octets, Octets>, name: &Name) -> Result<Option<NameEntry>, Fault> {
     table.get(&name.sort_key()[..])?.map(|row| decode(row.value())).transpose()
 }
@@ -623,6 +701,11 @@ fn rrsets_in(table: &impl ReadableTable<(Octets, u16), Octets>, apex: &Name) -> 
 
 fn symbol(text: &str) -> Result<Symbol, Fault> {
     text.parse().map_err(|_| Fault("a token's symbol does not decode; the registry is damaged".into()))
+}
+
+fn identity(octets: &[u8]) -> Result<Identity, Fault> {
+    Identity::from_octets(octets)
+        .ok_or_else(|| Fault("an identity's key does not decode; the registry is damaged".into()))
 }
 
 fn name_of(key: &[u8]) -> Result<Name, Fault> {

@@ -2,7 +2,7 @@
 
 use minicbor::{Decode, Encode};
 
-use crate::op::Rejection;
+use crate::op::{Identity, Rejection};
 
 /// Micro-mana in one mana. Balances are kept in micro-mana, so that refilling by the second loses nothing
 /// that anyone can see.
@@ -29,10 +29,39 @@ pub struct Account {
     /// Seconds since 1970.
     #[n(3)]
     as_of: u64,
+    /// When the level ends, seconds since 1970; `None` is never.
+    #[n(4)]
+    until: Option<u64>,
+    /// Who attested the level; `None` is the operator, by a grant.
+    #[n(5)]
+    by: Option<Identity>,
+}
+
+/// A level that somebody attested.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attestation {
+    pub by: Identity,
+    pub level: u8,
+    /// Seconds since 1970.
+    pub until: u64,
 }
 
 impl Account {
-    /// Mana that this level can hold.
+    /// The account as it stands at `time`: once its level has ended, that is 0, and so is its mana.
+    pub fn at(self, time: u64) -> Self {
+        if self.until.is_none_or(|until| time < until) {
+            return self;
+        }
+        Self { next_nonce: self.next_nonce, as_of: self.as_of, ..Self::default() }
+    }
+
+    /// The last attestation, ended or not; `None` if there is none, or the operator has granted the level.
+    pub fn attestation(&self) -> Option<Attestation> {
+        let (by, until) = (self.by?, self.until?);
+        Some(Attestation { by, level: self.level, until })
+    }
+
+    /// Mana that this level can hold while it lasts.
     pub fn capacity(&self) -> u64 {
         LEVELS.get(usize::from(self.level)).copied().unwrap_or(0)
     }
@@ -56,7 +85,8 @@ impl Account {
         let rate = u128::from(self.capacity() * MICRO);
         let wait = (u128::from(missing) * u128::from(REFILL_PERIOD)).checked_div(rate).unwrap_or(0);
         // Rounded up: at the time named, the op must pass.
-        Some(time + wait as u64 + u64::from(missing > 0))
+        let ready = time.saturating_add(wait as u64).saturating_add(u64::from(missing > 0));
+        (self.at(ready).level == self.level).then_some(ready)
     }
 
     /// The account after paying `price` mana.
@@ -84,13 +114,29 @@ impl Account {
     /// The account at another level, filled by `amount` mana up to that level's capacity.
     pub fn granted(self, time: u64, level: u8, amount: u64) -> Self {
         let carried = self.balance_at(time);
-        let account = Self { level, balance: 0, as_of: time.max(self.as_of), ..self };
+        let as_of = time.max(self.as_of);
+        let account = Self { next_nonce: self.next_nonce, level, balance: 0, as_of, until: None, by: None };
         let balance = carried.saturating_add(amount.saturating_mul(MICRO)).min(account.capacity() * MICRO);
         Self { balance, ..account }
     }
 
+    /// The account at a level that is attested. It fills from what it held: whoever could fill it at once could do so
+    /// again and again.
+    pub fn attested(self, time: u64, attestation: Attestation) -> Self {
+        let account = self.granted(time, attestation.level, 0);
+        Self { until: Some(attestation.until), by: Some(attestation.by), ..account }
+    }
+
+    /// The account without a level.
+    pub fn unattested(self, time: u64) -> Self {
+        self.granted(time, 0, 0)
+    }
+
     /// Micro-mana at `time`; a clock that went back takes nothing away.
     fn balance_at(&self, time: u64) -> u64 {
+        if self.until.is_some_and(|until| time >= until) {
+            return 0;
+        }
         let full = self.capacity() * MICRO;
         let elapsed = u128::from(time.saturating_sub(self.as_of));
         let gained = elapsed * u128::from(full) / u128::from(REFILL_PERIOD);
@@ -117,6 +163,24 @@ mod tests {
         assert_eq!(account.mana(100 + REFILL_PERIOD / 10), 700);
         assert_eq!(account.mana(100 + REFILL_PERIOD * 9), 1_000);
         assert_eq!(account.mana(50), 600);
+    }
+
+    #[test]
+    fn a_level_ends_to_the_second() {
+        let by = Identity::Sigil(crate::op::SigilId([1; 32]));
+        let account = Account::default().attested(0, Attestation { by, level: 1, until: REFILL_PERIOD / 2 });
+        assert_eq!(account.mana(0), 0);
+        let last = REFILL_PERIOD / 2 - 1;
+        assert_eq!((account.mana(last), account.at(last).level), (499, 1));
+        assert_eq!((account.mana(last + 1), account.at(last + 1).level, account.at(last + 1).capacity()), (0, 0, 0));
+        assert!(account.pay(last, 499).is_ok() && account.pay(last + 1, 1).is_err());
+        // What comes too late is never enough.
+        assert_eq!((account.ready_at(0, 499), account.ready_at(0, 500)), (Some(43_114), None));
+        // Renewed too late, it begins with nothing; in time, with what it had.
+        let renewed = Attestation { by, level: 1, until: 9 * REFILL_PERIOD };
+        assert_eq!(account.attested(last + 1, renewed).mana(last + 1), 0);
+        assert_eq!(account.attested(last, renewed).mana(last), 499);
+        assert_eq!(account.unattested(5).mana(5), 0);
     }
 
     #[test]

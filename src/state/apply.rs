@@ -1,13 +1,16 @@
 //! The op state machine: pure and total.
 
 mod covenants;
+mod council;
 mod gas;
 mod ledger;
+mod recovery;
 
 mod update;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use council::{Council, Payer};
 use ledger::Issue;
 
 use super::ledger::Hold;
@@ -18,7 +21,7 @@ use crate::limits::{
     MAX_CONTRACT, MAX_PARAMETERS, MAX_PUT_RRSETS, MAX_RRSET_BYTES, MAX_RRSET_RECORDS, MAX_RRSETS_PER_NAME,
     MAX_TERM_YEARS, MAX_TTL, YEAR,
 };
-use crate::op::{CodeHash, DnskeyRdata, LoadPolicy, Op, Rejection, RrsetKey, SigilId, VerifiedOp};
+use crate::op::{CodeHash, DnskeyRdata, Identity, LoadPolicy, Op, Rejection, RrsetKey, SigilId, VerifiedOp};
 use crate::wire::{Name, Rrset, Rtype};
 
 /// An op was not applied: it may not be, or the store failed.
@@ -42,31 +45,31 @@ type Applied<T, V> = Result<T, ApplyError<<V as View>::Fault>>;
 /// # Errors
 /// The first rule that the op breaks: nonce, then the op's own rules, then its price.
 pub fn apply<V: View, R: Rules + ?Sized>(view: &V, rules: &R, at: At, op: &VerifiedOp) -> Applied<Effects, V> {
-    let machine = Machine { view, rules, at, author: op.author() };
     if let Some((request, label)) = update::update_of(op.op()) {
-        return machine.update(op, request, label);
+        let author = op.author().sigil().ok_or(Rejection::SigilsOnly)?;
+        return Machine { view, rules, at, author, signed: op }.update(op, request, label);
     }
-    let account = machine.read(view.account(&op.author()))?;
-    if op.nonce() != account.next_nonce {
-        return Err(Rejection::Nonce { expected: account.next_nonce, got: op.nonce() }.into());
+    let mut payer = Payer::read(view, op.author())?;
+    let expected = payer.account().next_nonce;
+    if op.nonce() != expected {
+        return Err(Rejection::Nonce { expected, got: op.nonce() }.into());
     }
-    let mut effects = machine.run(op.op())?;
-    machine.recount(&mut effects.changes)?;
+    let mut effects = match op.author() {
+        Identity::Sigil(author) => Machine { view, rules, at, author, signed: op }.run(op.op())?,
+        Identity::Set(set) => Council { view, rules, at, op }.act(set)?,
+    };
+    covenants::recount(view, &mut effects.changes).map_err(ApplyError::Fault)?;
     let tld = op.op().name().and_then(Name::parent);
     let work = Work { bytes: op.bytes().len(), rrsigs: op.op().rrsigs() };
     let base = rules.price(tld.as_ref(), op.op().kind(), work);
-    let load = machine.read(view.load())?.at(at.time);
+    let load = view.load().map_err(ApplyError::Fault)?.at(at.time);
     let gives_back = matches!(op.op(), Op::DeleteRecords { .. } | Op::Release { .. });
-    let freed = if gives_back { machine.freed(&effects.changes)? } else { 0 };
-    let refund = rules.refund(tld.as_ref(), freed);
-    let granted = effects.changes.iter().find_map(|change| match change {
-        Change::PutAccount(id, granted) if *id == op.author() => Some(*granted),
-        _ => None,
-    });
-    let account = granted.unwrap_or(account).pay(at.time, load.price(base))?;
-    let mut account = account.refunded(at.time, refund);
+    let freed = if gives_back { freed(view, &effects.changes).map_err(ApplyError::Fault)? } else { 0 };
+    payer.follow(&effects);
+    let account = payer.account().pay(at.time, load.price(base))?;
+    let mut account = account.refunded(at.time, rules.refund(tld.as_ref(), freed));
     account.next_nonce += 1;
-    effects.changes.push(Change::PutAccount(op.author(), account));
+    effects.changes.push(payer.paid(account));
     if base > 0 {
         effects.changes.push(Change::PutLoad(load.with(base)));
     }
@@ -77,11 +80,24 @@ pub fn apply<V: View, R: Rules + ?Sized>(view: &V, rules: &R, at: At, op: &Verif
     Ok(effects)
 }
 
+/// Octets of records that the changes drop.
+fn freed<V: View>(view: &V, changes: &[Change]) -> Result<usize, V::Fault> {
+    let mut octets = 0;
+    for change in changes {
+        if let Change::DropRrset(key) = change {
+            octets += view.rrset(&key.owner, key.rtype)?.map_or(0, |rrset| rrset.bytes());
+        }
+    }
+    Ok(octets)
+}
+
 struct Machine<'a, V, R: ?Sized> {
     view: &'a V,
     rules: &'a R,
     at: At,
     author: SigilId,
+    /// The op as it was signed: by the author, and maybe by others.
+    signed: &'a VerifiedOp,
 }
 
 impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
@@ -117,6 +133,16 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
             Op::SettleGas { epoch, uses } => self.settle_gas(*epoch, uses),
             Op::BindCovenants { name, covenants } => self.bind_covenants(name, covenants),
             Op::SetLoad { policy } => self.set_load(*policy),
+            Op::RequireCosign { name, set, scopes } => self.require_cosign(name, *set, scopes),
+            Op::SetRecovery { name, set, delay } => self.set_recovery(name, *set, *delay),
+            Op::VetoRecovery { name } => self.veto_recovery(name),
+            Op::FinishRecovery { name } => self.finish_recovery(name),
+            Op::PutSet { .. }
+            | Op::SetAttestor { .. }
+            | Op::Attest { .. }
+            | Op::RevokeAttestation { .. }
+            | Op::StartRecovery { .. }
+            | Op::Freeze { .. } => self.council().run(),
             Op::IssueUpdateKey { name, label, scopes, expires } => self.issue_update_key(name, label, scopes, *expires),
             Op::RevokeUpdateKey { name, label } => self.revoke_update_key(name, label),
             // Taken by `apply` before: they have no nonce, and whose account pays is another matter.
@@ -134,17 +160,6 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
         let window = self.at.time - self.at.time % policy.window;
         let changes = vec![Change::PutLoad(Load { policy, window, factor, used: 0 })];
         Ok(Effects { changes, ..Effects::default() })
-    }
-
-    /// Octets of records that the changes drop.
-    fn freed(&self, changes: &[Change]) -> Applied<usize, V> {
-        let mut octets = 0;
-        for change in changes {
-            if let Change::DropRrset(key) = change {
-                octets += self.read(self.view.rrset(&key.owner, key.rtype))?.map_or(0, |rrset| rrset.bytes());
-            }
-        }
-        Ok(octets)
     }
 
     fn register(&self, name: &Name, years: u32) -> Applied<Effects, V> {
@@ -170,6 +185,7 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
             parameters: Vec::new(),
             changed: self.at.seq,
             rrsets: 0,
+            guard: None,
         };
         changes.push(Change::PutName(name.clone(), entry));
         Ok(touching(name, changes))
@@ -189,6 +205,11 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
         if to.key().is_none() {
             return Err(Rejection::BadNewOwner.into());
         }
+        // Whom the old owner trusts, the new one need not.
+        self.hand_over(name, NameEntry { guard: None, ..entry }, to)
+    }
+
+    fn hand_over(&self, name: &Name, entry: NameEntry, to: SigilId) -> Applied<Effects, V> {
         // The old key's signatures prove nothing for the new owner; the data itself goes along, what only makes sense
         // under the old keys does not.
         let mut changes = Vec::from_iter(self.drop_update_keys(name)?);
@@ -377,8 +398,10 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
         if level > MAX_LEVEL {
             return Err(Rejection::Level { max: MAX_LEVEL }.into());
         }
-        let account = self.read(self.view.account(&to))?.granted(self.at.time, level, amount);
-        Ok(Effects { changes: vec![Change::PutAccount(to, account)], ..Effects::default() })
+        let account = self.read(self.view.account(&to))?;
+        let mut changes = self.council().released(to.into(), &account)?;
+        changes.push(Change::PutAccount(to, account.granted(self.at.time, level, amount)));
+        Ok(Effects { changes, ..Effects::default() })
     }
 
     fn check_registrable(&self, name: &Name) -> Applied<(), V> {
@@ -401,7 +424,11 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
 
     fn owned(&self, name: &Name) -> Applied<NameEntry, V> {
         let entry = self.read(self.view.name(name))?.ok_or_else(|| Rejection::UnknownName(name.clone()))?;
-        if entry.owner == self.author { Ok(entry) } else { Err(Rejection::NotOwner(name.clone()).into()) }
+        if entry.owner != self.author {
+            return Err(Rejection::NotOwner(name.clone()).into());
+        }
+        self.check_guard(name, &entry)?;
+        Ok(entry)
     }
 
     fn live(&self, name: &Name) -> Applied<NameEntry, V> {

@@ -3,16 +3,18 @@
 mod account;
 mod apply;
 pub mod gas;
+pub mod guardians;
 pub mod ledger;
 pub mod load;
 mod model;
 pub mod updates;
 
-pub use account::{Account, LEVELS, MAX_LEVEL, MICRO};
+pub use account::{Account, Attestation, LEVELS, MAX_LEVEL, MICRO};
 pub use apply::{ApplyError, apply};
 pub use model::Model;
 
 use gas::{GasState, NameGas};
+use guardians::{Attestor, Guard, GuardianSet};
 use ledger::{Balance, Hold, Move, Token};
 use load::Load;
 
@@ -20,7 +22,7 @@ use minicbor::{Decode, Encode};
 use updates::Updates;
 
 use crate::limits::GRACE;
-use crate::op::{CodeHash, Covenant, OpKind, RrsetKey, SigilId, Symbol};
+use crate::op::{CodeHash, Covenant, Identity, OpKind, RrsetKey, SetId, SigilId, Symbol};
 use crate::wire::{Name, Rrset, Rtype};
 
 /// A registered name.
@@ -44,6 +46,9 @@ pub struct NameEntry {
     /// RRsets stored at and below the name.
     #[n(6)]
     pub rrsets: u32,
+    /// What guardians have to say; `None` is nothing. It ends with the lease, and with an owner who gives the name away.
+    #[n(12)]
+    pub guard: Option<Box<Guard>>,
 }
 
 impl NameEntry {
@@ -98,6 +103,9 @@ pub trait View {
     fn owned(&self, id: &SigilId, tld: &Name) -> Result<u32, Self::Fault>;
     /// Update keys, and updates that are remembered. An empty row for a name that has none.
     fn updates(&self, name: &Name) -> Result<Updates, Self::Fault>;
+    fn set(&self, id: &SetId) -> Result<Option<GuardianSet>, Self::Fault>;
+    /// What the operator allows an attestor, and what that has given.
+    fn attestor(&self, id: &Identity) -> Result<Option<Attestor>, Self::Fault>;
 }
 
 /// What an op takes beside what it does.
@@ -148,6 +156,11 @@ pub enum Change {
     PutOwned(SigilId, Name, u32),
     /// An empty row goes away.
     PutUpdates(Name, Updates),
+    PutSet(SetId, GuardianSet),
+    PutAttestor(Identity, Attestor),
+    /// Who has attested whom: what listings are made of.
+    PutAttestation(Identity, Identity),
+    DropAttestation(Identity, Identity),
 }
 
 /// Everything an accepted op changes. Applying the changes in order gives the next state.

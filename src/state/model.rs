@@ -1,14 +1,15 @@
 //! The state in memory: what every other view is compared with.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 
 use super::gas::{GasState, NameGas};
+use super::guardians::{Attestor, GuardianSet};
 use super::ledger::{Balance, Hold, Move, Token};
 use super::load::Load;
 use super::updates::Updates;
 use super::{Account, Change, NameEntry, View};
-use crate::op::{CodeHash, Covenant, SigilId, Symbol};
+use crate::op::{CodeHash, Covenant, Identity, SetId, SigilId, Symbol};
 use crate::wire::{Name, Rrset, Rtype};
 
 /// All tables as ordered maps.
@@ -28,6 +29,9 @@ pub struct Model {
     pub covenants: BTreeMap<Name, Vec<Covenant>>,
     pub owned: BTreeMap<(SigilId, Name), u32>,
     pub updates: BTreeMap<Name, Updates>,
+    pub sets: BTreeMap<SetId, GuardianSet>,
+    pub attestors: BTreeMap<Identity, Attestor>,
+    pub attestations: BTreeSet<(Identity, Identity)>,
 }
 
 impl Model {
@@ -56,6 +60,10 @@ impl Model {
                 Change::PutOwned(id, tld, names) => drop(self.owned.insert((id, tld), names)),
                 Change::PutUpdates(name, row) if row.is_empty() => drop(self.updates.remove(&name)),
                 Change::PutUpdates(name, row) => drop(self.updates.insert(name, row)),
+                Change::PutSet(id, row) => drop(self.sets.insert(id, row)),
+                Change::PutAttestor(id, row) => drop(self.attestors.insert(id, row)),
+                Change::PutAttestation(by, to) => _ = self.attestations.insert((by, to)),
+                Change::DropAttestation(by, to) => _ = self.attestations.remove(&(by, to)),
             }
         }
     }
@@ -77,6 +85,9 @@ impl Model {
         let covenants = self.covenants.iter().map(|(name, list)| Change::PutCovenants(name.clone(), list.clone()));
         let owned = self.owned.iter().map(|((id, tld), names)| Change::PutOwned(*id, tld.clone(), *names));
         let updates = self.updates.iter().map(|(name, row)| Change::PutUpdates(name.clone(), row.clone()));
+        let sets = self.sets.iter().map(|(id, row)| Change::PutSet(*id, row.clone()));
+        let attestors = self.attestors.iter().map(|(id, row)| Change::PutAttestor(*id, row.clone()));
+        let attestations = self.attestations.iter().map(|(by, to)| Change::PutAttestation(*by, *to));
         let ledger = tokens.chain(balances).chain(holds).chain(moves);
         accounts
             .chain(names)
@@ -89,6 +100,9 @@ impl Model {
             .chain(covenants)
             .chain(owned)
             .chain(updates)
+            .chain(sets)
+            .chain(attestors)
+            .chain(attestations)
     }
 
     fn put_rrset(&mut self, rrset: Rrset) {
@@ -166,5 +180,13 @@ impl View for Model {
 
     fn updates(&self, name: &Name) -> Result<Updates, Infallible> {
         Ok(self.updates.get(name).cloned().unwrap_or_default())
+    }
+
+    fn set(&self, id: &SetId) -> Result<Option<GuardianSet>, Infallible> {
+        Ok(self.sets.get(id).cloned())
+    }
+
+    fn attestor(&self, id: &Identity) -> Result<Option<Attestor>, Infallible> {
+        Ok(self.attestors.get(id).cloned())
     }
 }

@@ -14,8 +14,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use crate::contract::{CodeRef, ContractHost, ReadFault, Reads, Verdict, Worlds, Write, worlds};
-use crate::op::{CodeHash, Covenant, Op, Rejection, SigilId, VerifiedOp};
+use crate::op::{CodeHash, Covenant, Identity, Op, Rejection, SigilId, VerifiedOp};
 use crate::registry::{Fault, WriteTables};
+use crate::state::guardians::account_of;
 use crate::state::{At, NameEntry, View};
 use crate::wire::{Name, Resolution, Rrset, Rtype, Scope, Subnet};
 use crate::zone::{ZoneView, lookup};
@@ -40,12 +41,16 @@ pub(super) fn judge(
         return Ok(Ok(()));
     }
     let entry = tables.name(name)?;
+    // What comes with an update key is the owner's doing, whoever vouches for it.
+    let by_key = entry.as_ref().filter(|_| matches!(op.op(), Op::UpdateByKey { .. }));
+    let author = by_key.map_or(op.author(), |entry| entry.owner.into());
     let case = Case {
         host,
         op: op.op(),
-        author: op.author(),
-        level: tables.account(&op.author())?.level,
-        names: tables.owned(&op.author(), &tld)?,
+        author,
+        level: account_of(tables, &author)?.unwrap_or_default().at(at.time).level,
+        names: author.sigil().map_or(Ok(0), |author| tables.owned(&author, &tld))?,
+        cosigners: op.cosigners(),
         entry,
         time: at.time,
     };
@@ -78,9 +83,10 @@ fn bound_to(tables: &WriteTables<'_>, scope: &Name) -> Result<Vec<Bound>, Fault>
 struct Case<'a> {
     host: &'a ContractHost,
     op: &'a Op,
-    author: SigilId,
+    author: Identity,
     level: u8,
     names: u32,
+    cosigners: &'a [SigilId],
     entry: Option<NameEntry>,
     time: u64,
 }
@@ -103,7 +109,7 @@ impl Case<'_> {
             owner,
             level: self.level,
             names: self.names,
-            cosigners: &[],
+            cosigners: self.cosigners,
         };
         let reads = Bench { zone: scope.clone(), parameters, owner, contract, now: self.time, asks };
         let (execution, _) = self.host.judge(CodeRef { hash: code.0, load: &load }, &write, reads);

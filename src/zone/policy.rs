@@ -46,6 +46,9 @@ struct PricesFile {
     /// Ops of the ledger.
     #[serde(default = "ledger")]
     ledger: u64,
+    /// Ops of guardians and about them.
+    #[serde(default = "guardian")]
+    guardian: u64,
     per_kib: u64,
     /// Every RRSIG that an op brings: it is checked.
     #[serde(default)]
@@ -57,6 +60,10 @@ fn create_token() -> u64 {
 }
 
 fn ledger() -> u64 {
+    5
+}
+
+fn guardian() -> u64 {
     5
 }
 
@@ -125,6 +132,7 @@ impl Policy {
             (prices.deploy, "deploy"),
             (prices.create_token, "create_token"),
             (prices.ledger, "ledger"),
+            (prices.guardian, "guardian"),
         ];
         if let Some((_, name)) = charged.iter().find(|(price, _)| *price == 0) {
             return Err(PolicyError::Free(name));
@@ -175,8 +183,22 @@ impl Policy {
             OpKind::SetAuthority | OpKind::Mint | OpKind::Burn | OpKind::Pay | OpKind::Hold | OpKind::CloseHold => {
                 prices.ledger
             }
+            OpKind::PutSet
+            | OpKind::Attest
+            | OpKind::RequireCosign
+            | OpKind::SetRecovery
+            | OpKind::StartRecovery
+            | OpKind::FinishRecovery
+            | OpKind::Freeze => prices.guardian,
+            // Whoever owns a name can keep it, and whoever has a level can end it, whether there is mana left or not. Each
+            // undoes an op that was paid for.
+            OpKind::VetoRecovery | OpKind::RevokeAttestation => return 0,
             // The operator makes mana, and gateways settle for the operator; charging would only stop them.
-            OpKind::GrantMana | OpKind::SetGas | OpKind::SettleGas | OpKind::SetLoad => return 0,
+            OpKind::GrantMana
+            | OpKind::SetAttestor
+            | OpKind::SetGas
+            | OpKind::SettleGas
+            | OpKind::SetLoad => return 0,
         };
         base + prices.per_kib * (work.bytes as u64).div_ceil(1_024) + prices.per_rrsig * work.rrsigs as u64
     }

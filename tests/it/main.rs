@@ -9,6 +9,7 @@ mod docs;
 mod edge;
 mod gas;
 mod gate;
+mod guardians;
 mod hostile;
 mod layers;
 mod log;

@@ -44,6 +44,12 @@ fn assert_same(model: &Model, view: &impl View<Fault = ghostplane::registry::Fau
     for (name, row) in &model.name_gas {
         assert_eq!(view.name_gas(name).unwrap(), *row);
     }
+    for (id, row) in &model.sets {
+        assert_eq!(view.set(id).unwrap().as_ref(), Some(row));
+    }
+    for (id, row) in &model.attestors {
+        assert_eq!(view.attestor(id).unwrap().as_ref(), Some(row));
+    }
     for hash in model.contracts.keys() {
         assert!(view.has_contract(hash).unwrap());
     }
@@ -127,9 +133,11 @@ fn the_generator_reaches_every_kind_of_op() {
         }
     }
     assert!(kinds.len() == 20 && kinds.values().all(|count| *count >= 5), "{kinds:?}");
+    assert!(kinds.len() == 28 && kinds.values().all(|count| *count >= 3), "{kinds:?}");
     for code in [
         200, 201, 300, 301, 302, 303, 304, 305, 306, 307, 308, 400, 402, 405, 406, 407, 408, 500, 501, 502, 600, 601,
-        800, 801, 802, 803, 804, 805, 806, 807, 808, 809, 810, 811, 812, 820, 821, 822,
+        610, 611, 612, 613, 620, 621, 622, 623, 624, 625, 630, 632, 633, 634, 640, 641, 642, 650, 800, 801, 802, 803,
+        804, 805, 806, 807, 808, 809, 810, 811, 812, 820, 821, 822,
     ] {
     assert!(kinds.len() == 13 && kinds.values().all(|count| *count >= 8), "{kinds:?}");
     for code in [

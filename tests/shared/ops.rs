@@ -6,14 +6,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use ed25519_dalek::SigningKey;
 use ghostplane::dnssec::{self, PublicKey};
 use ghostplane::gateway::Tlds;
-use ghostplane::limits::{MAX_SEEN_UPDATES, MAX_TERM_YEARS, MAX_UPDATE_KEYS, YEAR};
+use ghostplane::limits::{MAX_FREEZE, MAX_RECOVERY_DELAY, MAX_SEEN_UPDATES, MAX_TERM_YEARS, MAX_UPDATE_KEYS, RECOVERY_WINDOW, YEAR};
 use ghostplane::node;
 use ghostplane::op::{
     self, CodeHash, Covenant, GasPolicy, GasUse, LoadPolicy, Op, OpBody, RegistryId, Rejection, RrsetKey, SigilId,
     Symbol, VerifiedOp,
+    self, CodeHash, Draft, GasPolicy, GasUse, Identity, Member, Op, OpBody, OpKind, RegistryId, Rejection, RrsetKey,
+    Scope, SetId, SigilId, Symbol, VerifiedOp,
 };
 use ghostplane::op::{self, CodeHash, Op, OpBody, RegistryId, Rejection, RrsetKey, SigilId, UpdateScope, VerifiedOp};
-use ghostplane::state::{Account, ApplyError, At, Change, Effects, MAX_LEVEL, Model, View, apply};
+use ghostplane::state::{Account, ApplyError, At, Change, Effects, LEVELS, MAX_LEVEL, Model, View, apply};
+use ghostplane::state::guardians::{Guard, account_of, check_members, set_satisfied};
 use ghostplane::wire::{Name, Rrset, Rtype, rdata};
 
 use crate::updates::{ANY, NONE, Update};
@@ -44,6 +47,17 @@ const TOKENS: [&str; 12] = ["GCC", "GCC", "SPRT", "ZMAN", "COIN", "GOLD", "T1", 
 const LABELS: [&str; 3] = ["k", "l", "NO"];
 /// Seconds that pass between two ops.
 const STEPS: [u64; 12] = [0, 0, 0, 1, 1, 60, 3_600, 3_600, 3_600, 86_400, 20 * 86_400, YEAR];
+
+/// Kinds that sets write, or agree to.
+const GUARDIANS: [OpKind; 7] = [
+    OpKind::PutSet,
+    OpKind::Attest,
+    OpKind::RequireCosign,
+    OpKind::SetRecovery,
+    OpKind::StartRecovery,
+    OpKind::FinishRecovery,
+    OpKind::Freeze,
+];
 
 /// Octets that decide; when they run out, every decision is the first one.
 pub struct Source<'a>(pub &'a [u8]);
@@ -94,8 +108,10 @@ impl Script {
 
     /// Makes, signs and verifies the next op; `None` if verification already refuses it.
     pub fn next(&mut self, source: &mut Source<'_>) -> Option<VerifiedOp> {
-        self.time += source.pick(&STEPS);
-        let about = name(source.pick(&NAMES));
+        let pending = self.pending();
+        // A recovery waits for days, not for years.
+        self.time += source.pick(&STEPS).min(if pending.is_some() { 86_400 } else { YEAR });
+        let about = self.about(source, pending);
         let author = self.author(source, &about).clone();
         match source.byte() % 8 {
             6 => return self.update(source, &author, &about),
@@ -103,6 +119,9 @@ impl Script {
             _ => {}
         }
         let op = self.op(source, &author, about);
+        if GUARDIANS.contains(&op.kind()) || source.seldom() {
+            return self.shared(source, &author, op);
+        }
         let next = self.model.accounts.get(&id(&author)).copied().unwrap_or_default().next_nonce;
         let nonce = if source.seldom() { u64::from(source.byte()) } else { next };
         let body = OpBody { registry: REGISTRY, nonce, expires: self.time + 60, op };
@@ -157,6 +176,118 @@ impl Script {
         update
     }
 
+    /// The op with more signatures, or as a set's.
+    fn shared(&self, source: &mut Source<'_>, author: &SigningKey, op: Op) -> Option<VerifiedOp> {
+        let (sets, way) = (self.sets(), source.byte());
+        let identity = match way % 4 {
+            0 => Identity::Set(sets[usize::from(way / 4) % sets.len()]),
+            _ => Identity::Sigil(id(author)),
+        };
+        let Ok(account) = account_of(&self.model, &identity);
+        let nonce = if source.seldom() { 0 } else { account.unwrap_or_default().next_nonce };
+        let body = OpBody { registry: REGISTRY, nonce, expires: self.time + 60, op };
+        let mut draft = Draft::new(identity, body);
+        let who = source.byte() | source.byte();
+        let signers = self.keys.iter().enumerate().filter(|(at, _)| who >> at & 1 == 1).map(|(_, key)| key);
+        let own = (!source.seldom() && identity.sigil().is_some()).then_some(author);
+        for key in signers.chain(own) {
+            draft.sign(key).expect("room for all keys");
+        }
+        op::verify(&draft.to_bytes(), REGISTRY, self.time).ok()
+    }
+
+    /// At least one; the last of them may not exist.
+    fn sets(&self) -> Vec<SetId> {
+        self.model.sets.keys().copied().take(7).chain([SetId([7; 32])]).collect()
+    }
+
+    fn guardian_op(&self, source: &mut Source<'_>, author: &SigningKey, name: Name) -> Op {
+        let sets = self.sets();
+        let set = |source: &mut Source<'_>| sets[usize::from(source.byte()) % sets.len()];
+        let some = |source: &mut Source<'_>| (!source.seldom()).then(|| set(source));
+        let identity = |source: &mut Source<'_>| match source.byte() % 3 {
+            0 => Identity::Set(set(source)),
+            _ => Identity::Sigil(self.anyone(source)),
+        };
+        let pending = self.model.names.get(&name).is_some_and(|entry| entry.guard().pending.is_some());
+        match source.byte() % 4 {
+            0 if pending => return Op::VetoRecovery { name },
+            1 | 2 if pending => return Op::FinishRecovery { name },
+            _ => {}
+        }
+        let days = |source: &mut Source<'_>| 86_400 * u64::from(source.byte() % 3);
+        // Not only the author's own.
+        let mut held = self.model.names.iter().filter(|(_, entry)| entry.guard().recovery.is_some());
+        let recoverable =
+            held.next().filter(|_| !source.seldom()).map_or_else(|| name.clone(), |(name, _)| name.clone());
+        match source.byte() % 24 {
+            0 => {
+                let mut members: Vec<Member> = (0..source.byte() % 4)
+                    .map(|_| Member { who: identity(source), weight: u16::from(source.byte() % 3) + 1 })
+                    .collect();
+                if !source.seldom() {
+                    members.sort_by_key(|member| member.who);
+                    members.dedup_by_key(|member| member.who);
+                }
+                let changed = if self.model.sets.len() > 6 || source.byte() % 4 == 3 { some(source) } else { None };
+                Op::PutSet { set: changed, members, threshold: u32::from(source.byte() % 4) }
+            }
+            2 => Op::SetAttestor {
+                who: identity(source),
+                max_level: source.byte() % 7,
+                quota: u64::from(source.byte()) * 200,
+            },
+            3..=5 => {
+                let until = self.time + days(source) * 300 + u64::from(source.byte()) * 400;
+                Op::Attest { to: identity(source), level: source.byte() % 4, until }
+            }
+            1 | 6 | 18 => {
+                let at = usize::from(source.byte()) % 2;
+                let has_level = |to: &Identity| {
+                    let Ok(account) = account_of(&self.model, to);
+                    account.is_some_and(|account| account.at(self.time).level > 0)
+                };
+                let live: Vec<Identity> = self.model.attestations.iter().map(|(_, to)| *to).filter(has_level).collect();
+                let attested = live.iter().find(|to| **to == id(author)).or(live.get(at)).copied();
+                Op::RevokeAttestation { of: attested.unwrap_or_else(|| identity(source)) }
+            }
+            7 | 8 => {
+                let mut scopes: Vec<Scope> = Scope::ALL.into_iter().filter(|_| source.byte() % 2 == 1).collect();
+                let set = if source.byte() % 3 == 2 { None } else { some(source) };
+                if set.is_none() && !source.seldom() {
+                    scopes.clear();
+                }
+                Op::RequireCosign { name, set, scopes }
+            }
+            9 | 10 => Op::SetRecovery { name, set: some(source), delay: days(source) },
+            11..=14 => Op::StartRecovery { name: recoverable, to: self.anyone(source) },
+            15 => Op::VetoRecovery { name },
+            16 | 17 => Op::FinishRecovery { name },
+            _ => Op::Freeze {
+                name: recoverable,
+                until: (!source.byte().is_multiple_of(3)).then_some(self.time + 10 * days(source)),
+            },
+        }
+    }
+
+    /// The first name that is being recovered.
+    fn pending(&self) -> Option<Name> {
+        let mut names = self.model.names.iter();
+        names.find(|(_, entry)| entry.guard().pending_at(self.time).is_some()).map(|(name, _)| name.clone())
+    }
+
+    /// Often a name whose guardians have something to do.
+    fn about(&self, source: &mut Source<'_>, pending: Option<Name>) -> Name {
+        let named = name(source.pick(&NAMES));
+        let way = source.byte();
+        let mut guarded = self.model.names.iter().filter(|(_, entry)| entry.guard.is_some()).map(|(name, _)| name);
+        match way % 4 {
+            0 | 1 => pending.unwrap_or(named),
+            2 => guarded.nth(usize::from(way / 4) % 4).cloned().unwrap_or(named),
+            _ => named,
+        }
+    }
+
     /// Mostly the name's owner, or most ops would be rejected at the first rule.
     fn author(&self, source: &mut Source<'_>, about: &Name) -> &SigningKey {
         let owner = self.model.names.get(about).map(|entry| entry.owner);
@@ -166,18 +297,19 @@ impl Script {
     }
 
     fn op(&self, source: &mut Source<'_>, author: &SigningKey, about: Name) -> Op {
-        match source.byte() % 26 {
+        match source.byte() % 36 {
+            26.. => self.guardian_op(source, author, about),
             16.. => self.ledger_op(source, author),
             0 | 1 => Op::Register { name: about, years: u32::from(source.byte() % 13) },
             2 => Op::Renew { name: about, years: u32::from(source.byte() % 13) },
             3 if source.byte() % 8 == 7 => Op::Transfer { name: about, to: SigilId([2; 32]) },
             3 => Op::Transfer { name: about, to: self.anyone(source) },
-            4 => Op::Release { name: about },
+            4 if source.byte().is_multiple_of(4) => Op::Release { name: about },
             5..=8 => {
                 let count = usize::from(source.byte() % 3) + usize::from(!source.seldom());
                 Op::put(about.clone(), (0..count).map(|_| self.rrset(source, author, &about)).collect())
             }
-            9 | 10 => {
+            4 | 9 | 10 => {
                 let count = source.byte() % 3;
                 Op::DeleteRecords { keys: (0..count).map(|_| self.key(source, &about)).collect(), name: about }
             }
@@ -363,6 +495,7 @@ impl Script {
                 return Err(rejection);
             }
         };
+        self.check_consent(op);
         let before = self.model.clone();
         self.model.commit(&effects.changes);
         self.seq = at.seq;
@@ -377,7 +510,72 @@ impl Script {
         for (id, account) in &self.model.accounts {
             let was = before.accounts.get(id).copied().unwrap_or_default().next_nonce;
             assert_eq!(account.next_nonce, was + u64::from(*id == op.author() && counts), "{id}");
+            assert_eq!(account.next_nonce, was + u64::from(op.author() == *id), "{id}");
         }
+        for (id, set) in &self.model.sets {
+            let was = before.sets.get(id).map_or(0, |set| set.account.next_nonce);
+            assert_eq!(set.account.next_nonce, was + u64::from(op.author() == Identity::Set(*id)), "{id}");
+        }
+    }
+
+    /// What is about to be accepted, guardians have agreed to.
+    fn check_consent(&self, op: &VerifiedOp) {
+        if let Identity::Set(set) = op.author() {
+            assert_eq!(set_satisfied(&self.model, &set, &op.signers()), Ok(true), "{set}");
+        }
+        let entry = op.op().name().and_then(|name| self.model.names.get(name));
+        let Some(entry) = entry.filter(|entry| op.author() == entry.owner && self.time < entry.free_at()) else {
+            return;
+        };
+        let (guard, kind) = (entry.guard(), op.op().kind());
+        let by_others = [OpKind::StartRecovery, OpKind::FinishRecovery, OpKind::Freeze];
+        if kind == OpKind::VetoRecovery || by_others.contains(&kind) {
+            return;
+        }
+        assert!(!guard.is_frozen(self.time) || kind == OpKind::Renew, "{kind:?} of a frozen name");
+        if let Some(cosign) = guard.cosign.filter(|cosign| cosign.covers(kind)) {
+            assert_eq!(set_satisfied(&self.model, &cosign.set, &op.signers()), Ok(true), "{kind:?}");
+        }
+    }
+
+    fn check_sets(&self) {
+        let sets = &self.model.sets;
+        for (id, set) in sets {
+            assert_eq!(check_members(&set.members, set.threshold), Ok(()), "{id}");
+            let parents = sets.values().filter(|other| other.nested().any(|nested| nested == *id)).count();
+            assert_eq!(set.parents as usize, parents, "{id}");
+            assert!(set.nested().all(|nested| sets[&nested].nested().next().is_none()), "{id} is nested twice");
+        }
+        for (name, entry) in &self.model.names {
+            let guard = entry.guard();
+            assert!(entry.guard.is_none() || guard != Guard::default(), "{name}: a guard of nothing");
+            assert!(guard.pending.is_none() || guard.recovery.is_some(), "{name}");
+            assert!(guard.frozen_until <= self.time + MAX_FREEZE, "{name}");
+            let latest = self.time + MAX_RECOVERY_DELAY + RECOVERY_WINDOW;
+            assert!(guard.pending.is_none_or(|pending| pending.lapses <= latest), "{name}");
+            let named = guard.cosign.map(|cosign| cosign.set).into_iter().chain(guard.recovery.map(|by| by.set));
+            assert!(named.into_iter().all(|set| sets.contains_key(&set)), "{name}");
+        }
+    }
+
+    /// Quotas and listings agree with what accounts say of who attested them.
+    fn check_attestations(&self) {
+        let sigils = self.model.accounts.iter().map(|(id, account)| (Identity::Sigil(*id), account));
+        let sets = self.model.sets.iter().map(|(id, set)| (Identity::Set(*id), &set.account));
+        let all = sigils.chain(sets).filter_map(|(to, account)| account.attestation().map(|last| (to, last)));
+        let all: Vec<_> = all.collect();
+        let listed: BTreeSet<_> = all.iter().map(|(to, last)| (last.by, *to)).collect();
+        assert_eq!(listed, self.model.attestations);
+        for (id, row) in &self.model.attestors {
+            let counts = all.iter().filter(|(_, last)| last.by == *id && last.until / 86_400 >= self.time / 86_400);
+            let used: u64 = counts.map(|(_, last)| LEVELS[usize::from(last.level)]).sum();
+            assert!(row.used(self.time) == used || *id == self.rules_operator(), "{id}");
+        }
+    }
+
+    /// Its own attestations take nothing of a quota.
+    fn rules_operator(&self) -> Identity {
+        id(&self.keys[0]).into()
     }
 
     /// Whatever an answer can depend on is named as touched.
@@ -455,6 +653,8 @@ impl Script {
         self.check_ledger();
         self.check_owners();
         self.check_updates();
+        self.check_sets();
+        self.check_attestations();
         for (id, account) in &self.model.accounts {
             assert!(account.mana(self.time) <= account.capacity(), "{id}");
         }

@@ -37,27 +37,27 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
         }
         Ok(())
     }
+}
 
-    /// Who owns how many names after the changes: names that changed hands, came or went are counted.
-    pub(super) fn recount(&self, changes: &mut Vec<Change>) -> Applied<(), V> {
-        let mut moved: BTreeMap<(SigilId, Name), i64> = BTreeMap::new();
-        for change in changes.iter() {
-            let (name, after) = match change {
-                Change::PutName(name, entry) => (name, Some(entry.owner)),
-                Change::DropName(name) => (name, None),
-                _ => continue,
-            };
-            let before = self.read(self.view.name(name))?.map(|entry| entry.owner);
-            let Some(tld) = name.parent().filter(|_| before != after) else { continue };
-            before.into_iter().for_each(|owner| *moved.entry((owner, tld.clone())).or_default() -= 1);
-            after.into_iter().for_each(|owner| *moved.entry((owner, tld.clone())).or_default() += 1);
-        }
-        for ((owner, tld), by) in moved {
-            let names = self.read(self.view.owned(&owner, &tld))?;
-            // One op moves one name, or few.
-            let names = names.saturating_add_signed(by as i32);
-            changes.push(Change::PutOwned(owner, tld, names));
-        }
-        Ok(())
+/// Who owns how many names after the changes: names that changed hands, came or went are counted.
+pub(super) fn recount<V: View>(view: &V, changes: &mut Vec<Change>) -> Result<(), V::Fault> {
+    let mut moved: BTreeMap<(SigilId, Name), i64> = BTreeMap::new();
+    for change in changes.iter() {
+        let (name, after) = match change {
+            Change::PutName(name, entry) => (name, Some(entry.owner)),
+            Change::DropName(name) => (name, None),
+            _ => continue,
+        };
+        let before = view.name(name)?.map(|entry| entry.owner);
+        let Some(tld) = name.parent().filter(|_| before != after) else { continue };
+        before.into_iter().for_each(|owner| *moved.entry((owner, tld.clone())).or_default() -= 1);
+        after.into_iter().for_each(|owner| *moved.entry((owner, tld.clone())).or_default() += 1);
     }
+    for ((owner, tld), by) in moved {
+        let names = view.owned(&owner, &tld)?;
+        // One op moves one name, or few.
+        let names = names.saturating_add_signed(by as i32);
+        changes.push(Change::PutOwned(owner, tld, names));
+    }
+    Ok(())
 }
