@@ -1,6 +1,7 @@
 //! Bytes to types and back: names, RR types, RDATA, queries, answers.
 
 mod answer;
+mod idna;
 pub mod master;
 mod message;
 mod name;
@@ -14,6 +15,7 @@ pub(crate) mod svcb;
 pub use answer::{
     Answer, Builder, Reply, Section, Shape, Transport, UnknownTransport, push_opt_record, push_option, push_padding,
 };
+pub use idna::{ALabelError, check_a_label};
 pub use message::{Message, MessageError, MessageRecord, Opt};
 pub use name::{Name, NameError};
 pub use query::{Edns, HEADER, OPT_CLIENT_SUBNET, OPT_EDE, OPT_PADDING, OPT_TCP_KEEPALIVE, Query, QueryError, Refused};
