@@ -236,7 +236,7 @@ const _: () = assert!(MAX_PUT_RRSETS <= 1_024, "a batch of RRsets is checked in 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::op::{CodeHash, SigilId};
+    use crate::op::{AutoRenew, CodeHash, Price, SigilId, Symbol};
 
     const NOW: u64 = 1_000_000;
     const REGISTRY: RegistryId = RegistryId([7; 32]);
@@ -267,7 +267,7 @@ mod tests {
 
     #[test]
     fn every_op_survives_the_round_trip() {
-        let to = SigilId([9; 32]);
+        let (to, price) = (SigilId([9; 32]), Price { token: Symbol::GCC, amount: 5 });
         let ops = [
             register().op,
             Op::Renew { name: name("a.sig."), years: 2 },
@@ -279,6 +279,18 @@ mod tests {
             Op::BindContract { name: name("a.gcc."), contract: Some(CodeHash([2; 32])), parameters: vec![1] },
             Op::BindContract { name: name("a.gcc."), contract: None, parameters: vec![] },
             Op::GrantMana { to, level: 3, amount: u64::MAX },
+            Op::Commit { hash: [1; 32] },
+            Op::Reveal { name: name("a.sig."), years: 1, secret: [2; 32] },
+            Op::Restore { name: name("a.sig."), years: 1 },
+            Op::SetAutoRenew { name: name("a.sig."), plan: Some(AutoRenew { years: 2, most: Some(price) }) },
+            Op::SetAutoRenew { name: name("a.sig."), plan: None },
+            Op::RenewDue { names: vec![name("a.sig."), name("b.sig.")] },
+            Op::Offer { name: name("a.sig."), to, price: Some(price), until: NOW },
+            Op::Offer { name: name("a.sig."), to, price: None, until: NOW },
+            Op::Accept { name: name("a.sig."), offer: 7 },
+            Op::Withdraw { name: name("a.sig.") },
+            Op::Lock { name: name("a.sig."), delay: 60 },
+            Op::Unlock { name: name("a.sig.") },
         ];
         for op in ops {
             let bytes = sign(&key(), &body(op.clone()));

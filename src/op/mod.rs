@@ -209,6 +209,110 @@ pub enum Op {
         #[n(1)]
         uses: Vec<GasUse>,
     },
+    /// Promises to register a name without telling which: SHA-256 over `ghostplane commit v1`, the name in wire form,
+    /// the author's key and the secret.
+    #[n(50)]
+    Commit {
+        #[cbor(n(0), with = "minicbor::bytes")]
+        hash: [u8; 32],
+    },
+    /// Registers a free name that the author has committed to.
+    #[n(51)]
+    Reveal {
+        #[n(0)]
+        name: Name,
+        #[n(1)]
+        years: u32,
+        #[cbor(n(2), with = "minicbor::bytes")]
+        secret: [u8; 32],
+    },
+    /// Renews a name that is in redemption.
+    #[n(52)]
+    Restore {
+        #[n(0)]
+        name: Name,
+        #[n(1)]
+        years: u32,
+    },
+    /// Says that a name is to be renewed from its owner's account when its lease ends; `None`: not any more.
+    #[n(53)]
+    SetAutoRenew {
+        #[n(0)]
+        name: Name,
+        #[n(1)]
+        plan: Option<AutoRenew>,
+    },
+    /// Renews names by their owners' plans. Gateways only.
+    #[n(54)]
+    RenewDue {
+        /// In canonical order, each once. Those that are not due, or cannot be paid, are passed over.
+        #[n(0)]
+        names: Vec<Name>,
+    },
+    /// Offers a name to another sigil. An earlier offer of the name ends.
+    #[n(55)]
+    Offer {
+        #[n(0)]
+        name: Name,
+        #[n(1)]
+        to: SigilId,
+        #[n(2)]
+        price: Option<Price>,
+        /// Seconds since 1970; the offer ends then.
+        #[n(3)]
+        until: u64,
+    },
+    /// Takes an offered name over and pays its price to who owned it.
+    #[n(56)]
+    Accept {
+        #[n(0)]
+        name: Name,
+        /// Sequence of the op that offered it.
+        #[n(1)]
+        offer: u64,
+    },
+    /// Ends an offer: its owner does not stand by it, or whom it is for does not want it.
+    #[n(57)]
+    Withdraw {
+        #[n(0)]
+        name: Name,
+    },
+    /// Locks a name: it is not transferred, offered or released, and its zone's keys stay. Locked already, it stays
+    /// locked, whatever its owner asked for before, and its delay is never made shorter.
+    #[n(58)]
+    Lock {
+        #[n(0)]
+        name: Name,
+        /// Seconds that unlocking takes; the TLD's policy may ask for more.
+        #[n(1)]
+        delay: u64,
+    },
+    /// Unlocks a name, after its lock's delay.
+    #[n(59)]
+    Unlock {
+        #[n(0)]
+        name: Name,
+    },
+}
+
+/// How a name is renewed without its owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct AutoRenew {
+    /// Each time.
+    #[n(0)]
+    pub years: u32,
+    /// What one renewal may cost at most; `None`: nothing but mana.
+    #[n(1)]
+    pub most: Option<Price>,
+}
+
+/// An amount of a token, in its smallest unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct Price {
+    #[n(0)]
+    pub token: Symbol,
+    #[n(1)]
+    pub amount: u64,
 }
 
 /// What gas costs: governed bounds, between which the price follows the load.
@@ -324,6 +428,16 @@ pub enum OpKind {
     CloseHold,
     SetGas,
     SettleGas,
+    Commit,
+    Reveal,
+    Restore,
+    SetAutoRenew,
+    RenewDue,
+    Offer,
+    Accept,
+    Withdraw,
+    Lock,
+    Unlock,
 }
 
 impl OpKind {
@@ -348,6 +462,16 @@ impl OpKind {
             Self::CloseHold => "close_hold",
             Self::SetGas => "set_gas",
             Self::SettleGas => "settle_gas",
+            Self::Commit => "commit",
+            Self::Reveal => "reveal",
+            Self::Restore => "restore",
+            Self::SetAutoRenew => "set_auto_renew",
+            Self::RenewDue => "renew_due",
+            Self::Offer => "offer",
+            Self::Accept => "accept",
+            Self::Withdraw => "withdraw",
+            Self::Lock => "lock",
+            Self::Unlock => "unlock",
         }
     }
 }
@@ -379,6 +503,16 @@ impl Op {
             Self::CloseHold { .. } => OpKind::CloseHold,
             Self::SetGas { .. } => OpKind::SetGas,
             Self::SettleGas { .. } => OpKind::SettleGas,
+            Self::Commit { .. } => OpKind::Commit,
+            Self::Reveal { .. } => OpKind::Reveal,
+            Self::Restore { .. } => OpKind::Restore,
+            Self::SetAutoRenew { .. } => OpKind::SetAutoRenew,
+            Self::RenewDue { .. } => OpKind::RenewDue,
+            Self::Offer { .. } => OpKind::Offer,
+            Self::Accept { .. } => OpKind::Accept,
+            Self::Withdraw { .. } => OpKind::Withdraw,
+            Self::Lock { .. } => OpKind::Lock,
+            Self::Unlock { .. } => OpKind::Unlock,
         }
     }
 
@@ -391,7 +525,15 @@ impl Op {
             | Self::Release { name }
             | Self::PutRecords { name, .. }
             | Self::DeleteRecords { name, .. }
-            | Self::BindContract { name, .. } => Some(name),
+            | Self::BindContract { name, .. }
+            | Self::Reveal { name, .. }
+            | Self::Restore { name, .. }
+            | Self::SetAutoRenew { name, .. }
+            | Self::Offer { name, .. }
+            | Self::Accept { name, .. }
+            | Self::Withdraw { name }
+            | Self::Lock { name, .. }
+            | Self::Unlock { name } => Some(name),
             Self::DeployContract { .. }
             | Self::GrantMana { .. }
             | Self::CreateToken { .. }
@@ -402,7 +544,9 @@ impl Op {
             | Self::Hold { .. }
             | Self::CloseHold { .. }
             | Self::SetGas { .. }
-            | Self::SettleGas { .. } => None,
+            | Self::SettleGas { .. }
+            | Self::Commit { .. }
+            | Self::RenewDue { .. } => None,
         }
     }
 }

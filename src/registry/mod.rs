@@ -19,7 +19,7 @@ use sha2::Digest as _;
 use crate::op::{RegistryId, SigilId};
 
 /// Version of the tables' layout. A data directory of another version is refused, never guessed at.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// What a registry is founded on; its SHA-256 is the registry's id.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]

@@ -1,6 +1,7 @@
 //! Tables and their rows.
 
 use std::cell::RefCell;
+use std::ops::Bound;
 
 use minicbor::{Decode, Encode};
 use redb::{
@@ -11,6 +12,7 @@ use super::{Fault, Genesis};
 use crate::op::{CodeHash, SigilId, Symbol};
 use crate::state::gas::{GasState, NameGas};
 use crate::state::ledger::{Balance, Hold, Move, Token};
+use crate::state::life::{Commitment, NameLife};
 use crate::state::{Account, Change, NameEntry, View};
 use crate::wire::{Name, Rrset, Rtype};
 
@@ -36,6 +38,10 @@ const HOLDS: TableDefinition<u64, Octets> = TableDefinition::new("holds");
 const MOVES: TableDefinition<(Octets, u64, u32), Octets> = TableDefinition::new("moves");
 /// Sort key of a registered name -> [`NameGas`].
 const NAME_GAS: TableDefinition<Octets, Octets> = TableDefinition::new("name_gas");
+/// Sigil -> its [`Commitment`]s.
+const COMMITMENTS: TableDefinition<Octets, Octets> = TableDefinition::new("commitments");
+/// Sort key of a registered name -> [`NameLife`].
+const NAME_LIFE: TableDefinition<Octets, Octets> = TableDefinition::new("name_life");
 /// Sequence, from 1 -> [`LogEntry`].
 const LOG: TableDefinition<u64, Octets> = TableDefinition::new("log");
 
@@ -180,6 +186,18 @@ impl Snapshot {
         Ok(found)
     }
 
+    /// What owners have arranged for their names, in canonical order after `after`.
+    pub fn lives_after(&self, after: Option<&Name>, most: usize) -> Result<Vec<(Name, NameLife)>, Fault> {
+        let table = self.transaction.open_table(NAME_LIFE)?;
+        let key = after.map(Name::sort_key).unwrap_or_default();
+        let rows = table.range::<&[u8]>((Bound::Excluded(&key[..]), Bound::Unbounded))?;
+        let row = |row: Result<_, redb::StorageError>| {
+            let (key, value): (redb::AccessGuard<'_, Octets>, redb::AccessGuard<'_, Octets>) = row?;
+            Ok((name_of(key.value())?, decode(value.value())?))
+        };
+        rows.take(most).map(row).collect()
+    }
+
     /// Number of rows: names, RRsets, contracts, accounts, log.
     pub fn counts(&self) -> Result<[u64; 5], Fault> {
         let contracts = self.transaction.open_table(CONTRACTS)?.len()?;
@@ -259,6 +277,14 @@ impl View for Snapshot {
     fn name_gas(&self, name: &Name) -> Result<NameGas, Fault> {
         name_gas_in(&self.transaction.open_table(NAME_GAS)?, name)
     }
+
+    fn commitments(&self, id: &SigilId) -> Result<Vec<Commitment>, Fault> {
+        commitments_in(&self.transaction.open_table(COMMITMENTS)?, id)
+    }
+
+    fn name_life(&self, name: &Name) -> Result<NameLife, Fault> {
+        name_life_in(&self.transaction.open_table(NAME_LIFE)?, name)
+    }
 }
 
 /// The transaction of the one writer. Dropped without [`WriteTransaction::commit`], it leaves nothing.
@@ -288,6 +314,8 @@ impl WriteTransaction {
         self.transaction.open_table(HOLDS)?;
         self.transaction.open_table(MOVES)?;
         self.transaction.open_table(NAME_GAS)?;
+        self.transaction.open_table(COMMITMENTS)?;
+        self.transaction.open_table(NAME_LIFE)?;
         self.transaction.open_table(LOG)?;
         self.commit()
     }
@@ -307,6 +335,8 @@ impl WriteTransaction {
             holds: RefCell::new(self.transaction.open_table(HOLDS)?),
             moves: RefCell::new(self.transaction.open_table(MOVES)?),
             name_gas: RefCell::new(self.transaction.open_table(NAME_GAS)?),
+            commitments: RefCell::new(self.transaction.open_table(COMMITMENTS)?),
+            name_life: RefCell::new(self.transaction.open_table(NAME_LIFE)?),
             meta: RefCell::new(self.transaction.open_table(META)?),
             log: RefCell::new(self.transaction.open_table(LOG)?),
         })
@@ -332,6 +362,8 @@ pub struct WriteTables<'t> {
     holds: RefCell<Table<'t, u64, Octets>>,
     moves: RefCell<Table<'t, (Octets, u64, u32), Octets>>,
     name_gas: RefCell<Table<'t, Octets, Octets>>,
+    commitments: RefCell<Table<'t, Octets, Octets>>,
+    name_life: RefCell<Table<'t, Octets, Octets>>,
     meta: RefCell<Table<'t, &'static str, Octets>>,
     log: RefCell<Table<'t, u64, Octets>>,
 }
@@ -389,6 +421,16 @@ impl WriteTables<'_> {
                 drop(self.name_gas.borrow_mut().insert(&name.sort_key()[..], &encode(row)[..])?)
             }
             Change::DropNameGas(name) => drop(self.name_gas.borrow_mut().remove(&name.sort_key()[..])?),
+            Change::PutCommitments(id, open) if open.is_empty() => {
+                drop(self.commitments.borrow_mut().remove(&id.0[..])?)
+            }
+            Change::PutCommitments(id, open) => {
+                drop(self.commitments.borrow_mut().insert(&id.0[..], &encode(open)[..])?)
+            }
+            Change::PutNameLife(name, life) => {
+                drop(self.name_life.borrow_mut().insert(&name.sort_key()[..], &encode(life)[..])?)
+            }
+            Change::DropNameLife(name) => drop(self.name_life.borrow_mut().remove(&name.sort_key()[..])?),
         }
         Ok(())
     }
@@ -440,6 +482,14 @@ impl View for WriteTables<'_> {
     fn name_gas(&self, name: &Name) -> Result<NameGas, Fault> {
         name_gas_in(&*self.name_gas.borrow(), name)
     }
+
+    fn commitments(&self, id: &SigilId) -> Result<Vec<Commitment>, Fault> {
+        commitments_in(&*self.commitments.borrow(), id)
+    }
+
+    fn name_life(&self, name: &Name) -> Result<NameLife, Fault> {
+        name_life_in(&*self.name_life.borrow(), name)
+    }
 }
 
 fn account_in(table: &impl ReadableTable<Octets, Octets>, id: &SigilId) -> Result<Account, Fault> {
@@ -468,6 +518,14 @@ fn gas_in(table: &impl ReadableTable<&'static str, Octets>) -> Result<GasState, 
 
 fn name_gas_in(table: &impl ReadableTable<Octets, Octets>, name: &Name) -> Result<NameGas, Fault> {
     table.get(&name.sort_key()[..])?.map_or_else(|| Ok(NameGas::default()), |row| decode(row.value()))
+}
+
+fn commitments_in(table: &impl ReadableTable<Octets, Octets>, id: &SigilId) -> Result<Vec<Commitment>, Fault> {
+    table.get(&id.0[..])?.map_or_else(|| Ok(Vec::new()), |row| decode(row.value()))
+}
+
+fn name_life_in(table: &impl ReadableTable<Octets, Octets>, name: &Name) -> Result<NameLife, Fault> {
+    table.get(&name.sort_key()[..])?.map_or_else(|| Ok(NameLife::default()), |row| decode(row.value()))
 }
 
 fn name_in(table: &impl ReadableTable<Octets, Octets>, name: &Name) -> Result<Option<NameEntry>, Fault> {

@@ -2,17 +2,21 @@
 
 mod gas;
 mod ledger;
+mod life;
+
+pub use life::renewable;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use ledger::Issue;
 
 use super::ledger::Hold;
+use super::life::{FeeFor, Terms};
 use super::{At, Change, Effects, MAX_LEVEL, NameEntry, Rules, View};
 use crate::dnssec::{FLAGS_OWNER, PublicKey, Rrsig, ds, ds_set, is_strict};
 use crate::limits::{
-    MAX_CONTRACT, MAX_PARAMETERS, MAX_PUT_RRSETS, MAX_RRSET_BYTES, MAX_RRSET_RECORDS, MAX_RRSETS_PER_NAME,
-    MAX_TERM_YEARS, MAX_TTL, YEAR,
+    MAX_CONTRACT, MAX_PARAMETERS, MAX_PUT_RRSETS, MAX_RRSET_BYTES, MAX_RRSET_RECORDS, MAX_RRSETS_PER_NAME, MAX_TTL,
+    YEAR,
 };
 use crate::op::{CodeHash, DnskeyRdata, Op, Rejection, RrsetKey, SigilId, VerifiedOp};
 use crate::wire::{Name, Rrset, Rtype};
@@ -66,7 +70,7 @@ struct Machine<'a, V, R: ?Sized> {
 impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
     fn run(&self, op: &Op) -> Applied<Effects, V> {
         match op {
-            Op::Register { name, years } => self.register(name, *years),
+            Op::Register { name, years } => self.register_openly(name, *years),
             Op::Renew { name, years } => self.renew(name, *years),
             Op::Transfer { name, to } => self.transfer(name, *to),
             Op::Release { name } => self.release(name),
@@ -94,12 +98,23 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
             Op::CloseHold { hold, amount } => self.close_hold(*hold, *amount),
             Op::SetGas { policy, gateways } => self.set_gas(*policy, gateways),
             Op::SettleGas { epoch, uses } => self.settle_gas(*epoch, uses),
+            Op::Commit { hash } => self.commit(*hash),
+            Op::Reveal { name, years, secret } => self.reveal(name, *years, secret),
+            Op::Restore { name, years } => self.restore(name, *years),
+            Op::SetAutoRenew { name, plan } => self.set_auto_renew(name, *plan),
+            Op::RenewDue { names } => self.renew_due(names),
+            Op::Offer { name, to, price, until } => self.offer(name, *to, *price, *until),
+            Op::Accept { name, offer } => self.accept(name, *offer),
+            Op::Withdraw { name } => self.withdraw(name),
+            Op::Lock { name, delay } => self.lock(name, *delay),
+            Op::Unlock { name } => self.unlock(name),
         }
     }
 
     fn register(&self, name: &Name, years: u32) -> Applied<Effects, V> {
         self.check_registrable(name)?;
-        let expires = self.lease(self.at.time, years)?;
+        let terms = self.terms(name);
+        let expires = self.lease(&terms, self.at.time, years)?;
         let mut changes = Vec::new();
         if let Some(entry) = self.read(self.view.name(name))? {
             if entry.is_live(self.at.time) {
@@ -119,18 +134,12 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
             parameters: Vec::new(),
             changed: self.at.seq,
             rrsets: 0,
+            grace: terms.grace,
+            redemption: terms.redemption,
         };
         changes.push(Change::PutName(name.clone(), entry));
-        Ok(touching(name, changes))
-    }
-
-    fn renew(&self, name: &Name, years: u32) -> Applied<Effects, V> {
-        let entry = self.owned(name)?;
-        if self.at.time >= entry.free_at() {
-            return Err(Rejection::UnknownName(name.clone()).into());
-        }
-        let expires = self.lease(entry.expires, years)?;
-        Ok(self.rewritten(name, NameEntry { expires, ..entry }, Vec::new()))
+        let paid = self.pay_fees(name, &[(FeeFor::Register, years)])?;
+        Ok(touching(name, changes).and(paid))
     }
 
     fn transfer(&self, name: &Name, to: SigilId) -> Applied<Effects, V> {
@@ -138,9 +147,19 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
         if to.key().is_none() {
             return Err(Rejection::BadNewOwner.into());
         }
+        self.unlocked(name)?;
+        if self.terms(name).accept {
+            return Err(Rejection::NeedsAcceptance(name.clone()).into());
+        }
+        let paid = self.pay_fees(name, &[(FeeFor::Transfer, 1)])?;
+        Ok(self.hand_over(name, entry, to)?.and(paid))
+    }
+
+    /// Makes `to` the owner. What the last one arranged for the name ends.
+    fn hand_over(&self, name: &Name, entry: NameEntry, to: SigilId) -> Applied<Effects, V> {
         // The old key's signatures prove nothing for the new owner; the data itself goes along, what only makes sense
         // under the old keys does not.
-        let mut changes = Vec::new();
+        let mut changes = vec![Change::DropNameLife(name.clone())];
         let mut rrsets = entry.rrsets;
         for rrset in self.read(self.view.rrsets_below(name))? {
             let own_ns = rrset.rtype == Rtype::NS && !rrset.rrsigs.is_empty();
@@ -156,6 +175,7 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
 
     fn release(&self, name: &Name) -> Applied<Effects, V> {
         self.owned(name)?;
+        self.unlocked(name)?;
         let mut changes = self.drop_all(name)?;
         changes.push(Change::DropName(name.clone()));
         Ok(touching(name, changes))
@@ -175,6 +195,7 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
         if rrsets.iter().any(|rrset| rrset.owner == *name && says_which_keys(rrset.rtype)) {
             Apex::read(&apex)?.check(name, &entry)?;
             self.check_kept(&apex, rrsets)?;
+            self.check_locked_keys(&apex)?;
         }
         let count = entry.rrsets + fresh;
         if count > MAX_RRSETS_PER_NAME {
@@ -254,7 +275,9 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
             (stored && gone.insert((owner, *rtype))).then_some(()).ok_or_else(missing)?;
         }
         if keys.iter().any(|key| key.owner == *name && says_which_keys(key.rtype)) {
-            Apex::read(&After { machine: self, name, put: &[], dropped: keys })?.check(name, &entry)?;
+            let apex = After { machine: self, name, put: &[], dropped: keys };
+            Apex::read(&apex)?.check(name, &entry)?;
+            self.check_locked_keys(&apex)?;
         }
         let changes = keys.iter().cloned().map(Change::DropRrset).collect();
         let rrsets = entry.rrsets.saturating_sub(keys.len() as u32);
@@ -308,12 +331,13 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
         Ok(self.rules.check_label(&tld, label).map_err(Rejection::LabelRefused)?)
     }
 
-    /// The end of a lease that begins at `from`, at most `MAX_TERM_YEARS` from now.
-    fn lease(&self, from: u64, years: u32) -> Applied<u64, V> {
-        let longest = self.at.time + u64::from(MAX_TERM_YEARS) * YEAR;
+    /// The end of a lease that begins at `from`, at most `max_years` from now.
+    fn lease(&self, terms: &Terms, from: u64, years: u32) -> Applied<u64, V> {
+        let max = terms.max_years;
+        let longest = self.at.time + u64::from(max) * YEAR;
         let expires = from.saturating_add(u64::from(years).saturating_mul(YEAR));
         if years == 0 || expires > longest {
-            return Err(Rejection::Term { max: MAX_TERM_YEARS }.into());
+            return Err(Rejection::Term { max }.into());
         }
         Ok(expires)
     }
@@ -331,7 +355,8 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
     fn drop_all(&self, name: &Name) -> Applied<Vec<Change>, V> {
         let rrsets = self.read(self.view.rrsets_below(name))?;
         let keys = rrsets.into_iter().map(|rrset| RrsetKey { owner: rrset.owner, rtype: rrset.rtype });
-        Ok(keys.map(Change::DropRrset).chain([Change::DropNameGas(name.clone())]).collect())
+        let beside = [Change::DropNameGas(name.clone()), Change::DropNameLife(name.clone())];
+        Ok(keys.map(Change::DropRrset).chain(beside).collect())
     }
 
     fn rewritten(&self, name: &Name, entry: NameEntry, mut changes: Vec<Change>) -> Effects {

@@ -4,18 +4,19 @@ mod account;
 mod apply;
 pub mod gas;
 pub mod ledger;
+pub mod life;
 mod model;
 
 pub use account::{Account, LEVELS, MAX_LEVEL, MICRO};
-pub use apply::{ApplyError, apply};
+pub use apply::{ApplyError, apply, renewable};
 pub use model::Model;
 
 use gas::{GasState, NameGas};
 use ledger::{Balance, Hold, Move, Token};
+use life::{Commitment, Fee, FeeFor, NameLife, Terms};
 
 use minicbor::{Decode, Encode};
 
-use crate::limits::GRACE;
 use crate::op::{CodeHash, OpKind, RrsetKey, SigilId, Symbol};
 use crate::wire::{Name, Rrset, Rtype};
 
@@ -40,17 +41,18 @@ pub struct NameEntry {
     /// RRsets stored at and below the name.
     #[n(6)]
     pub rrsets: u32,
+    /// Seconds after `expires` during which its owner may renew it, and after those, restore it: as the TLD's policy was
+    /// when the lease was made.
+    #[n(7)]
+    pub grace: u64,
+    #[n(8)]
+    pub redemption: u64,
 }
 
 impl NameEntry {
     /// True while the lease runs: the name resolves and its owner may change it.
     pub fn is_live(&self, time: u64) -> bool {
         time < self.expires
-    }
-
-    /// When anyone may register the name again, seconds since 1970.
-    pub fn free_at(&self) -> u64 {
-        self.expires.saturating_add(GRACE)
     }
 }
 
@@ -87,6 +89,10 @@ pub trait View {
     fn gas(&self) -> Result<GasState, Self::Fault>;
     /// Zeros for a name that has used none.
     fn name_gas(&self, name: &Name) -> Result<NameGas, Self::Fault>;
+    /// Commitments of an identity that have not been revealed.
+    fn commitments(&self, id: &SigilId) -> Result<Vec<Commitment>, Self::Fault>;
+    /// Nothing for a name of which nothing is arranged.
+    fn name_life(&self, name: &Name) -> Result<NameLife, Self::Fault>;
 }
 
 /// What the TLDs' policies say, as far as ops need it.
@@ -99,6 +105,10 @@ pub trait Rules {
     fn price(&self, tld: Option<&Name>, kind: OpKind, bytes: usize) -> u64;
     /// The sigil that may grant mana.
     fn operator(&self) -> SigilId;
+    /// What leases under a TLD are like; the usual for what is none.
+    fn terms(&self, tld: &Name) -> Terms;
+    /// What the TLD's operator is paid for a label.
+    fn fee(&self, tld: &Name, label: &[u8], what: FeeFor) -> Option<Fee>;
 }
 
 /// One change of one row.
@@ -119,6 +129,10 @@ pub enum Change {
     PutGas(GasState),
     PutNameGas(Name, NameGas),
     DropNameGas(Name),
+    /// All commitments of an identity; none drops the row.
+    PutCommitments(SigilId, Vec<Commitment>),
+    PutNameLife(Name, NameLife),
+    DropNameLife(Name),
 }
 
 /// Everything an accepted op changes. Applying the changes in order gives the next state.
@@ -129,4 +143,14 @@ pub struct Effects {
     pub touched: Vec<Name>,
     /// Identities that hold more than before: what they could not pay for, they may now.
     pub gained: Vec<SigilId>,
+}
+
+impl Effects {
+    /// Both, this one's first.
+    fn and(mut self, other: Self) -> Self {
+        self.changes.extend(other.changes);
+        self.touched.extend(other.touched);
+        self.gained.extend(other.gained);
+        self
+    }
 }

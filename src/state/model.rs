@@ -5,6 +5,7 @@ use std::convert::Infallible;
 
 use super::gas::{GasState, NameGas};
 use super::ledger::{Balance, Hold, Move, Token};
+use super::life::{Commitment, NameLife};
 use super::{Account, Change, NameEntry, View};
 use crate::op::{CodeHash, SigilId, Symbol};
 use crate::wire::{Name, Rrset, Rtype};
@@ -22,6 +23,8 @@ pub struct Model {
     pub moves: BTreeMap<(SigilId, u64, u32), Move>,
     pub gas: GasState,
     pub name_gas: BTreeMap<Name, NameGas>,
+    pub commitments: BTreeMap<SigilId, Vec<Commitment>>,
+    pub name_lives: BTreeMap<Name, NameLife>,
 }
 
 impl Model {
@@ -43,6 +46,10 @@ impl Model {
                 Change::PutGas(gas) => self.gas = gas,
                 Change::PutNameGas(name, row) => drop(self.name_gas.insert(name, row)),
                 Change::DropNameGas(name) => drop(self.name_gas.remove(&name)),
+                Change::PutCommitments(id, open) if open.is_empty() => drop(self.commitments.remove(&id)),
+                Change::PutCommitments(id, open) => drop(self.commitments.insert(id, open)),
+                Change::PutNameLife(name, life) => drop(self.name_lives.insert(name, life)),
+                Change::DropNameLife(name) => drop(self.name_lives.remove(&name)),
             }
         }
     }
@@ -106,5 +113,13 @@ impl View for Model {
 
     fn name_gas(&self, name: &Name) -> Result<NameGas, Infallible> {
         Ok(self.name_gas.get(name).copied().unwrap_or_default())
+    }
+
+    fn commitments(&self, id: &SigilId) -> Result<Vec<Commitment>, Infallible> {
+        Ok(self.commitments.get(id).cloned().unwrap_or_default())
+    }
+
+    fn name_life(&self, name: &Name) -> Result<NameLife, Infallible> {
+        Ok(self.name_lives.get(name).cloned().unwrap_or_default())
     }
 }
