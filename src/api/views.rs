@@ -3,6 +3,7 @@
 use data_encoding::{BASE64, HEXLOWER};
 use serde::{Deserialize, Serialize};
 
+use super::LifeView;
 use crate::dnssec::{Rrsig, ZoneKey};
 use crate::gateway::{Signer, Tld, Tlds};
 use crate::op::{CodeHash, SigilId};
@@ -144,10 +145,12 @@ pub struct NameView {
     /// Sequence of the last change.
     pub changed: u64,
     pub rrsets: u32,
+    #[serde(flatten)]
+    pub life: LifeView,
 }
 
 impl NameView {
-    pub(super) fn new(name: &Name, entry: &NameEntry, now: u64) -> Self {
+    pub(super) fn new(name: &Name, entry: &NameEntry, now: u64, life: LifeView) -> Self {
         Self {
             name: name.to_string(),
             owner: entry.owner.to_string(),
@@ -159,6 +162,7 @@ impl NameView {
             parameters: BASE64.encode(&entry.parameters),
             changed: entry.changed,
             rrsets: entry.rrsets,
+            life,
         }
     }
 }

@@ -196,7 +196,7 @@ pub fn save_bind(folder: &Path, name: &Name, key: &SigningKey) -> Result<PathBuf
     Ok(base)
 }
 
-fn read_secret(path: &Path) -> Result<Zeroizing<String>, KeyError> {
+pub(super) fn read_secret(path: &Path) -> Result<Zeroizing<String>, KeyError> {
     let io = |error| KeyError::Io { path: shown(path), error };
     let file = fs::File::open(path).map_err(io)?;
     let mode = file.metadata().map_err(io)?.permissions().mode() & 0o777;
@@ -208,7 +208,7 @@ fn read_secret(path: &Path) -> Result<Zeroizing<String>, KeyError> {
     if text.len() as u64 > MAX_KEY_FILE { Err(KeyError::TooLong { path: shown(path) }) } else { Ok(text) }
 }
 
-fn write_new(path: &Path, octets: &[u8], mode: u32) -> Result<(), KeyError> {
+pub(super) fn write_new(path: &Path, octets: &[u8], mode: u32) -> Result<(), KeyError> {
     let failed = |error: std::io::Error| match error.kind() {
         ErrorKind::AlreadyExists => KeyError::Exists { path: shown(path) },
         _ => KeyError::Io { path: shown(path), error },

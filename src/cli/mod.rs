@@ -8,6 +8,7 @@ mod control;
 mod import;
 mod keys;
 mod ledger;
+mod life;
 mod output;
 mod owner;
 pub mod query;
