@@ -9,6 +9,7 @@ mod edge;
 mod gas;
 mod hostile;
 mod layers;
+mod life;
 #[path = "../shared/ops.rs"]
 mod ops;
 mod owners;
