@@ -261,7 +261,7 @@ fn a_locked_name_keeps_its_keys_and_whoever_stole_the_sigil_is_seen() {
     world.submit(&mut alice, lock(3 * DAY)).unwrap();
     let other = Secret::Ed25519(ed25519_dalek::SigningKey::from_bytes(&[99; 32]));
     let other = ZoneKey::new(other, FLAGS_OWNER).dnskey().to_vec();
-    assert_eq!(code(put_keys(&world, &mut alice, "alice.ghost", &[other.clone()])), 318);
+    assert_eq!(code(put_keys(&world, &mut alice, "alice.ghost", std::slice::from_ref(&other))), 318);
     let online = [&[1, 0], &other[2..]].concat();
     put_keys(&world, &mut alice, "alice.ghost", &[online]).unwrap();
     world.put(&mut alice, "alice.ghost", "A", &["192.0.2.1"]).unwrap();

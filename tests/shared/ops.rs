@@ -107,7 +107,7 @@ impl Script {
         let author = self.author(source, &about).clone();
         let op = self.op(source, &author, about);
         let author = match &op {
-            Op::RenewDue { .. } | Op::SettleGas { .. } if self.seq % 2 == 0 => {
+            Op::RenewDue { .. } | Op::SettleGas { .. } if self.seq.is_multiple_of(2) => {
                 self.gateway().cloned().unwrap_or(author)
             }
             _ => author,
@@ -248,7 +248,7 @@ impl Script {
         let token = source.pick(&TOKENS).parse().expect("a symbol of the table");
         let price = (source.byte() % 4 == 3).then(|| Price { token, amount: u64::from(source.byte()) });
         let kind = source.byte();
-        match self.apt(author, &about).filter(|_| kind % 4 > 0).unwrap_or(kind / 4 % 16) {
+        match self.apt(author, &about).filter(|_| !kind.is_multiple_of(4)).unwrap_or(kind / 4 % 16) {
             0 | 1 => Op::Commit { hash: commitment(&name(source.pick(&NAMES)), &id(author), &secret) },
             2..=4 => match self.promised(author).filter(|_| !source.seldom()) {
                 Some((name, secret)) => Op::Reveal { name, years, secret },
