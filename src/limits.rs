@@ -56,8 +56,31 @@ pub const MAX_OP_LIFETIME: u64 = 24 * 3_600;
 pub const MAX_TERM_YEARS: u32 = 10;
 /// Seconds of a year: 365.25 days.
 pub const YEAR: u64 = 31_557_600;
-/// Seconds after its expiry during which only its last owner may renew a name.
+/// Seconds after its expiry during which only its last owner may renew a name, unless the TLD's policy says otherwise.
 pub const GRACE: u64 = 30 * 24 * 3_600;
+
+// --- The life of names --------------------------------------------------------------------------
+
+/// Days of grace and of redemption, each, that a policy may give.
+pub const MAX_GRACE_DAYS: u64 = 180;
+/// Seconds between a commitment and what it is revealed by, at least and at most, unless the TLD's policy says otherwise;
+/// and the most that a policy may say.
+pub const COMMIT_MIN_DEFAULT: u64 = 5;
+pub const COMMIT_MAX_DEFAULT: u64 = 24 * 3_600;
+pub const COMMIT_MAX: u64 = 7 * 24 * 3_600;
+/// Open commitments of one identity.
+pub const MAX_COMMITMENTS: usize = 32;
+/// Seconds for which a name may be offered.
+pub const MAX_OFFER: u64 = 30 * 24 * 3_600;
+/// Seconds that unlocking takes at least, unless the TLD's policy says otherwise; and the most that may be asked for.
+pub const UNLOCK_DELAY_DEFAULT: u64 = 3_600;
+pub const MAX_UNLOCK_DELAY: u64 = 30 * 24 * 3_600;
+/// Seconds before the end of a lease at which it is renewed by its owner's plan.
+pub const AUTO_RENEW_AHEAD: u64 = 24 * 3_600;
+/// Names in one op that renews them by their owners' plans.
+pub const MAX_RENEWALS: usize = 256;
+/// Between two searches for such names.
+pub const RENEW_EVERY: Duration = Duration::from_secs(600);
 
 // --- Ledger and gas ----------------------------------------------------------------------------
 
@@ -267,4 +290,9 @@ const _: () = {
     assert!(UDP_PAYLOAD_MIN <= UDP_PAYLOAD);
     assert!(MAX_SHARED_OP <= MAX_OP && MAX_SIGNATURES * 128 < MAX_SHARED_OP);
     assert!(MAX_OP_LIFETIME <= MAX_SHARED_OP_LIFETIME && MIN_RECOVERY_DELAY < MAX_RECOVERY_DELAY);
+    assert!(COMMIT_MIN_DEFAULT < COMMIT_MAX_DEFAULT && COMMIT_MAX_DEFAULT <= COMMIT_MAX);
+    assert!(UNLOCK_DELAY_DEFAULT <= MAX_UNLOCK_DELAY && GRACE <= MAX_GRACE_DAYS * 24 * 3_600);
+    // A name that is restored at the last moment for a year is live.
+    assert!(2 * MAX_GRACE_DAYS * 24 * 3_600 < YEAR);
+    assert!(RENEW_EVERY.as_secs() * 2 < AUTO_RENEW_AHEAD && AUTO_RENEW_AHEAD < YEAR);
 };

@@ -10,12 +10,12 @@ use crate::cache::AnswerCache;
 use crate::contract::{ContractHost, HostConfig, HostError};
 use crate::dnssec::{FLAGS_ONLINE, FLAGS_OWNER, Secret, ZoneKey, tsig};
 use crate::gateway::{Engine, Gateway, Keys, Meter, Quarantine, Settlement, Signer, Tld, Tlds, Transfers};
-use crate::limits::{CACHE_BYTES, MAX_ZONE_FILE};
+use crate::limits::{CACHE_BYTES, MAX_RENEWALS, MAX_ZONE_FILE};
 use crate::metrics::Metrics;
 use crate::notary::{Notary, NotaryError, Witnesses};
 use crate::op::{self, CodeHash, Op, OpBody, Rejection, SigilId};
 use crate::registry::{OpenError, Registry};
-use crate::state::View as _;
+use crate::state::{ApplyError, At, View as _, renewable};
 use crate::wire::{Name, Rtype};
 use crate::writer::{Clock, Outcome, Writer};
 use crate::zone::policy::{Policy, PolicyError};
@@ -195,14 +195,55 @@ impl Node {
         Ok(names)
     }
 
+    /// Renews the names whose owners' plans say that it is time, and whose owners can pay; gives their number.
+    ///
+    /// # Errors
+    /// Why an op was not accepted: the names stay due.
+    pub fn renew_due(&self) -> Result<usize, Rejection> {
+        let Service { registry, tlds, clock, .. } = &*self.service;
+        let fault = |fault: crate::registry::Fault| Rejection::Fault(fault.0);
+        let snapshot = registry.snapshot().map_err(fault)?;
+        let at = At { seq: snapshot.seq() + 1, time: clock() };
+        let (mut after, mut renewed) = (None, 0);
+        loop {
+            let page = snapshot.lives_after(after.as_ref(), MAX_RENEWALS).map_err(fault)?;
+            let Some((last, _)) = page.last() else { return Ok(renewed) };
+            after = Some(last.clone());
+            let mut due = Vec::new();
+            for (name, _) in page.iter().filter(|(_, life)| life.auto.is_some()) {
+                match renewable(&snapshot, &**tlds, at, name) {
+                    Ok(()) => due.push(name.clone()),
+                    Err(ApplyError::Rejected(_)) => {}
+                    Err(ApplyError::Fault(failed)) => return Err(fault(failed)),
+                }
+            }
+            if !due.is_empty() {
+                renewed += due.len();
+                match self.write(&self.gateway.engine().sigil, Op::RenewDue { names: due }) {
+                    // Another gateway was faster.
+                    Ok(_) | Err(Rejection::NothingDue) => {}
+                    Err(rejection) => return Err(rejection),
+                }
+            }
+        }
+    }
+
     /// A gateway in memory with the built-in zones and keys that everybody knows, for tests and benches.
     ///
     /// # Errors
     /// [`StartError`]
     pub fn in_memory(operator: SigilId, clock: Clock) -> Result<Self, StartError> {
+        Self::in_memory_with(built_in_tlds()?, operator, clock)
+    }
+
+    /// The same with other TLDs.
+    ///
+    /// # Errors
+    /// [`StartError`]
+    pub fn in_memory_with(tlds: Vec<Tld>, operator: SigilId, clock: Clock) -> Result<Self, StartError> {
         let genesis =
             crate::registry::Genesis { format: crate::registry::FORMAT, operator, created: clock(), salt: vec![0; 16] };
-        let (tlds, id) = (built_in_tlds()?, genesis.id());
+        let id = genesis.id();
         let key = |seed: u8, flags| ZoneKey::new(Secret::Ed25519(SigningKey::from_bytes(&[seed; 32])), flags);
         let keys = tlds.iter().zip(220..).map(|(tld, seed)| (tld.apex.clone(), vec![key(seed, FLAGS_OWNER)]));
         let p256 = Secret::from_p256_seed(&[210; 32]).map(|secret| ZoneKey::new(secret, FLAGS_ONLINE));

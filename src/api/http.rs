@@ -36,7 +36,7 @@ pub(super) async fn call(service: Arc<Service>, path: String, query: String, inp
 
 fn parse(path: &str, query: &str, input: Bytes, peer: IpAddr) -> Result<Call, ServiceError> {
     let bad = |what: String| ServiceError::Bad(what);
-    let name = Name::from_user(path).map_err(|_| bad(format!("{path:?} is not a name")))?;
+    let name = Name::from_uri(path).map_err(|_| bad(format!("{path:?} is not a name")))?;
     let (mut fuel, mut receipt) = (CONTRACT_FUEL, false);
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         match pair.split_once('=') {

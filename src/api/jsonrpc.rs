@@ -290,6 +290,8 @@ impl Rpc {
             "account.get" => out(service.account(&params_of::<DidParams>(params)?.did)),
             "account.list" => out(service.accounts(&params_of::<DidsParams>(params)?.dids)),
             "name.get" => out(service.name(&params_of::<NameParams>(params)?.name)),
+            "name.terms" => out(service.terms(&params_of::<NameParams>(params)?.name)),
+            "account.commitments" => out(service.commitments(&params_of::<DidParams>(params)?.did)),
             "name.list" => {
                 let ListParams { after, owner, limit } = params_of(params)?;
                 out(service.names(after.as_deref(), owner.as_deref(), limit))

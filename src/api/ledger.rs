@@ -42,7 +42,7 @@ pub struct MoveView {
     pub time: u64,
     pub token: String,
     pub decimals: u8,
-    /// `mint`, `burn`, `pay`, `hold`, `capture`, `return`, `gas`
+    /// `mint`, `burn`, `pay`, `hold`, `capture`, `return`, `gas`, `fee`, `sale`
     pub why: String,
     pub gained: String,
     pub spent: String,
@@ -238,16 +238,16 @@ impl Service {
         Ok(self.registry.snapshot()?)
     }
 
-    fn find_token(&self, snapshot: &Snapshot, symbol: Symbol) -> Result<Option<Token>, ServiceError> {
+    pub(super) fn find_token(&self, snapshot: &Snapshot, symbol: Symbol) -> Result<Option<Token>, ServiceError> {
         Ok(snapshot.token(symbol)?.or_else(|| Token::built_in(symbol, self.tlds.operator())))
     }
 
-    fn decimals(&self, snapshot: &Snapshot, symbol: Symbol) -> Result<u8, ServiceError> {
+    pub(super) fn decimals(&self, snapshot: &Snapshot, symbol: Symbol) -> Result<u8, ServiceError> {
         Ok(self.find_token(snapshot, symbol)?.map_or(0, |token| token.decimals))
     }
 }
 
-fn parse_did(did: &str) -> Result<SigilId, ServiceError> {
+pub(super) fn parse_did(did: &str) -> Result<SigilId, ServiceError> {
     did.parse().map_err(|error: crate::op::NotADid| ServiceError::Bad(error.to_string()))
 }
 
@@ -297,6 +297,8 @@ fn why_text(why: Why) -> &'static str {
         Why::Capture => "capture",
         Why::Return => "return",
         Why::Gas => "gas",
+        Why::Fee => "fee",
+        Why::Sale => "sale",
     }
 }
 

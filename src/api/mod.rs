@@ -5,6 +5,7 @@ mod guardians;
 mod http;
 mod jsonrpc;
 mod ledger;
+mod life;
 pub mod log;
 mod views;
 
@@ -14,6 +15,7 @@ pub use guardians::{
 };
 pub use jsonrpc::Rpc;
 pub use ledger::{BalanceView, GasView, HoldView, MoveView, TokenView, UsageView};
+pub use life::{AmountView, AutoRenewView, CommitmentView, LifeView, LockView, OfferView, TermsView};
 pub use views::{
     AccountView, ContractView, CovenantView, InfoView, LoadView, LogView, NameView, QuoteView, RrsetView, TldView,
     UpdateKeyView, UpdateSecretView,
@@ -32,10 +34,10 @@ use crate::limits::{LOG_PAGE_BYTES, MAX_EXPORT, SUBMIT_OPS};
 use crate::notary::Notary;
 use crate::op::{self, CodeHash, Op, OpKind, Rejection, SigilId, VerifiedOp};
 use crate::registry::{Fault, Registry};
+use crate::state::guardians::account_of;
 use crate::state::load::Load;
 use crate::state::{Rules as _, View as _, Work};
 use crate::wire::{Name, Rrset, Rtype, Subnet};
-use crate::state::guardians::account_of;
 use crate::writer::{Clock, Outcome, Writer};
 use crate::zone::export::to_master_file;
 
@@ -231,19 +233,19 @@ impl Service {
     /// A registered name.
     pub fn name(&self, name: &str) -> Result<NameView, ServiceError> {
         let name = parse_name(name)?;
-        let entry = self.registry.snapshot()?.name(&name)?;
-        let entry = entry.ok_or_else(|| ServiceError::NotFound(name.to_string()))?;
-        Ok(NameView::new(&name, &entry, (self.clock)()))
+        let snapshot = self.registry.snapshot()?;
+        let entry = snapshot.name(&name)?.ok_or_else(|| ServiceError::NotFound(name.to_string()))?;
+        self.name_view(&snapshot, &name, &entry)
     }
 
     /// Names after `after` in canonical order, at most [`PAGE`]; only those of `owner` if given.
     pub fn names(&self, after: Option<&str>, owner: Option<&str>, limit: usize) -> Result<Vec<NameView>, ServiceError> {
         let after = after.map(parse_name).transpose()?;
         let owner = owner.map(str::parse::<SigilId>).transpose().map_err(|e| ServiceError::Bad(e.to_string()))?;
-        let now = (self.clock)();
-        let rows = self.registry.snapshot()?.names_after(after.as_ref(), limit.min(PAGE))?;
+        let snapshot = self.registry.snapshot()?;
+        let rows = snapshot.names_after(after.as_ref(), limit.min(PAGE))?;
         let wanted = rows.iter().filter(|(_, entry)| owner.is_none_or(|owner| entry.owner == owner));
-        Ok(wanted.map(|(name, entry)| NameView::new(name, entry, now)).collect())
+        wanted.map(|(name, entry)| self.name_view(&snapshot, name, entry)).collect()
     }
 
     /// RRsets stored at and below a registered name.

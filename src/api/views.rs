@@ -3,8 +3,9 @@
 use data_encoding::{BASE64, HEXLOWER};
 use serde::{Deserialize, Serialize};
 
-use crate::dnssec::{Rrsig, ZoneKey, tsig};
 use super::GuardView;
+use super::LifeView;
+use crate::dnssec::{Rrsig, ZoneKey, tsig};
 use crate::gateway::{Signer, Tld, Tlds};
 use crate::op::{self, CodeHash, Covenant, Identity, SigilId, UpdateScope};
 use crate::registry::{LogEntry, Registry};
@@ -200,10 +201,12 @@ pub struct NameView {
     /// Absent if guardians have nothing to say.
     #[serde(default)]
     pub guard: Option<GuardView>,
+    #[serde(flatten)]
+    pub life: LifeView,
 }
 
 impl NameView {
-    pub(super) fn new(name: &Name, entry: &NameEntry, now: u64) -> Self {
+    pub(super) fn new(name: &Name, entry: &NameEntry, now: u64, life: LifeView) -> Self {
         Self {
             name: name.to_string(),
             owner: entry.owner.to_string(),
@@ -216,6 +219,7 @@ impl NameView {
             changed: entry.changed,
             rrsets: entry.rrsets,
             guard: GuardView::new(entry, now),
+            life,
         }
     }
 }

@@ -209,7 +209,7 @@ pub fn save_secret(path: &Path, octets: &[u8]) -> Result<(), KeyError> {
     write_new(path, octets, 0o600)
 }
 
-fn read_secret(path: &Path) -> Result<Zeroizing<String>, KeyError> {
+pub(super) fn read_secret(path: &Path) -> Result<Zeroizing<String>, KeyError> {
     let io = |error| KeyError::Io { path: shown(path), error };
     let file = fs::File::open(path).map_err(io)?;
     let mode = file.metadata().map_err(io)?.permissions().mode() & 0o777;
@@ -221,7 +221,7 @@ fn read_secret(path: &Path) -> Result<Zeroizing<String>, KeyError> {
     if text.len() as u64 > MAX_KEY_FILE { Err(KeyError::TooLong { path: shown(path) }) } else { Ok(text) }
 }
 
-fn write_new(path: &Path, octets: &[u8], mode: u32) -> Result<(), KeyError> {
+pub(super) fn write_new(path: &Path, octets: &[u8], mode: u32) -> Result<(), KeyError> {
     let failed = |error: std::io::Error| match error.kind() {
         ErrorKind::AlreadyExists => KeyError::Exists { path: shown(path) },
         _ => KeyError::Io { path: shown(path), error },

@@ -395,7 +395,7 @@ impl Registrar {
     }
 
     /// An amount of a token as people write it, in its smallest unit.
-    fn amount(&self, token: Symbol, text: &str) -> anyhow::Result<u64> {
+    pub(super) fn amount(&self, token: Symbol, text: &str) -> anyhow::Result<u64> {
         let shown = self.rpc()?.call("token.get", json!({ "token": token.to_string() }))?;
         parse_amount(text, serde_json::from_value::<TokenView>(shown)?.decimals)
     }
@@ -417,7 +417,7 @@ fn someone(did: &str) -> anyhow::Result<Option<SigilId>> {
 }
 
 /// `12.5` in the smallest unit of a token with so many decimals.
-fn parse_amount(text: &str, decimals: u8) -> anyhow::Result<u64> {
+pub(super) fn parse_amount(text: &str, decimals: u8) -> anyhow::Result<u64> {
     let (whole, part) = text.split_once('.').unwrap_or((text, ""));
     let digits = |text: &str| text.bytes().all(|octet| octet.is_ascii_digit());
     ensure!(digits(whole) && digits(part) && !(whole.is_empty() && part.is_empty()), "{text:?} is not an amount");
@@ -427,7 +427,7 @@ fn parse_amount(text: &str, decimals: u8) -> anyhow::Result<u64> {
 }
 
 /// An amount in the smallest unit, as people write it.
-fn show_amount(amount: &str, decimals: u8) -> String {
+pub(super) fn show_amount(amount: &str, decimals: u8) -> String {
     let decimals = usize::from(decimals);
     let padded = format!("{amount:0>width$}", width = decimals + 1);
     let (whole, part) = padded.split_at(padded.len() - decimals);

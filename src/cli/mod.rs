@@ -11,6 +11,7 @@ mod guardian;
 mod import;
 mod keys;
 mod ledger;
+mod life;
 mod log;
 mod output;
 mod owner;

@@ -77,21 +77,10 @@ impl Algorithm {
 
 #[derive(Debug, Subcommand)]
 pub enum NameCommand {
-    /// Registers a name
-    Register {
-        name: String,
-        /// Years of the lease
-        #[arg(long, default_value_t = 1)]
-        years: u32,
-        /// Days for which the RRSIG over the name's keys is valid
-        #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=3650))]
-        valid_days: u32,
-        /// Leave the zone unsigned for now; `name sign` signs it later
-        #[arg(long)]
-        unsigned: bool,
-        #[command(flatten)]
-        registrar: Registrar,
-    },
+    /// Registers a name; where the TLD asks for it, by a commitment first that does not tell the name
+    Register(super::life::RegisterArgs),
+    #[command(flatten)]
+    Life(super::life::LifeCommand),
     /// Makes a name a signed zone, or renews the signature over its keys: the owner's, and the gateway's online
     /// key, which signs what cannot be signed ahead
     Sign {
@@ -380,15 +369,8 @@ fn show_sigil(key: &SigningKey, json: bool) {
 
 pub fn name(command: NameCommand) -> anyhow::Result<()> {
     match command {
-        NameCommand::Register { name, years, valid_days, unsigned, registrar } => {
-            let name = parse_name(&name)?;
-            registrar.write_all(|session| {
-                let register = vec![Op::Register { name: name.clone(), years }];
-                let zone = Zone::new(name, &[])?;
-                let sign = if unsigned { Vec::new() } else { session.sign(&zone, false, valid_days)? };
-                Ok([register, sign].concat())
-            })
-        }
+        NameCommand::Register(args) => super::life::register(&args),
+        NameCommand::Life(command) => super::life::run(command),
         NameCommand::Sign { name, strict, valid_days, registrar } => {
             let name = parse_name(&name)?;
             registrar.write_all(|session| {
@@ -455,27 +437,22 @@ fn signatures(name: &NameView, records: &[RrsetView], now: u64) -> String {
 }
 
 fn print_name(name: &NameView, records: &[RrsetView], now: u64) -> anyhow::Result<()> {
-    let state = if name.live { "live" } else { "expired" };
     let contract = name.contract.clone().unwrap_or_else(|| "the TLD's default".to_owned());
     let parameters = BASE64.decode(name.parameters.as_bytes()).map_or(0, |octets| octets.len());
     let guardians = name.guard.as_ref().map(super::guardian::guard_facts).unwrap_or_default();
-    print!(
-        "{}{}",
-        output::facts(&[
-            ("name", name.name.clone()),
-            ("owner", name.owner.clone()),
-            ("state", state.to_owned()),
-            ("registered", output::time(name.registered)),
-            ("expires", output::time(name.expires)),
-            ("free at", output::time(name.free_at)),
-            ("contract", contract),
-            ("parameters", format!("{parameters} octets")),
-            ("RRsets", name.rrsets.to_string()),
-            ("signatures", signatures(name, records, now)),
-            ("last change", format!("op {}", name.changed)),
-        ]),
-        output::facts(&guardians)
-    );
+    let mut facts = vec![
+        ("name", super::life::with_unicode(&name.name, name.life.unicode.as_deref())),
+        ("owner", name.owner.clone()),
+    ];
+    facts.extend(super::life::facts(name, now));
+    facts.extend([
+        ("contract", contract),
+        ("parameters", format!("{parameters} octets")),
+        ("RRsets", name.rrsets.to_string()),
+        ("signatures", signatures(name, records, now)),
+        ("last change", format!("op {}", name.changed)),
+    ]);
+    print!("{}{}", output::facts(&facts), output::facts(&guardians));
     Ok(())
 }
 
@@ -485,7 +462,10 @@ fn list_names(owner: Option<&str>, registrar: &Registrar) -> anyhow::Result<()> 
     if registrar.json {
         return print_json(&serde_json::to_value(names)?);
     }
-    let row = |name: &NameView| vec![name.name.clone(), output::time(name.expires), name.owner.clone()];
+    let row = |name: &NameView| {
+        let shown = super::life::with_unicode(&name.name, name.life.unicode.as_deref());
+        vec![shown, output::time(name.expires), name.life.phase.clone(), name.owner.clone()]
+    };
     print!("{}", output::align(&names.iter().map(row).collect::<Vec<_>>()));
     Ok(())
 }
@@ -806,7 +786,7 @@ impl Session {
         Zone::new(name, &serde_json::from_value::<Vec<RrsetView>>(listed)?)
     }
 
-    fn sign(&self, zone: &Zone, strict: bool, days: u32) -> anyhow::Result<Vec<Op>> {
+    pub(super) fn sign(&self, zone: &Zone, strict: bool, days: u32) -> anyhow::Result<Vec<Op>> {
         zone.sign(strict, &SigilId::from(&self.key.verifying_key()), &self.signers, &self.target, days)
     }
 }

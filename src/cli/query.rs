@@ -99,6 +99,7 @@ pub fn run(args: &QueryArgs) -> anyhow::Result<bool> {
             steps.iter().for_each(|step| println!(";; - {step}"));
         }
         println!("\n{source}");
+        name.to_unicode().iter().for_each(|unicode| println!(";; {name} is {unicode}"));
     }
     if let Some(path) = &args.receipt {
         receipt(args, &name, path)?;

@@ -21,7 +21,7 @@ use super::{author, keys};
 use crate::api::{Rpc, Service};
 use crate::config::{self, Config};
 use crate::gateway::{Signer, Tld, Transfers};
-use crate::limits::{CHECKPOINT_EVERY, SETTLE_EVERY};
+use crate::limits::{CHECKPOINT_EVERY, RENEW_EVERY, SETTLE_EVERY};
 use crate::node::{self, Node, Parts, SHIPPED};
 use crate::notary::{Notary, Witnesses};
 use crate::op::{self, Op, SigilId, Symbol};
@@ -143,6 +143,7 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
     survey(&node)?;
     settle(&node)?;
     write_checkpoints(&node)?;
+    renew(&node)?;
     let Settings { addrs, ports, limits, .. } = settings;
     let config = ServerConfig { addrs, ports, identity, limits, signals: true };
     let rpc = Arc::new(Rpc { service: node.service.clone() });
@@ -308,6 +309,20 @@ fn settle(node: &Arc<Node>) -> anyhow::Result<()> {
         loop {
             std::thread::sleep(SETTLE_EVERY);
             settle_once(&node);
+        }
+    })?;
+    Ok(())
+}
+
+/// Renews names by their owners' plans every few minutes, on a thread that ends with the process.
+fn renew(node: &Arc<Node>) -> anyhow::Result<()> {
+    let node = node.clone();
+    std::thread::Builder::new().name("renew".to_owned()).spawn(move || {
+        loop {
+            if let Err(rejection) = node.renew_due() {
+                tracing::warn!(%rejection, "names cannot be renewed by their owners' plans; they stay due");
+            }
+            std::thread::sleep(RENEW_EVERY);
         }
     })?;
     Ok(())

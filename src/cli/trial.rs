@@ -305,7 +305,8 @@ impl Trial<'_> {
                 let about = op.name().cloned().unwrap_or_else(Name::root);
                 let owner = desk.is_registered(&about).then_some(SigilId(desk.owner));
                 let Desk { time, level, names, .. } = *desk;
-                let write = Write { author: author.into(), time, op: &op, owner, level, names, cosigners: &desk.cosigners };
+                let write =
+                    Write { author: author.into(), time, op: &op, owner, level, names, cosigners: &desk.cosigners };
                 let (execution, read) = self.host.judge(code, &write, desk.clone());
                 Ok(told(&execution, &read, |verdict| match verdict {
                     Verdict::Allowed => vec!["allowed".to_owned()],

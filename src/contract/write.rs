@@ -28,9 +28,10 @@ impl Write<'_> {
     pub(super) fn typed(&self) -> Option<writes::Write> {
         let name = self.op.name()?.as_wire().to_vec();
         let change = match self.op {
-            Op::Register { years, .. } => writes::Change::Register(*years),
-            Op::Renew { years, .. } => writes::Change::Renew(*years),
-            Op::Transfer { to, .. } => writes::Change::Transfer(to.0.to_vec()),
+            Op::Register { years, .. } | Op::Reveal { years, .. } => writes::Change::Register(*years),
+            Op::Renew { years, .. } | Op::Restore { years, .. } => writes::Change::Renew(*years),
+            // An offer is the owner's will to transfer: judged when it is made, not again when it is accepted.
+            Op::Transfer { to, .. } | Op::Offer { to, .. } => writes::Change::Transfer(to.0.to_vec()),
             Op::Release { .. } => writes::Change::Release,
             Op::PutRecords { rrsets, .. } => writes::Change::PutRecords(rrsets.iter().map(rrset).collect()),
             Op::DeleteRecords { keys, .. } => {

@@ -9,6 +9,7 @@ use crate::contract::{Worlds, worlds};
 use crate::limits::KNOWN_WORLDS;
 use crate::op::{CodeHash, OpKind, SigilId};
 use crate::registry::{Fault, Snapshot, Stamp};
+use crate::state::life::{Fee, FeeFor, Terms};
 use crate::state::{Rules, Work};
 use crate::wire::{Name, Rrset, Rtype};
 use crate::zone::policy::Policy;
@@ -117,5 +118,13 @@ impl Rules for Tlds {
 
     fn operator(&self) -> SigilId {
         self.operator
+    }
+
+    fn terms(&self, tld: &Name) -> Terms {
+        self.tlds.get(tld).map_or_else(Terms::default, |tld| tld.policy.terms())
+    }
+
+    fn fee(&self, tld: &Name, label: &[u8], what: FeeFor) -> Option<Fee> {
+        self.tlds.get(tld)?.policy.fee(label, what)
     }
 }

@@ -8,7 +8,8 @@ use super::envelope::{self, EnvelopeError};
 use super::{DnskeyRdata, Identity, Op, OpBody, Rejection, SigilId, VerifiedOp, shared, update};
 use crate::dnssec::{self, FLAGS_OWNER, PublicKey, RrsigError};
 use crate::limits::{
-    MAX_NAME, MAX_OP, MAX_OP_LIFETIME, MAX_PUT_RRSETS, MAX_RDATA, MAX_RRSET_RECORDS, MAX_RRSIGS, MAX_SHARED_OP_LIFETIME, MAX_ZONE_KEYS,
+    MAX_NAME, MAX_OP, MAX_OP_LIFETIME, MAX_PUT_RRSETS, MAX_RDATA, MAX_RRSET_RECORDS, MAX_RRSIGS,
+    MAX_SHARED_OP_LIFETIME, MAX_ZONE_KEYS,
 };
 use crate::wire::{Name, Rrset, Rtype, rdata};
 
@@ -298,7 +299,7 @@ const _: () = assert!(MAX_PUT_RRSETS <= 1_024, "a batch of RRsets is checked in 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::op::{CodeHash, Covenant, GasUse, Member, Scope, SetId, SigilId, Symbol};
+    use crate::op::{AutoRenew, CodeHash, Covenant, GasUse, Member, Price, Scope, SetId, SigilId, Symbol};
 
     const NOW: u64 = 1_000_000;
     const REGISTRY: RegistryId = RegistryId([7; 32]);
@@ -329,7 +330,7 @@ mod tests {
 
     #[test]
     fn every_op_survives_the_round_trip() {
-        let to = SigilId([9; 32]);
+        let (to, price) = (SigilId([9; 32]), Price { token: Symbol::GCC, amount: 5 });
         let ops = [
             register().op,
             Op::Renew { name: name("a.sig."), years: 2 },
@@ -363,6 +364,18 @@ mod tests {
                 name: name("a.ghost."),
                 covenants: vec![Covenant { code: CodeHash([3; 32]), parameters: vec![1, 2] }],
             },
+            Op::Commit { hash: [1; 32] },
+            Op::Reveal { name: name("a.sig."), years: 1, secret: [2; 32] },
+            Op::Restore { name: name("a.sig."), years: 1 },
+            Op::SetAutoRenew { name: name("a.sig."), plan: Some(AutoRenew { years: 2, most: Some(price) }) },
+            Op::SetAutoRenew { name: name("a.sig."), plan: None },
+            Op::RenewDue { names: vec![name("a.sig."), name("b.sig.")] },
+            Op::Offer { name: name("a.sig."), to, price: Some(price), until: NOW },
+            Op::Offer { name: name("a.sig."), to, price: None, until: NOW },
+            Op::Accept { name: name("a.sig."), offer: 7 },
+            Op::Withdraw { name: name("a.sig.") },
+            Op::Lock { name: name("a.sig."), delay: 60 },
+            Op::Unlock { name: name("a.sig.") },
         ];
         let ops = ops.into_iter().chain(guardian_ops());
         for op in ops {

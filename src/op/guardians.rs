@@ -46,7 +46,7 @@ impl Scope {
         match kind {
             OpKind::PutRecords | OpKind::DeleteRecords | OpKind::Update | OpKind::UpdateByKey => Some(Self::Records),
             OpKind::BindContract => Some(Self::Bind),
-            OpKind::Renew => Some(Self::Renew),
+            OpKind::Renew | OpKind::Restore => Some(Self::Renew),
             _ => None,
         }
     }

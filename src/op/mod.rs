@@ -351,6 +351,90 @@ pub enum Op {
         #[n(1)]
         until: Option<u64>,
     },
+    /// Promises to register a name without telling which: SHA-256 over `ghostplane commit v1`, the name in wire form,
+    /// the author's key and the secret.
+    #[n(50)]
+    Commit {
+        #[cbor(n(0), with = "minicbor::bytes")]
+        hash: [u8; 32],
+    },
+    /// Registers a free name that the author has committed to.
+    #[n(51)]
+    Reveal {
+        #[n(0)]
+        name: Name,
+        #[n(1)]
+        years: u32,
+        #[cbor(n(2), with = "minicbor::bytes")]
+        secret: [u8; 32],
+    },
+    /// Renews a name that is in redemption.
+    #[n(52)]
+    Restore {
+        #[n(0)]
+        name: Name,
+        #[n(1)]
+        years: u32,
+    },
+    /// Says that a name is to be renewed from its owner's account when its lease ends; `None`: not any more.
+    #[n(53)]
+    SetAutoRenew {
+        #[n(0)]
+        name: Name,
+        #[n(1)]
+        plan: Option<AutoRenew>,
+    },
+    /// Renews names by their owners' plans. Gateways only.
+    #[n(54)]
+    RenewDue {
+        /// In canonical order, each once. Those that are not due, or cannot be paid, are passed over.
+        #[n(0)]
+        names: Vec<Name>,
+    },
+    /// Offers a name to another sigil. An earlier offer of the name ends.
+    #[n(55)]
+    Offer {
+        #[n(0)]
+        name: Name,
+        #[n(1)]
+        to: SigilId,
+        #[n(2)]
+        price: Option<Price>,
+        /// Seconds since 1970; the offer ends then.
+        #[n(3)]
+        until: u64,
+    },
+    /// Takes an offered name over and pays its price to who owned it.
+    #[n(56)]
+    Accept {
+        #[n(0)]
+        name: Name,
+        /// Sequence of the op that offered it.
+        #[n(1)]
+        offer: u64,
+    },
+    /// Ends an offer: its owner does not stand by it, or whom it is for does not want it.
+    #[n(57)]
+    Withdraw {
+        #[n(0)]
+        name: Name,
+    },
+    /// Locks a name: it is not transferred, offered or released, and its zone's keys stay. Locked already, it stays
+    /// locked, whatever its owner asked for before, and its delay is never made shorter.
+    #[n(58)]
+    Lock {
+        #[n(0)]
+        name: Name,
+        /// Seconds that unlocking takes; the TLD's policy may ask for more.
+        #[n(1)]
+        delay: u64,
+    },
+    /// Unlocks a name, after its lock's delay.
+    #[n(59)]
+    Unlock {
+        #[n(0)]
+        name: Name,
+    },
     /// Says which covenants judge writes to a name, or below a TLD (operator only), in place of those that did.
     #[n(40)]
     BindCovenants {
@@ -366,6 +450,26 @@ pub enum Op {
         #[n(0)]
         policy: LoadPolicy,
     },
+}
+
+/// How a name is renewed without its owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct AutoRenew {
+    /// Each time.
+    #[n(0)]
+    pub years: u32,
+    /// What one renewal may cost at most; `None`: nothing but mana.
+    #[n(1)]
+    pub most: Option<Price>,
+}
+
+/// An amount of a token, in its smallest unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct Price {
+    #[n(0)]
+    pub token: Symbol,
+    #[n(1)]
+    pub amount: u64,
 }
 
 /// How the price of writing follows the load.
@@ -520,6 +624,16 @@ pub enum OpKind {
     VetoRecovery,
     FinishRecovery,
     Freeze,
+    Commit,
+    Reveal,
+    Restore,
+    SetAutoRenew,
+    RenewDue,
+    Offer,
+    Accept,
+    Withdraw,
+    Lock,
+    Unlock,
 }
 
 impl OpKind {
@@ -560,11 +674,21 @@ impl OpKind {
             Self::VetoRecovery => "veto_recovery",
             Self::FinishRecovery => "finish_recovery",
             Self::Freeze => "freeze",
+            Self::Commit => "commit",
+            Self::Reveal => "reveal",
+            Self::Restore => "restore",
+            Self::SetAutoRenew => "set_auto_renew",
+            Self::RenewDue => "renew_due",
+            Self::Offer => "offer",
+            Self::Accept => "accept",
+            Self::Withdraw => "withdraw",
+            Self::Lock => "lock",
+            Self::Unlock => "unlock",
         }
     }
 
     /// All of them.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 44] = [
         Self::Register,
         Self::Renew,
         Self::Transfer,
@@ -599,6 +723,16 @@ impl OpKind {
         Self::VetoRecovery,
         Self::FinishRecovery,
         Self::Freeze,
+        Self::Commit,
+        Self::Reveal,
+        Self::Restore,
+        Self::SetAutoRenew,
+        Self::RenewDue,
+        Self::Offer,
+        Self::Accept,
+        Self::Withdraw,
+        Self::Lock,
+        Self::Unlock,
     ];
 }
 
@@ -645,6 +779,16 @@ impl Op {
             Self::VetoRecovery { .. } => OpKind::VetoRecovery,
             Self::FinishRecovery { .. } => OpKind::FinishRecovery,
             Self::Freeze { .. } => OpKind::Freeze,
+            Self::Commit { .. } => OpKind::Commit,
+            Self::Reveal { .. } => OpKind::Reveal,
+            Self::Restore { .. } => OpKind::Restore,
+            Self::SetAutoRenew { .. } => OpKind::SetAutoRenew,
+            Self::RenewDue { .. } => OpKind::RenewDue,
+            Self::Offer { .. } => OpKind::Offer,
+            Self::Accept { .. } => OpKind::Accept,
+            Self::Withdraw { .. } => OpKind::Withdraw,
+            Self::Lock { .. } => OpKind::Lock,
+            Self::Unlock { .. } => OpKind::Unlock,
         }
     }
 
@@ -674,7 +818,15 @@ impl Op {
             | Self::StartRecovery { name, .. }
             | Self::VetoRecovery { name }
             | Self::FinishRecovery { name }
-            | Self::Freeze { name, .. } => Some(name),
+            | Self::Freeze { name, .. }
+            | Self::Reveal { name, .. }
+            | Self::Restore { name, .. }
+            | Self::SetAutoRenew { name, .. }
+            | Self::Offer { name, .. }
+            | Self::Accept { name, .. }
+            | Self::Withdraw { name }
+            | Self::Lock { name, .. }
+            | Self::Unlock { name } => Some(name),
             Self::DeployContract { .. }
             | Self::GrantMana { .. }
             | Self::CreateToken { .. }
@@ -690,7 +842,9 @@ impl Op {
             | Self::PutSet { .. }
             | Self::SetAttestor { .. }
             | Self::Attest { .. }
-            | Self::RevokeAttestation { .. } => None,
+            | Self::RevokeAttestation { .. }
+            | Self::Commit { .. }
+            | Self::RenewDue { .. } => None,
             Self::Update { update } | Self::UpdateByKey { update, .. } => Some(update.name()),
         }
     }

@@ -56,6 +56,40 @@ pub enum Rejection {
     Term { max: u32 },
     #[error("new owner is not an Ed25519 public key")]
     BadNewOwner,
+    #[error("{name} is in redemption until {until}; restore it")]
+    InRedemption { name: Name, until: u64 },
+    #[error("{0} is not in redemption; renew it")]
+    NotInRedemption(Name),
+    #[error("{0} can only be registered by commit and reveal")]
+    CommitFirst(Name),
+    #[error("the author has no commitment to {0} with this secret, or it has been forgotten")]
+    NoCommitment(Name),
+    #[error("the commitment was made {age} s ago; it can be revealed after {min} s and within {max} s")]
+    CommitmentAge { age: u64, min: u64, max: u64 },
+    #[error("{0} goes to another sigil only if that one accepts it; offer it")]
+    NeedsAcceptance(Name),
+    #[error("{0} is not offered so; it may have been withdrawn, or offered anew")]
+    NoOffer(Name),
+    #[error("an offer ends in the future, at most {max} s ahead, and not after the lease")]
+    OfferTerm { max: u64 },
+    #[error("{name} is locked{}", lock_text(*.opens))]
+    Locked {
+        name: Name,
+        /// When it is unlocked, if its owner has asked for that.
+        opens: Option<u64>,
+    },
+    #[error("{0} is not locked, or is being unlocked")]
+    NotLocked(Name),
+    #[error("unlocking may take {max} s at most")]
+    UnlockDelay { max: u64 },
+    #[error("none of the names is due for renewal and can be paid, or they do not stand in order")]
+    NothingDue,
+    #[error("{0} is to be renewed by its owner's plan at {1}")]
+    NotDue(Name, u64),
+    #[error("a renewal costs {amount} of {token}, more than the owner's plan allows (in its smallest unit)")]
+    OverPlan { token: Symbol, amount: u64 },
+    #[error("the TLD's policy asks for a fee that {0} cannot express")]
+    BadFee(Symbol),
 
     #[error("{owner} is not at or below {name}")]
     OutsideName { owner: Name, name: Name },
@@ -235,6 +269,21 @@ impl Rejection {
             Self::NameExpired(_) => 306,
             Self::Term { .. } => 307,
             Self::BadNewOwner => 308,
+            Self::InRedemption { .. } => 310,
+            Self::NotInRedemption(_) => 311,
+            Self::CommitFirst(_) => 312,
+            Self::NoCommitment(_) => 313,
+            Self::CommitmentAge { .. } => 314,
+            Self::NeedsAcceptance(_) => 315,
+            Self::NoOffer(_) => 316,
+            Self::OfferTerm { .. } => 317,
+            Self::Locked { .. } => 318,
+            Self::NotLocked(_) => 319,
+            Self::UnlockDelay { .. } => 320,
+            Self::NothingDue => 321,
+            Self::NotDue(..) => 322,
+            Self::OverPlan { .. } => 323,
+            Self::BadFee(_) => 324,
             Self::OutsideName { .. } => 400,
             Self::TypeRefused(_) => 401,
             Self::BadRecord { .. } => 402,
@@ -315,6 +364,10 @@ fn attested_text(by: Option<Identity>, until: Option<u64>) -> String {
         (Some(by), Some(until)) => format!("by {by} until {until}; a higher one that lasts as long takes its place"),
         _ => "by the operator, who alone changes it".to_owned(),
     }
+}
+
+fn lock_text(opens: Option<u64>) -> String {
+    opens.map_or_else(|| "; unlock it first".to_owned(), |at| format!(" until {at}"))
 }
 
 fn wait_text(ready_at: Option<u64>) -> String {

@@ -8,8 +8,9 @@ use sha2::{Digest as _, Sha256};
 
 use super::log::{HISTORY, TREE};
 use super::tables::{
-    ACCOUNTS, BALANCES, CONTRACTS, COVENANTS, GAS, GENESIS, HOLDS, LOAD, LOG, LogEntry, META, MOVES, NAME_GAS, NAMES,
-    OWNED, RECORDS, Snapshot, TOKENS, decode, encode, UPDATES, SETS, ATTESTORS, ATTESTATIONS};
+    ACCOUNTS, ATTESTATIONS, ATTESTORS, BALANCES, COMMITMENTS, CONTRACTS, COVENANTS, GAS, GENESIS, HOLDS, LOAD, LOG,
+    LogEntry, META, MOVES, NAME_GAS, NAME_LIFE, NAMES, OWNED, RECORDS, SETS, Snapshot, TOKENS, UPDATES, decode, encode,
+};
 use super::{Fault, Genesis};
 use crate::op::SigilId;
 use crate::state::Change;
@@ -88,6 +89,10 @@ impl Expected {
             Change::PutCovenants(name, list) => self.row(COVENANTS, &name.sort_key()[..], &encode(list)[..]),
             Change::PutUpdates(_, row) if row.is_empty() => {}
             Change::PutUpdates(name, row) => self.row(UPDATES, &name.sort_key()[..], &encode(row)[..]),
+            Change::PutCommitments(_, open) if open.is_empty() => {}
+            Change::PutCommitments(id, open) => self.row(COMMITMENTS, &id.0[..], &encode(open)[..]),
+            Change::PutNameLife(name, life) => self.row(NAME_LIFE, &name.sort_key()[..], &encode(life)[..]),
+            Change::DropNameLife(_) => {}
             Change::PutSet(id, row) => self.row(SETS, &id.0[..], &encode(row)[..]),
             Change::PutAttestor(id, row) => self.row(ATTESTORS, &id.to_octets()[..], &encode(row)[..]),
             Change::PutAttestation(by, to) => {
@@ -137,6 +142,8 @@ impl Snapshot {
         check.table(NAME_GAS, name)?;
         check.table(COVENANTS, name)?;
         check.table(UPDATES, name)?;
+        check.table(COMMITMENTS, sigil)?;
+        check.table(NAME_LIFE, name)?;
         check.table(SETS, hex)?;
         check.table(ATTESTORS, hex)?;
         check.table(ATTESTATIONS, |(by, to)| format!("{} of {}", hex(by), hex(to)))?;

@@ -1,11 +1,11 @@
 //! Tables and their rows.
 
 use std::cell::RefCell;
+use std::ops::Bound;
 
 use minicbor::{Decode, Encode};
 use redb::{
     Database, ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata as _, Table, TableDefinition,
-   
 };
 
 use super::log::{HISTORY, TREE, append, index};
@@ -14,10 +14,11 @@ use crate::op::{CodeHash, Covenant, Identity, SetId, SigilId, Symbol};
 use crate::state::gas::{GasState, NameGas};
 use crate::state::guardians::{Attestor, GuardianSet};
 use crate::state::ledger::{Balance, Hold, Move, Token};
+use crate::state::life::{Commitment, NameLife};
 use crate::state::load::Load;
+use crate::state::updates::Updates;
 use crate::state::{Account, Change, Effects, NameEntry, View};
 use crate::tlog::leaf_hash;
-use crate::state::updates::Updates;
 use crate::wire::{Name, Rrset, Rtype};
 
 /// Single values: `genesis`, `gas` ([`GasState`]), `load` ([`Load`]).
@@ -52,6 +53,10 @@ pub(super) const SETS: TableDefinition<Octets, Octets> = TableDefinition::new("s
 pub(super) const ATTESTORS: TableDefinition<Octets, Octets> = TableDefinition::new("attestors");
 /// Octets of an attestor, of whom it has attested.
 pub(super) const ATTESTATIONS: TableDefinition<(Octets, Octets), ()> = TableDefinition::new("attestations");
+/// Sigil -> its [`Commitment`]s.
+pub(super) const COMMITMENTS: TableDefinition<Octets, Octets> = TableDefinition::new("commitments");
+/// Sort key of a registered name -> [`NameLife`].
+pub(super) const NAME_LIFE: TableDefinition<Octets, Octets> = TableDefinition::new("name_life");
 /// Sequence, from 1 -> [`LogEntry`].
 pub(super) const LOG: TableDefinition<u64, Octets> = TableDefinition::new("log");
 
@@ -228,6 +233,18 @@ impl Snapshot {
         Ok(found)
     }
 
+    /// What owners have arranged for their names, in canonical order after `after`.
+    pub fn lives_after(&self, after: Option<&Name>, most: usize) -> Result<Vec<(Name, NameLife)>, Fault> {
+        let table = self.transaction.open_table(NAME_LIFE)?;
+        let key = after.map(Name::sort_key).unwrap_or_default();
+        let rows = table.range::<&[u8]>((Bound::Excluded(&key[..]), Bound::Unbounded))?;
+        let row = |row: Result<_, redb::StorageError>| {
+            let (key, value): (redb::AccessGuard<'_, Octets>, redb::AccessGuard<'_, Octets>) = row?;
+            Ok((name_of(key.value())?, decode(value.value())?))
+        };
+        rows.take(most).map(row).collect()
+    }
+
     /// Number of rows: names, RRsets, contracts, accounts, log.
     pub fn counts(&self) -> Result<[u64; 5], Fault> {
         let contracts = self.transaction.open_table(CONTRACTS)?.len()?;
@@ -339,6 +356,14 @@ impl View for Snapshot {
     fn attestor(&self, id: &Identity) -> Result<Option<Attestor>, Fault> {
         attestor_in(&self.transaction.open_table(ATTESTORS)?, id)
     }
+
+    fn commitments(&self, id: &SigilId) -> Result<Vec<Commitment>, Fault> {
+        commitments_in(&self.transaction.open_table(COMMITMENTS)?, id)
+    }
+
+    fn name_life(&self, name: &Name) -> Result<NameLife, Fault> {
+        name_life_in(&self.transaction.open_table(NAME_LIFE)?, name)
+    }
 }
 
 /// The transaction of the one writer. Dropped without [`WriteTransaction::commit`], it leaves nothing.
@@ -374,6 +399,8 @@ impl WriteTransaction {
         self.transaction.open_table(SETS)?;
         self.transaction.open_table(ATTESTORS)?;
         self.transaction.open_table(ATTESTATIONS)?;
+        self.transaction.open_table(COMMITMENTS)?;
+        self.transaction.open_table(NAME_LIFE)?;
         self.transaction.open_table(LOG)?;
         self.transaction.open_table(TREE)?;
         self.transaction.open_table(HISTORY)?;
@@ -400,6 +427,8 @@ impl WriteTransaction {
             sets: RefCell::new(self.transaction.open_table(SETS)?),
             attestors: RefCell::new(self.transaction.open_table(ATTESTORS)?),
             attestations: RefCell::new(self.transaction.open_table(ATTESTATIONS)?),
+            commitments: RefCell::new(self.transaction.open_table(COMMITMENTS)?),
+            name_life: RefCell::new(self.transaction.open_table(NAME_LIFE)?),
             meta: RefCell::new(self.transaction.open_table(META)?),
             updates: RefCell::new(self.transaction.open_table(UPDATES)?),
             log: RefCell::new(self.transaction.open_table(LOG)?),
@@ -433,6 +462,8 @@ pub struct WriteTables<'t> {
     sets: RefCell<Table<'t, Octets, Octets>>,
     attestors: RefCell<Table<'t, Octets, Octets>>,
     attestations: RefCell<Table<'t, (Octets, Octets), ()>>,
+    commitments: RefCell<Table<'t, Octets, Octets>>,
+    name_life: RefCell<Table<'t, Octets, Octets>>,
     meta: RefCell<Table<'t, &'static str, Octets>>,
     updates: RefCell<Table<'t, Octets, Octets>>,
     log: RefCell<Table<'t, u64, Octets>>,
@@ -539,6 +570,16 @@ impl WriteTables<'_> {
             Change::DropAttestation(by, to) => {
                 self.attestations.borrow_mut().remove((&by.to_octets()[..], &to.to_octets()[..]))?;
             }
+            Change::PutCommitments(id, open) if open.is_empty() => {
+                drop(self.commitments.borrow_mut().remove(&id.0[..])?)
+            }
+            Change::PutCommitments(id, open) => {
+                drop(self.commitments.borrow_mut().insert(&id.0[..], &encode(open)[..])?)
+            }
+            Change::PutNameLife(name, life) => {
+                drop(self.name_life.borrow_mut().insert(&name.sort_key()[..], &encode(life)[..])?)
+            }
+            Change::DropNameLife(name) => drop(self.name_life.borrow_mut().remove(&name.sort_key()[..])?),
         }
         Ok(())
     }
@@ -614,6 +655,14 @@ impl View for WriteTables<'_> {
     fn attestor(&self, id: &Identity) -> Result<Option<Attestor>, Fault> {
         attestor_in(&*self.attestors.borrow(), id)
     }
+
+    fn commitments(&self, id: &SigilId) -> Result<Vec<Commitment>, Fault> {
+        commitments_in(&*self.commitments.borrow(), id)
+    }
+
+    fn name_life(&self, name: &Name) -> Result<NameLife, Fault> {
+        name_life_in(&*self.name_life.borrow(), name)
+    }
 }
 
 fn account_in(table: &impl ReadableTable<Octets, Octets>, id: &SigilId) -> Result<Account, Fault> {
@@ -666,6 +715,14 @@ fn set_in(table: &impl ReadableTable<Octets, Octets>, id: &SetId) -> Result<Opti
 
 fn attestor_in(table: &impl ReadableTable<Octets, Octets>, id: &Identity) -> Result<Option<Attestor>, Fault> {
     table.get(&id.to_octets()[..])?.map(|row| decode(row.value())).transpose()
+}
+
+fn commitments_in(table: &impl ReadableTable<Octets, Octets>, id: &SigilId) -> Result<Vec<Commitment>, Fault> {
+    table.get(&id.0[..])?.map_or_else(|| Ok(Vec::new()), |row| decode(row.value()))
+}
+
+fn name_life_in(table: &impl ReadableTable<Octets, Octets>, name: &Name) -> Result<NameLife, Fault> {
+    table.get(&name.sort_key()[..])?.map_or_else(|| Ok(NameLife::default()), |row| decode(row.value()))
 }
 
 fn name_in(table: &impl ReadableTable<Octets, Octets>, name: &Name) -> Result<Option<NameEntry>, Fault> {

@@ -1,12 +1,15 @@
 //! The op state machine: pure and total.
 
-mod covenants;
 mod council;
+mod covenants;
 mod gas;
 mod ledger;
 mod recovery;
 
+mod life;
 mod update;
+
+pub use life::renewable;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,12 +17,13 @@ use council::{Council, Payer};
 use ledger::Issue;
 
 use super::ledger::Hold;
+use super::life::{FeeFor, Terms};
 use super::load::{self, Load};
 use super::{At, Change, Effects, MAX_LEVEL, NameEntry, Rules, View, Work};
 use crate::dnssec::{FLAGS_OWNER, PublicKey, Rrsig, ds, ds_set, is_strict};
 use crate::limits::{
-    MAX_CONTRACT, MAX_PARAMETERS, MAX_PUT_RRSETS, MAX_RRSET_BYTES, MAX_RRSET_RECORDS, MAX_RRSETS_PER_NAME,
-    MAX_TERM_YEARS, MAX_TTL, YEAR,
+    MAX_CONTRACT, MAX_PARAMETERS, MAX_PUT_RRSETS, MAX_RRSET_BYTES, MAX_RRSET_RECORDS, MAX_RRSETS_PER_NAME, MAX_TTL,
+    YEAR,
 };
 use crate::op::{CodeHash, DnskeyRdata, Identity, LoadPolicy, Op, Rejection, RrsetKey, SigilId, VerifiedOp};
 use crate::wire::{Name, Rrset, Rtype};
@@ -47,7 +51,7 @@ type Applied<T, V> = Result<T, ApplyError<<V as View>::Fault>>;
 pub fn apply<V: View, R: Rules + ?Sized>(view: &V, rules: &R, at: At, op: &VerifiedOp) -> Applied<Effects, V> {
     if let Some((request, label)) = update::update_of(op.op()) {
         let author = op.author().sigil().ok_or(Rejection::SigilsOnly)?;
-        return Machine { view, rules, at, author, signed: op }.update(op, request, label);
+        return Machine { view, rules, at, author, signed: Some(op) }.update(op, request, label);
     }
     let mut payer = Payer::read(view, op.author())?;
     let expected = payer.account().next_nonce;
@@ -55,7 +59,7 @@ pub fn apply<V: View, R: Rules + ?Sized>(view: &V, rules: &R, at: At, op: &Verif
         return Err(Rejection::Nonce { expected, got: op.nonce() }.into());
     }
     let mut effects = match op.author() {
-        Identity::Sigil(author) => Machine { view, rules, at, author, signed: op }.run(op.op())?,
+        Identity::Sigil(author) => Machine { view, rules, at, author, signed: Some(op) }.run(op.op())?,
         Identity::Set(set) => Council { view, rules, at, op }.act(set)?,
     };
     covenants::recount(view, &mut effects.changes).map_err(ApplyError::Fault)?;
@@ -96,14 +100,14 @@ struct Machine<'a, V, R: ?Sized> {
     rules: &'a R,
     at: At,
     author: SigilId,
-    /// The op as it was signed: by the author, and maybe by others.
-    signed: &'a VerifiedOp,
+    /// The op as it was signed: by the author, and maybe by others. None where nobody has signed anything yet.
+    signed: Option<&'a VerifiedOp>,
 }
 
-impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
+impl<'a, V: View, R: Rules + ?Sized> Machine<'a, V, R> {
     fn run(&self, op: &Op) -> Applied<Effects, V> {
         match op {
-            Op::Register { name, years } => self.register(name, *years),
+            Op::Register { name, years } => self.register_openly(name, *years),
             Op::Renew { name, years } => self.renew(name, *years),
             Op::Transfer { name, to } => self.transfer(name, *to),
             Op::Release { name } => self.release(name),
@@ -147,7 +151,22 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
             Op::RevokeUpdateKey { name, label } => self.revoke_update_key(name, label),
             // Taken by `apply` before: they have no nonce, and whose account pays is another matter.
             Op::Update { .. } | Op::UpdateByKey { .. } => Err(Rejection::Malformed.into()),
+            Op::Commit { hash } => self.commit(*hash),
+            Op::Reveal { name, years, secret } => self.reveal(name, *years, secret),
+            Op::Restore { name, years } => self.restore(name, *years),
+            Op::SetAutoRenew { name, plan } => self.set_auto_renew(name, *plan),
+            Op::RenewDue { names } => self.renew_due(names),
+            Op::Offer { name, to, price, until } => self.offer(name, *to, *price, *until),
+            Op::Accept { name, offer } => self.accept(name, *offer),
+            Op::Withdraw { name } => self.withdraw(name),
+            Op::Lock { name, delay } => self.lock(name, *delay),
+            Op::Unlock { name } => self.unlock(name),
         }
+    }
+
+    fn signed(&self) -> &'a VerifiedOp {
+        // Only `renewable` comes without an op, and it asks for no rule that depends on who signed.
+        self.signed.expect("an op is applied")
     }
 
     fn set_load(&self, policy: LoadPolicy) -> Applied<Effects, V> {
@@ -164,7 +183,8 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
 
     fn register(&self, name: &Name, years: u32) -> Applied<Effects, V> {
         self.check_registrable(name)?;
-        let expires = self.lease(self.at.time, years)?;
+        let terms = self.terms(name);
+        let expires = self.lease(&terms, self.at.time, years)?;
         let mut changes = Vec::new();
         if let Some(entry) = self.read(self.view.name(name))? {
             if entry.is_live(self.at.time) {
@@ -186,18 +206,12 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
             changed: self.at.seq,
             rrsets: 0,
             guard: None,
+            grace: terms.grace,
+            redemption: terms.redemption,
         };
         changes.push(Change::PutName(name.clone(), entry));
-        Ok(touching(name, changes))
-    }
-
-    fn renew(&self, name: &Name, years: u32) -> Applied<Effects, V> {
-        let entry = self.owned(name)?;
-        if self.at.time >= entry.free_at() {
-            return Err(Rejection::UnknownName(name.clone()).into());
-        }
-        let expires = self.lease(entry.expires, years)?;
-        Ok(self.rewritten(name, NameEntry { expires, ..entry }, Vec::new()))
+        let paid = self.pay_fees(name, &[(FeeFor::Register, years)])?;
+        Ok(touching(name, changes).and(paid))
     }
 
     fn transfer(&self, name: &Name, to: SigilId) -> Applied<Effects, V> {
@@ -205,14 +219,21 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
         if to.key().is_none() {
             return Err(Rejection::BadNewOwner.into());
         }
+        self.unlocked(name)?;
+        if self.terms(name).accept {
+            return Err(Rejection::NeedsAcceptance(name.clone()).into());
+        }
+        let paid = self.pay_fees(name, &[(FeeFor::Transfer, 1)])?;
         // Whom the old owner trusts, the new one need not.
-        self.hand_over(name, NameEntry { guard: None, ..entry }, to)
+        Ok(self.hand_over(name, NameEntry { guard: None, ..entry }, to)?.and(paid))
     }
 
+    /// Makes `to` the owner. What the last one arranged for the name ends.
     fn hand_over(&self, name: &Name, entry: NameEntry, to: SigilId) -> Applied<Effects, V> {
         // The old key's signatures prove nothing for the new owner; the data itself goes along, what only makes sense
         // under the old keys does not.
         let mut changes = Vec::from_iter(self.drop_update_keys(name)?);
+        changes.push(Change::DropNameLife(name.clone()));
         let mut rrsets = entry.rrsets;
         for rrset in self.read(self.view.rrsets_below(name))? {
             let own_ns = rrset.rtype == Rtype::NS && !rrset.rrsigs.is_empty();
@@ -228,6 +249,7 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
 
     fn release(&self, name: &Name) -> Applied<Effects, V> {
         self.owned(name)?;
+        self.unlocked(name)?;
         let mut changes = self.drop_all(name)?;
         changes.extend(self.drop_update_keys(name)?);
         changes.push(Change::DropName(name.clone()));
@@ -248,6 +270,7 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
         if rrsets.iter().any(|rrset| rrset.owner == *name && says_which_keys(rrset.rtype)) {
             Apex::read(&apex)?.check(name, &entry)?;
             self.check_kept(&apex, rrsets)?;
+            self.check_locked_keys(&apex)?;
         }
         let count = entry.rrsets + fresh;
         if count > MAX_RRSETS_PER_NAME {
@@ -356,7 +379,9 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
             (stored && gone.insert((owner, *rtype))).then_some(()).ok_or_else(missing)?;
         }
         if keys.iter().any(|key| key.owner == *name && says_which_keys(key.rtype)) {
-            Apex::read(&After { machine: self, name, put: &[], dropped: keys })?.check(name, &entry)?;
+            let apex = After { machine: self, name, put: &[], dropped: keys };
+            Apex::read(&apex)?.check(name, &entry)?;
+            self.check_locked_keys(&apex)?;
         }
         let changes = keys.iter().cloned().map(Change::DropRrset).collect();
         let rrsets = entry.rrsets.saturating_sub(keys.len() as u32);
@@ -412,12 +437,13 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
         Ok(self.rules.check_label(&tld, label).map_err(Rejection::LabelRefused)?)
     }
 
-    /// The end of a lease that begins at `from`, at most `MAX_TERM_YEARS` from now.
-    fn lease(&self, from: u64, years: u32) -> Applied<u64, V> {
-        let longest = self.at.time + u64::from(MAX_TERM_YEARS) * YEAR;
+    /// The end of a lease that begins at `from`, at most `max_years` from now.
+    fn lease(&self, terms: &Terms, from: u64, years: u32) -> Applied<u64, V> {
+        let max = terms.max_years;
+        let longest = self.at.time + u64::from(max) * YEAR;
         let expires = from.saturating_add(u64::from(years).saturating_mul(YEAR));
         if years == 0 || expires > longest {
-            return Err(Rejection::Term { max: MAX_TERM_YEARS }.into());
+            return Err(Rejection::Term { max }.into());
         }
         Ok(expires)
     }
@@ -439,8 +465,12 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
     fn drop_all(&self, name: &Name) -> Applied<Vec<Change>, V> {
         let rrsets = self.read(self.view.rrsets_below(name))?;
         let keys = rrsets.into_iter().map(|rrset| RrsetKey { owner: rrset.owner, rtype: rrset.rtype });
-        let rows = [Change::DropNameGas(name.clone()), Change::PutCovenants(name.clone(), Vec::new())];
-        Ok(keys.map(Change::DropRrset).chain(rows).collect())
+        let beside = [
+            Change::DropNameGas(name.clone()),
+            Change::DropNameLife(name.clone()),
+            Change::PutCovenants(name.clone(), Vec::new()),
+        ];
+        Ok(keys.map(Change::DropRrset).chain(beside).collect())
     }
 
     fn rewritten(&self, name: &Name, entry: NameEntry, mut changes: Vec<Change>) -> Effects {

@@ -97,6 +97,12 @@ pub enum Why {
     Return,
     #[n(6)]
     Gas,
+    /// For a lease, to the operator.
+    #[n(7)]
+    Fee,
+    /// For a name, to who owned it.
+    #[n(8)]
+    Sale,
 }
 
 /// One line of an identity's history, under the op that caused it.

@@ -5,23 +5,24 @@ mod apply;
 pub mod gas;
 pub mod guardians;
 pub mod ledger;
+pub mod life;
 pub mod load;
 mod model;
 pub mod updates;
 
 pub use account::{Account, Attestation, LEVELS, MAX_LEVEL, MICRO};
-pub use apply::{ApplyError, apply};
+pub use apply::{ApplyError, apply, renewable};
 pub use model::Model;
 
 use gas::{GasState, NameGas};
 use guardians::{Attestor, Guard, GuardianSet};
 use ledger::{Balance, Hold, Move, Token};
+use life::{Commitment, Fee, FeeFor, NameLife, Terms};
 use load::Load;
 
 use minicbor::{Decode, Encode};
 use updates::Updates;
 
-use crate::limits::GRACE;
 use crate::op::{CodeHash, Covenant, Identity, OpKind, RrsetKey, SetId, SigilId, Symbol};
 use crate::wire::{Name, Rrset, Rtype};
 
@@ -49,17 +50,18 @@ pub struct NameEntry {
     /// What guardians have to say; `None` is nothing. It ends with the lease, and with an owner who gives the name away.
     #[n(12)]
     pub guard: Option<Box<Guard>>,
+    /// Seconds after `expires` during which its owner may renew it, and after those, restore it: as the TLD's policy was
+    /// when the lease was made.
+    #[n(7)]
+    pub grace: u64,
+    #[n(8)]
+    pub redemption: u64,
 }
 
 impl NameEntry {
     /// True while the lease runs: the name resolves and its owner may change it.
     pub fn is_live(&self, time: u64) -> bool {
         time < self.expires
-    }
-
-    /// When anyone may register the name again, seconds since 1970.
-    pub fn free_at(&self) -> u64 {
-        self.expires.saturating_add(GRACE)
     }
 }
 
@@ -106,6 +108,10 @@ pub trait View {
     fn set(&self, id: &SetId) -> Result<Option<GuardianSet>, Self::Fault>;
     /// What the operator allows an attestor, and what that has given.
     fn attestor(&self, id: &Identity) -> Result<Option<Attestor>, Self::Fault>;
+    /// Commitments of an identity that have not been revealed.
+    fn commitments(&self, id: &SigilId) -> Result<Vec<Commitment>, Self::Fault>;
+    /// Nothing for a name of which nothing is arranged.
+    fn name_life(&self, name: &Name) -> Result<NameLife, Self::Fault>;
 }
 
 /// What an op takes beside what it does.
@@ -129,6 +135,10 @@ pub trait Rules {
     fn refund(&self, tld: Option<&Name>, bytes: usize) -> u64;
     /// The sigil that may grant mana.
     fn operator(&self) -> SigilId;
+    /// What leases under a TLD are like; the usual for what is none.
+    fn terms(&self, tld: &Name) -> Terms;
+    /// What the TLD's operator is paid for a label.
+    fn fee(&self, tld: &Name, label: &[u8], what: FeeFor) -> Option<Fee>;
 }
 
 /// One change of one row.
@@ -161,6 +171,10 @@ pub enum Change {
     /// Who has attested whom: what listings are made of.
     PutAttestation(Identity, Identity),
     DropAttestation(Identity, Identity),
+    /// All commitments of an identity; none drops the row.
+    PutCommitments(SigilId, Vec<Commitment>),
+    PutNameLife(Name, NameLife),
+    DropNameLife(Name),
 }
 
 /// Everything an accepted op changes. Applying the changes in order gives the next state.
@@ -171,4 +185,14 @@ pub struct Effects {
     pub touched: Vec<Name>,
     /// Identities that hold more than before: what they could not pay for, they may now.
     pub gained: Vec<SigilId>,
+}
+
+impl Effects {
+    /// Both, this one's first.
+    fn and(mut self, other: Self) -> Self {
+        self.changes.extend(other.changes);
+        self.touched.extend(other.touched);
+        self.gained.extend(other.gained);
+        self
+    }
 }

@@ -6,6 +6,7 @@ use std::convert::Infallible;
 use super::gas::{GasState, NameGas};
 use super::guardians::{Attestor, GuardianSet};
 use super::ledger::{Balance, Hold, Move, Token};
+use super::life::{Commitment, NameLife};
 use super::load::Load;
 use super::updates::Updates;
 use super::{Account, Change, NameEntry, View};
@@ -32,6 +33,8 @@ pub struct Model {
     pub sets: BTreeMap<SetId, GuardianSet>,
     pub attestors: BTreeMap<Identity, Attestor>,
     pub attestations: BTreeSet<(Identity, Identity)>,
+    pub commitments: BTreeMap<SigilId, Vec<Commitment>>,
+    pub name_lives: BTreeMap<Name, NameLife>,
 }
 
 impl Model {
@@ -64,6 +67,10 @@ impl Model {
                 Change::PutAttestor(id, row) => drop(self.attestors.insert(id, row)),
                 Change::PutAttestation(by, to) => _ = self.attestations.insert((by, to)),
                 Change::DropAttestation(by, to) => _ = self.attestations.remove(&(by, to)),
+                Change::PutCommitments(id, open) if open.is_empty() => drop(self.commitments.remove(&id)),
+                Change::PutCommitments(id, open) => drop(self.commitments.insert(id, open)),
+                Change::PutNameLife(name, life) => drop(self.name_lives.insert(name, life)),
+                Change::DropNameLife(name) => drop(self.name_lives.remove(&name)),
             }
         }
     }
@@ -88,6 +95,8 @@ impl Model {
         let sets = self.sets.iter().map(|(id, row)| Change::PutSet(*id, row.clone()));
         let attestors = self.attestors.iter().map(|(id, row)| Change::PutAttestor(*id, row.clone()));
         let attestations = self.attestations.iter().map(|(by, to)| Change::PutAttestation(*by, *to));
+        let commitments = self.commitments.iter().map(|(id, open)| Change::PutCommitments(*id, open.clone()));
+        let lives = self.name_lives.iter().map(|(name, life)| Change::PutNameLife(name.clone(), life.clone()));
         let ledger = tokens.chain(balances).chain(holds).chain(moves);
         accounts
             .chain(names)
@@ -100,6 +109,8 @@ impl Model {
             .chain(covenants)
             .chain(owned)
             .chain(updates)
+            .chain(commitments)
+            .chain(lives)
             .chain(sets)
             .chain(attestors)
             .chain(attestations)
@@ -188,5 +199,13 @@ impl View for Model {
 
     fn attestor(&self, id: &Identity) -> Result<Option<Attestor>, Infallible> {
         Ok(self.attestors.get(id).cloned())
+    }
+
+    fn commitments(&self, id: &SigilId) -> Result<Vec<Commitment>, Infallible> {
+        Ok(self.commitments.get(id).cloned().unwrap_or_default())
+    }
+
+    fn name_life(&self, name: &Name) -> Result<NameLife, Infallible> {
+        Ok(self.name_lives.get(name).cloned().unwrap_or_default())
     }
 }

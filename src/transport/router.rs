@@ -110,7 +110,7 @@ async fn chain(edge: &Edge, client: Client, parts: &Parts) -> Result<Response<By
     }
     let question = parts.uri.path().strip_prefix(CHAIN_PATH).and_then(|rest| rest.split_once('/'));
     let (name, rtype) = question.ok_or(Problem::BadChain)?;
-    let name = Name::from_user(name).map_err(|_| Problem::BadChain)?;
+    let name = Name::from_uri(name).map_err(|_| Problem::BadChain)?;
     let rtype: Rtype = rtype.parse().map_err(|_| Problem::BadChain)?;
     // Many questions in one: it counts as a call, of which a client has fewer.
     admit_call(edge, client)?;

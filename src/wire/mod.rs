@@ -1,6 +1,7 @@
 //! Bytes to types and back: names, RR types, RDATA, queries, answers.
 
 mod answer;
+mod idna;
 pub mod master;
 mod message;
 mod name;
@@ -16,6 +17,7 @@ pub use answer::{
     Answer, Builder, Reply, Section, Shape, Transport, UnknownTransport, clip_ede, push_opt_record, push_option,
     push_padding,
 };
+pub use idna::{ALabelError, check_a_label};
 pub use message::{Message, MessageError, MessageRecord, Opt};
 pub use name::{Name, NameError};
 pub use query::{Edns, HEADER, OPT_CLIENT_SUBNET, OPT_EDE, OPT_PADDING, OPT_TCP_KEEPALIVE, Query, QueryError, Refused};

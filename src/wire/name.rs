@@ -3,6 +3,9 @@
 use std::cmp::Ordering;
 use std::fmt;
 
+use data_encoding::HEXLOWER_PERMISSIVE;
+
+use super::idna;
 use crate::limits::{MAX_COMPRESSION_HOPS, MAX_LABEL, MAX_NAME};
 
 /// A domain name: uncompressed, lower-cased wire octets (RFC 1035 §3.1, RFC 4034 §6.2), 1 to 255 of
@@ -29,10 +32,14 @@ pub enum NameError {
     Pointer,
     #[error("octets follow the name")]
     Trailing,
-    #[error("escape is neither \\DDD nor a backslash and a character")]
+    #[error("escape is neither \\DDD nor a backslash and a character, nor in a URI %XX")]
     Escape,
-    #[error("character is not printable ASCII; write it as \\DDD, or the label in its A-label form (xn--)")]
-    NotAscii,
+    #[error("character is not printable; write it as \\DDD")]
+    NotPrintable,
+    #[error(
+        "label cannot be an international one: UTS 46 does not allow a character of it at its place, or it is too long"
+    )]
+    ULabel,
     #[error("relative name, and no origin to complete it with")]
     Relative,
 }
@@ -104,8 +111,15 @@ impl Name {
     }
 
     /// Reads presentation form (RFC 1035 §5.1): `\DDD` and `\X` escapes; a name without a final dot is
-    /// completed with `origin`.
+    /// completed with `origin`. A label with other characters than ASCII becomes its A-label (UTS 46).
     pub fn from_text(text: &str, origin: Option<&Name>) -> Result<Self, NameError> {
+        if text.contains(idna::DOTS) {
+            // An escaped one would come out as an escaped dot.
+            if text.contains('\\') {
+                return Err(NameError::Escape);
+            }
+            return Self::from_text(&text.replace(idna::DOTS, "."), origin);
+        }
         if text == "." {
             return Ok(Self::root());
         }
@@ -122,9 +136,10 @@ impl Name {
                     builder.end_label()?;
                     absolute = true;
                 }
-                b'\\' => builder.push(unescape(&mut bytes)?)?,
+                b'\\' => builder.push_escaped(unescape(&mut bytes)?)?,
                 0x21..=0x7e => builder.push(byte)?,
-                _ => return Err(NameError::NotAscii),
+                0x80.. => builder.push_utf8(byte)?,
+                _ => return Err(NameError::NotPrintable),
             }
         }
         if absolute {
@@ -137,6 +152,35 @@ impl Name {
     /// A name a person typed on a command line: absolute whether or not it ends in a dot.
     pub fn from_user(text: &str) -> Result<Self, NameError> {
         Self::from_text(text, Some(&Self::root()))
+    }
+
+    /// A name in the path of a URI: as a person types it, percent-encoded (RFC 3986 §2.1).
+    pub fn from_uri(text: &str) -> Result<Self, NameError> {
+        let mut octets = Vec::with_capacity(text.len());
+        let mut rest = text.as_bytes();
+        while let Some((first, after)) = rest.split_first() {
+            rest = after;
+            if *first != b'%' {
+                octets.push(*first);
+                continue;
+            }
+            let (digits, after) = rest.split_at_checked(2).ok_or(NameError::Escape)?;
+            octets.extend(HEXLOWER_PERMISSIVE.decode(digits).map_err(|_| NameError::Escape)?);
+            rest = after;
+        }
+        Self::from_user(std::str::from_utf8(&octets).map_err(|_| NameError::Escape)?)
+    }
+
+    /// As people read it, without the final dot, where that differs: A-labels as U-labels.
+    pub fn to_unicode(&self) -> Option<String> {
+        if !self.labels().any(|label| label.starts_with(b"xn--")) {
+            return None;
+        }
+        let ascii = self.to_string();
+        let shown = |label: &str| idna::to_u_label(label.as_bytes()).unwrap_or_else(|| label.to_owned());
+        // Escapes hide no dot behind `xn--`: an A-label has none, and other labels stay as they are.
+        let unicode = ascii.trim_end_matches('.').split('.').map(shown).collect::<Vec<_>>().join(".");
+        (!unicode.is_ascii()).then_some(unicode)
     }
 
     /// Wire octets, root label included.
@@ -318,11 +362,37 @@ impl fmt::Debug for Name {
 struct LabelBuilder {
     done: Vec<u8>,
     label: Vec<u8>,
+    /// The label holds octets of UTF-8, and octets that were escaped: never both.
+    utf8: bool,
+    escaped: bool,
 }
 
+/// Octets of a label as people write it: four for each character, of which no label has more than octets.
+const MAX_WRITTEN_LABEL: usize = 4 * MAX_LABEL;
+
 impl LabelBuilder {
+    fn push_escaped(&mut self, byte: u8) -> Result<(), NameError> {
+        self.escaped = true;
+        self.push(byte)
+    }
+
+    fn push_utf8(&mut self, byte: u8) -> Result<(), NameError> {
+        self.utf8 = true;
+        self.push(byte)
+    }
+
+    /// Puts the A-label in the place of a label in UTF-8.
+    fn map_label(&mut self) -> Result<(), NameError> {
+        let (utf8, escaped) = (std::mem::take(&mut self.utf8), std::mem::take(&mut self.escaped));
+        if utf8 {
+            let written = std::str::from_utf8(&self.label).ok().filter(|_| !escaped).ok_or(NameError::ULabel)?;
+            self.label = idna::to_a_label(written).ok_or(NameError::ULabel)?.into_bytes();
+        }
+        Ok(())
+    }
+
     fn push(&mut self, byte: u8) -> Result<(), NameError> {
-        if self.label.len() == MAX_LABEL {
+        if self.label.len() == if self.utf8 { MAX_WRITTEN_LABEL } else { MAX_LABEL } {
             return Err(NameError::LabelTooLong);
         }
         self.label.push(byte);
@@ -330,6 +400,7 @@ impl LabelBuilder {
     }
 
     fn end_label(&mut self) -> Result<(), NameError> {
+        self.map_label()?;
         if self.label.is_empty() {
             return Err(NameError::EmptyLabel);
         }
@@ -381,6 +452,28 @@ mod tests {
             assert_eq!(name(text).to_string(), text);
         }
         assert_eq!(name("ALICE.Ghost.").to_string(), "alice.ghost.");
+    }
+
+    #[test]
+    fn labels_of_any_script_become_a_labels_and_are_read_back() {
+        for text in ["bücher.ghost.", "Bücher。ghost．", "bu\u{308}cher.ghost."] {
+            assert_eq!(name(text).to_string(), "xn--bcher-kva.ghost.", "{text}");
+        }
+        let below = name("_dmarc.*.日本語.ghost.");
+        assert_eq!(below.to_string(), "_dmarc.*.xn--wgv71a119e.ghost.");
+        assert_eq!(below.to_unicode().as_deref(), Some("_dmarc.*.日本語.ghost"));
+        assert_eq!(name("alice.ghost.").to_unicode(), None);
+        assert_eq!(Name::from_uri("b%C3%BCcher.ghost"), Ok(name("bücher.ghost.")));
+        assert_eq!(Name::from_uri("b%c3.ghost"), Err(NameError::Escape));
+        assert_eq!(Name::from_uri("a%2"), Err(NameError::Escape));
+        assert_eq!(name("xn--99999999.ghost.").to_unicode(), None);
+        let wrong = |text: &str| Name::from_text(text, Some(&Name::root())).unwrap_err();
+        for text in ["a\u{200d}b.ghost", "\\255é.ghost", "é\\.b.ghost", "☃\u{fe0f}\u{200d}.ghost"] {
+            assert_eq!(wrong(text), NameError::ULabel, "{text}");
+        }
+        assert_eq!(wrong("a b"), NameError::NotPrintable);
+        assert_eq!(wrong(&"é".repeat(200)), NameError::LabelTooLong);
+        assert_eq!(wrong(&"é".repeat(63)), NameError::ULabel);
     }
 
     #[test]

@@ -4,9 +4,15 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::limits::MAX_LABEL;
-use crate::op::OpKind;
+use crate::limits::{
+    COMMIT_MAX, COMMIT_MAX_DEFAULT, COMMIT_MIN_DEFAULT, GRACE, MAX_GRACE_DAYS, MAX_LABEL, MAX_TERM_YEARS,
+    MAX_UNLOCK_DELAY, UNLOCK_DELAY_DEFAULT,
+};
+use crate::op::{OpKind, Symbol};
 use crate::state::Work;
+use crate::state::ledger::MAX_DECIMALS;
+use crate::state::life::{Fee, FeeFor, Terms};
+use crate::wire::{ALabelError, Name, check_a_label};
 
 /// The file format (TOML). Unknown keys are errors.
 #[derive(Debug, Deserialize)]
@@ -16,6 +22,10 @@ struct File {
     contract: String,
     #[serde(default)]
     labels: LabelsFile,
+    #[serde(default)]
+    registration: RegistrationFile,
+    #[serde(default)]
+    fees: FeesFile,
     prices: PricesFile,
 }
 
@@ -27,6 +37,133 @@ struct LabelsFile {
     /// Label -> why nobody may register it.
     #[serde(default)]
     reserved: BTreeMap<String, String>,
+    /// Label -> what each year of it costs, `TOKEN AMOUNT`.
+    #[serde(default)]
+    premium: BTreeMap<String, String>,
+}
+
+/// Leases. Times are seconds where they are not days or years.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RegistrationFile {
+    commit: bool,
+    commit_min: u64,
+    commit_max: u64,
+    transfer: TransferFile,
+    max_years: u32,
+    grace_days: u64,
+    redemption_days: u64,
+    unlock_delay: u64,
+}
+
+/// How a name goes to another sigil.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum TransferFile {
+    Direct,
+    Accept,
+}
+
+const DAY: u64 = 24 * 3_600;
+
+impl Default for RegistrationFile {
+    fn default() -> Self {
+        Self {
+            commit: false,
+            commit_min: COMMIT_MIN_DEFAULT,
+            commit_max: COMMIT_MAX_DEFAULT,
+            transfer: TransferFile::Direct,
+            max_years: MAX_TERM_YEARS,
+            grace_days: GRACE / DAY,
+            redemption_days: 0,
+            unlock_delay: UNLOCK_DELAY_DEFAULT,
+        }
+    }
+}
+
+impl RegistrationFile {
+    fn check(&self) -> Result<Terms, PolicyError> {
+        let bound = |what, value, least, most| {
+            let within = (least..=most).contains(&value);
+            within.then_some(()).ok_or(PolicyError::Bound { what, least, most })
+        };
+        bound("commit_max", self.commit_max, 1, COMMIT_MAX)?;
+        bound("commit_min", self.commit_min, 0, self.commit_max - 1)?;
+        bound("max_years", self.max_years.into(), 1, MAX_TERM_YEARS.into())?;
+        bound("grace_days", self.grace_days, 0, MAX_GRACE_DAYS)?;
+        bound("redemption_days", self.redemption_days, 0, MAX_GRACE_DAYS)?;
+        bound("unlock_delay", self.unlock_delay, 0, MAX_UNLOCK_DELAY)?;
+        Ok(Terms {
+            commit: self.commit,
+            commit_min: self.commit_min,
+            commit_max: self.commit_max,
+            accept: self.transfer == TransferFile::Accept,
+            max_years: self.max_years,
+            grace: self.grace_days * DAY,
+            redemption: self.redemption_days * DAY,
+            unlock_delay: self.unlock_delay,
+        })
+    }
+}
+
+/// What the operator is paid, each `TOKEN AMOUNT`; nothing where it is left out.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct FeesFile {
+    register: Option<String>,
+    renew: Option<String>,
+    restore: Option<String>,
+    transfer: Option<String>,
+}
+
+/// [`FeesFile`], read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Fees {
+    register: Option<Fee>,
+    renew: Option<Fee>,
+    restore: Option<Fee>,
+    transfer: Option<Fee>,
+}
+
+impl FeesFile {
+    fn check(&self) -> Result<Fees, PolicyError> {
+        let fee = |text: &Option<String>| text.as_deref().map(read_fee).transpose();
+        Ok(Fees {
+            register: fee(&self.register)?,
+            renew: fee(&self.renew)?,
+            restore: fee(&self.restore)?,
+            transfer: fee(&self.transfer)?,
+        })
+    }
+}
+
+/// `TOKEN AMOUNT`
+fn read_fee(text: &str) -> Result<Fee, PolicyError> {
+    let read = || {
+        let (token, amount) = text.split_once(' ')?;
+        let (whole, part) = amount.split_once('.').unwrap_or((amount, ""));
+        let number = [whole, part].concat();
+        let plain = !number.is_empty() && number.bytes().all(|octet| octet.is_ascii_digit());
+        let decimals = u8::try_from(part.len()).ok().filter(|decimals| *decimals <= MAX_DECIMALS)?;
+        let digits = number.parse().ok().filter(|digits| plain && *digits > 0)?;
+        Some(Fee { token: token.parse().ok()?, digits, decimals })
+    };
+    // Neither mana nor weight in votes can be paid.
+    let fee = read().filter(|fee: &Fee| ![Symbol::ZMAN, Symbol::SPRT].contains(&fee.token));
+    fee.ok_or_else(|| PolicyError::Fee(text.to_owned()))
+}
+
+/// The labels of a table, in the form that the registry holds.
+fn labels<T>(table: BTreeMap<String, T>) -> Result<BTreeMap<String, T>, PolicyError> {
+    let label = |(label, value): (String, T)| {
+        if label != label.to_lowercase() {
+            return Err(PolicyError::Case(label));
+        }
+        let name = Name::from_text(&label, Some(&Name::root())).ok().filter(|name| name.label_count() == 1);
+        let first = name.as_ref().and_then(Name::first_label).and_then(|octets| std::str::from_utf8(octets).ok());
+        Ok((first.ok_or_else(|| PolicyError::Label(label.clone()))?.to_owned(), value))
+    };
+    table.into_iter().map(label).collect()
 }
 
 /// Mana per op, and per KiB of any op.
@@ -49,10 +186,19 @@ struct PricesFile {
     /// Ops of guardians and about them.
     #[serde(default = "guardian")]
     guardian: u64,
+    /// Commitments, locks, offers and plans.
+    #[serde(default = "ledger")]
+    life: u64,
+    #[serde(default = "restore")]
+    restore: u64,
     per_kib: u64,
     /// Every RRSIG that an op brings: it is checked.
     #[serde(default)]
     per_rrsig: u64,
+}
+
+fn restore() -> u64 {
+    100
 }
 
 fn create_token() -> u64 {
@@ -77,6 +223,9 @@ pub struct Policy {
     min: usize,
     max: usize,
     reserved: BTreeMap<String, String>,
+    premium: BTreeMap<String, Fee>,
+    terms: Terms,
+    fees: Fees,
     prices: PricesFile,
 }
 
@@ -87,8 +236,14 @@ pub enum PolicyError {
     Syntax(String),
     #[error("labels: min must be at least 1, and max from min to {MAX_LABEL}")]
     Lengths,
-    #[error("labels.reserved: {0:?} must be in lower case")]
+    #[error("labels: {0:?} must be in lower case")]
     Case(String),
+    #[error("labels: {0:?} is not one label")]
+    Label(String),
+    #[error("registration: {what} must be {least} to {most}")]
+    Bound { what: &'static str, least: u64, most: u64 },
+    #[error("{0:?} is not a fee: write TOKEN AMOUNT with an amount above 0, such as \"GCC 2.5\"")]
+    Fee(String),
     #[error("prices: {0} must not be 0, or anyone could fill the disk")]
     Free(&'static str),
 }
@@ -100,8 +255,10 @@ pub enum LabelRefusal {
     Reserved { label: String, reason: String },
     #[error("a label here has {min} to {max} characters")]
     Length { min: usize, max: usize },
-    #[error("only letters a-z, digits and hyphens can be registered; write other scripts as A-labels (xn--)")]
+    #[error("only letters, digits and hyphens can be registered; those of other scripts as A-labels (xn--)")]
     Characters,
+    #[error("{label} is not an A-label: {error}")]
+    ALabel { label: String, error: ALabelError },
     #[error("a label that begins with an underscore names an attribute, not a registrant (RFC 8552)")]
     Underscore,
     #[error("a label must not begin or end with a hyphen")]
@@ -121,10 +278,11 @@ impl Policy {
         if min == 0 || max < min || max > MAX_LABEL {
             return Err(PolicyError::Lengths);
         }
-        let reserved = file.labels.reserved;
-        if let Some(label) = reserved.keys().find(|label| **label != label.to_ascii_lowercase()) {
-            return Err(PolicyError::Case(label.clone()));
-        }
+        let reserved = labels(file.labels.reserved)?;
+        let premium = labels(file.labels.premium)?;
+        let premium = premium.into_iter().map(|(label, text)| Ok((label, read_fee(&text)?)));
+        let premium = premium.collect::<Result<_, PolicyError>>()?;
+        let (terms, fees) = (file.registration.check()?, file.fees.check()?);
         let prices = file.prices;
         let charged = [
             (prices.register, "register"),
@@ -133,11 +291,12 @@ impl Policy {
             (prices.create_token, "create_token"),
             (prices.ledger, "ledger"),
             (prices.guardian, "guardian"),
+            (prices.life, "life"),
         ];
         if let Some((_, name)) = charged.iter().find(|(price, _)| *price == 0) {
             return Err(PolicyError::Free(name));
         }
-        Ok(Self { tld: file.tld, contract: file.contract, min, max, reserved, prices })
+        Ok(Self { tld: file.tld, contract: file.contract, min, max, reserved, premium, terms, fees, prices })
     }
 
     /// Checks a lower-case label that someone wants to register.
@@ -155,7 +314,9 @@ impl Policy {
         if text.starts_with('-') || text.ends_with('-') {
             return Err(LabelRefusal::Hyphen);
         }
-        if label.get(2..4) == Some(b"--") && !text.starts_with("xn--") {
+        if text.starts_with("xn--") {
+            check_a_label(text).map_err(|error| LabelRefusal::ALabel { label: text.to_owned(), error })?;
+        } else if label.get(2..4) == Some(b"--") {
             return Err(LabelRefusal::Tagged);
         }
         if !(self.min..=self.max).contains(&label.len()) {
@@ -167,13 +328,30 @@ impl Policy {
         }
     }
 
+    /// What leases are like here.
+    pub fn terms(&self) -> Terms {
+        self.terms
+    }
+
+    /// What the operator is paid for a label. Each year of a premium one costs its own price.
+    pub fn fee(&self, label: &[u8], what: FeeFor) -> Option<Fee> {
+        let premium = || std::str::from_utf8(label).ok().and_then(|label| self.premium.get(label)).copied();
+        match what {
+            FeeFor::Register => premium().or(self.fees.register),
+            FeeFor::Renew => premium().or(self.fees.renew),
+            FeeFor::Restore => self.fees.restore,
+            FeeFor::Transfer => self.fees.transfer,
+        }
+    }
+
     /// Mana for an op: the kind's price, that of every KiB begun, and of every RRSIG to check.
     pub fn price(&self, kind: OpKind, work: Work) -> u64 {
         let prices = &self.prices;
         let base = match kind {
-            OpKind::Register => prices.register,
+            OpKind::Register | OpKind::Reveal => prices.register,
             OpKind::Renew => prices.renew,
-            OpKind::Transfer => prices.transfer,
+            OpKind::Restore => prices.restore,
+            OpKind::Transfer | OpKind::Accept => prices.transfer,
             OpKind::Release => prices.release,
             OpKind::PutRecords | OpKind::Update | OpKind::UpdateByKey | OpKind::IssueUpdateKey => prices.put_records,
             OpKind::DeleteRecords | OpKind::RevokeUpdateKey => prices.delete_records,
@@ -193,11 +371,18 @@ impl Policy {
             // Whoever owns a name can keep it, and whoever has a level can end it, whether there is mana left or not. Each
             // undoes an op that was paid for.
             OpKind::VetoRecovery | OpKind::RevokeAttestation => return 0,
+            OpKind::Commit
+            | OpKind::SetAutoRenew
+            | OpKind::Offer
+            | OpKind::Withdraw
+            | OpKind::Lock
+            | OpKind::Unlock => prices.life,
             // The operator makes mana, and gateways settle for the operator; charging would only stop them.
             OpKind::GrantMana
             | OpKind::SetAttestor
             | OpKind::SetGas
             | OpKind::SettleGas
+            | OpKind::RenewDue
             | OpKind::SetLoad => return 0,
         };
         base + prices.per_kib * (work.bytes as u64).div_ceil(1_024) + prices.per_rrsig * work.rrsigs as u64
@@ -231,6 +416,7 @@ mod tests {
         assert_eq!(refusal("*"), LabelRefusal::Characters);
         assert_eq!(refusal("-a"), LabelRefusal::Hyphen);
         assert_eq!(refusal("ab--c"), LabelRefusal::Tagged);
+        assert!(matches!(refusal("xn--99999999"), LabelRefusal::ALabel { .. }));
         assert_eq!(policy.check_label(b"\xff\xfe"), Err(LabelRefusal::Characters));
     }
 
@@ -244,6 +430,39 @@ mod tests {
         assert_eq!((policy.refund(1_023), policy.refund(2_048)), (0, 2));
         let dearer = Policy::from_toml(&(FILE.to_owned() + "per_rrsig = 2\n")).unwrap();
         assert_eq!(dearer.price(OpKind::PutRecords, work(1_025, 3)), 13);
+    }
+
+    #[test]
+    fn terms_fees_and_premium_labels_are_read() {
+        let plain = Policy::from_toml(FILE).unwrap();
+        assert_eq!((plain.terms(), plain.fee(b"gold", FeeFor::Register)), (Terms::default(), None));
+        let more = "[labels.premium]\ngold = \"GCC 100\"\n\"büro\" = \"COIN 7\"\n[registration]\ncommit = true\n\
+            transfer = \"accept\"\ngrace_days = 1\nredemption_days = 2\n[fees]\nregister = \"COIN 2.50\"\n[prices]";
+        let policy = Policy::from_toml(&FILE.replace("[prices]", more)).unwrap();
+        let terms = Terms { commit: true, accept: true, grace: DAY, redemption: 2 * DAY, ..Terms::default() };
+        assert_eq!(policy.terms(), terms);
+        let fee =
+            |label: &[u8], what| policy.fee(label, what).map(|fee| (fee.token.to_string(), fee.digits, fee.decimals));
+        assert_eq!(fee(b"gold", FeeFor::Renew), Some(("GCC".into(), 100, 0)));
+        assert_eq!(fee(b"xn--bro-hoa", FeeFor::Register), Some(("COIN".into(), 7, 0)));
+        assert_eq!(fee(b"alice", FeeFor::Register), Some(("COIN".into(), 250, 2)));
+        assert_eq!(fee(b"alice", FeeFor::Renew), None);
+    }
+
+    #[test]
+    fn terms_and_fees_are_bounded() {
+        let error =
+            |more: &str| Policy::from_toml(&FILE.replace("[prices]", &format!("{more}\n[prices]"))).unwrap_err();
+        for wrong in
+            ["commit_min = 86400", "commit_max = 0", "max_years = 11", "grace_days = 181", "unlock_delay = 3000000"]
+        {
+            let found = error(&format!("[registration]\n{wrong}"));
+            assert!(matches!(found, PolicyError::Bound { what, .. } if wrong.starts_with(what)), "{wrong}: {found}");
+        }
+        for wrong in ["GCC", "GCC 0", "gcc 1", "GCC -1", "GCC 1e3", "GCC .", "SPRT 1", "GCC 1.0000000000000000001"] {
+            assert_eq!(error(&format!("[fees]\nrenew = \"{wrong}\"")), PolicyError::Fee(wrong.into()));
+        }
+        assert_eq!(error("[labels.premium]\n\"a.b\" = \"GCC 1\""), PolicyError::Label("a.b".into()));
     }
 
     #[test]

@@ -17,7 +17,8 @@ const LAYERS: [&[&str]; 5] = [
 const CORE_ORDER: [&str; 7] = ["limits", "wire", "dnssec", "op", "tlog", "state", "zone"];
 
 /// Crates that one place alone may name.
-const HEAVY: [(&str, &[&str]); 7] = [
+const HEAVY: [(&str, &[&str]); 8] = [
+    ("idna", &["wire"]),
     ("wasmtime", &["contract"]),
     ("redb", &["registry"]),
     ("hickory_server", &["transport"]),

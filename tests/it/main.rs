@@ -12,6 +12,7 @@ mod gate;
 mod guardians;
 mod hostile;
 mod layers;
+mod life;
 mod log;
 #[path = "../shared/ops.rs"]
 mod ops;

@@ -8,6 +8,10 @@
 //! alice: bind alice.ghost park words     a shipped contract and its parameters; `default` unbinds
 //! alice: release alice.ghost
 //! alice: give alice.ghost bob
+//! alice: offer alice.ghost bob           for nothing, for a week; `accept`, `withdraw`
+//! alice: lock alice.ghost 3600           seconds that `unlock` takes
+//! alice: renew alice.ghost               for a year; `restore` in redemption
+//! alice: commit alice.ghost              and `reveal`: registers it
 //! alice: fails 302 register bob.ghost    any of these, rejected with this code
 //! wait 3600                              seconds
 //! alice: sign alice.ghost                puts the name's keys: from now on it is a signed zone
@@ -32,12 +36,15 @@ use ghostplane::cli::client::{Connection, Target, load_roots};
 use ghostplane::node::SHIPPED;
 use ghostplane::op::{Op, Rejection, RrsetKey};
 use ghostplane::server::{self, Addrs, Ports, ServerConfig, Service};
+use ghostplane::state::life::commitment;
 use ghostplane::transport::Shutdown;
 use ghostplane::transport::admission::Limits;
 use ghostplane::transport::tls::Identity;
 use ghostplane::wire::{Reply, Transport};
 
 use crate::support::{AD, CD, CO, DO, Person, Told, World, name, query};
+
+const SECRET: [u8; 32] = [7; 32];
 
 /// A world behind sockets, with one connection for each transport.
 struct Served {
@@ -120,6 +127,18 @@ impl Served {
             ["strict", about] => return self.world.sign_strict(author, about).map(drop),
             ["release", about] => Op::Release { name: name(about) },
             ["give", about, to] => Op::Transfer { name: name(about), to: self.people[*to].id() },
+            ["renew", about] => Op::Renew { name: name(about), years: 1 },
+            ["restore", about] => Op::Restore { name: name(about), years: 1 },
+            ["offer", about, to] => {
+                let until = self.world.now() + 7 * 86_400;
+                Op::Offer { name: name(about), to: self.people[*to].id(), price: None, until }
+            }
+            ["accept", about] => Op::Accept { name: name(about), offer: self.world.offer(about) },
+            ["withdraw", about] => Op::Withdraw { name: name(about) },
+            ["lock", about, delay] => Op::Lock { name: name(about), delay: delay.parse().unwrap() },
+            ["unlock", about] => Op::Unlock { name: name(about) },
+            ["commit", about] => Op::Commit { hash: commitment(&name(about), &author.id(), &SECRET) },
+            ["reveal", about] => Op::Reveal { name: name(about), years: 1, secret: SECRET },
             ["put", owner, rtype, data @ ..] => {
                 let data = data.join(" ");
                 return self.world.put(author, owner, rtype, &data.split(" | ").collect::<Vec<_>>()).map(drop);

@@ -1,6 +1,6 @@
 //! The state machine against its invariants, and the registry against the model.
 
-use ghostplane::op;
+use ghostplane::op::{self, OpKind};
 use ghostplane::registry::{FORMAT, Genesis, LogEntry, Registry};
 use ghostplane::state::{ApplyError, At, Model, View, apply};
 use proptest::prelude::*;
@@ -49,6 +49,12 @@ fn assert_same(model: &Model, view: &impl View<Fault = ghostplane::registry::Fau
     }
     for (id, row) in &model.attestors {
         assert_eq!(view.attestor(id).unwrap().as_ref(), Some(row));
+    }
+    for (id, open) in &model.commitments {
+        assert_eq!(view.commitments(id).unwrap(), *open);
+    }
+    for (name, life) in &model.name_lives {
+        assert_eq!(view.name_life(name).unwrap(), *life);
     }
     for hash in model.contracts.keys() {
         assert!(view.has_contract(hash).unwrap());
@@ -116,8 +122,7 @@ fn the_generator_reaches_every_kind_of_op() {
     let mut kinds = std::collections::BTreeMap::<_, usize>::new();
     let mut codes = std::collections::BTreeSet::new();
     let mut state = 1_u64;
-    let octets: Vec<u8> = (0..400_000)
-    let octets: Vec<u8> = (0..500_000)
+    let octets: Vec<u8> = (0..600_000)
         .map(|_| {
             // Numerical Recipes' generator: any will do, as long as it is the same each time.
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -132,17 +137,12 @@ fn the_generator_reaches_every_kind_of_op() {
             Err(rejection) => drop(codes.insert(rejection.code())),
         }
     }
-    assert!(kinds.len() == 20 && kinds.values().all(|count| *count >= 5), "{kinds:?}");
-    assert!(kinds.len() == 28 && kinds.values().all(|count| *count >= 3), "{kinds:?}");
+    assert!(kinds.len() == OpKind::ALL.len() && kinds.values().all(|count| *count >= 2), "{kinds:?}");
     for code in [
-        200, 201, 300, 301, 302, 303, 304, 305, 306, 307, 308, 400, 402, 405, 406, 407, 408, 500, 501, 502, 600, 601,
-        610, 611, 612, 613, 620, 621, 622, 623, 624, 625, 630, 632, 633, 634, 640, 641, 642, 650, 800, 801, 802, 803,
+        200, 201, 300, 301, 302, 303, 304, 305, 306, 307, 308, 310, 311, 312, 313, 314, 315, 316, 317, 318, 319, 320,
+        321, 400, 402, 405, 406, 407, 408, 500, 501, 502, 600, 601, 602, 610, 611, 612, 613, 620, 621, 622, 623, 624,
+        625, 630, 632, 633, 634, 640, 641, 642, 650, 700, 703, 704, 705, 706, 710, 711, 712, 713, 800, 801, 802, 803,
         804, 805, 806, 807, 808, 809, 810, 811, 812, 820, 821, 822,
-    ] {
-    assert!(kinds.len() == 13 && kinds.values().all(|count| *count >= 8), "{kinds:?}");
-    for code in [
-        200, 201, 300, 301, 302, 303, 304, 305, 306, 307, 308, 400, 402, 405, 406, 407, 408, 500, 501, 502, 600, 601,
-        700, 703, 704, 705, 706, 710, 711, 712, 713,
     ] {
         assert!(codes.contains(&code), "no op is rejected with {code}: {codes:?}");
     }

@@ -8,13 +8,14 @@ use std::sync::mpsc;
 use ed25519_dalek::SigningKey;
 use ghostplane::dnssec::ZoneKey;
 use ghostplane::gateway::{Client, Transport};
-use ghostplane::node::Node;
+use ghostplane::node::{self, Node};
 use ghostplane::op::{self, CodeHash, Op, OpBody, Rejection, SigilId, Symbol};
 use ghostplane::state::View as _;
 use ghostplane::wire::{Name, Reply, Rrset, Rtype, rdata};
 use ghostplane::writer::Outcome;
 use ghostplane::zone::ahead::with_chain;
 use ghostplane::zone::export::Contents;
+use ghostplane::zone::policy::Policy;
 use ghostplane::zone::soa;
 
 pub const START: u64 = 1_800_000_000;
@@ -53,6 +54,25 @@ impl World {
         let clock = time.clone();
         let node = Node::in_memory(operator.id(), Arc::new(move || clock.load(Ordering::Relaxed))).unwrap();
         Self { node, time, operator }
+    }
+
+    /// A world where one TLD has a policy of its own.
+    pub fn with_policy(text: &str) -> Self {
+        let time = Arc::new(AtomicU64::new(START));
+        let operator = Person::new(200);
+        let clock = time.clone();
+        let mut tlds = node::built_in_tlds().unwrap();
+        let policy = Policy::from_toml(text).unwrap();
+        let tld = tlds.iter_mut().find(|tld| tld.policy.tld == policy.tld).unwrap();
+        tld.policy = policy;
+        let clock = Arc::new(move || clock.load(Ordering::Relaxed));
+        Self { node: Node::in_memory_with(tlds, operator.id(), clock).unwrap(), time, operator }
+    }
+
+    /// The number of the offer that stands for a name; 0 if none does.
+    pub fn offer(&self, text: &str) -> u64 {
+        let life = self.node.service.name(text).unwrap().life;
+        life.offer.map_or(0, |offer| offer.number)
     }
 
     /// A funded person.

@@ -6,18 +6,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use ed25519_dalek::SigningKey;
 use ghostplane::dnssec::{self, PublicKey};
 use ghostplane::gateway::Tlds;
-use ghostplane::limits::{MAX_FREEZE, MAX_RECOVERY_DELAY, MAX_SEEN_UPDATES, MAX_TERM_YEARS, MAX_UPDATE_KEYS, RECOVERY_WINDOW, YEAR};
+use ghostplane::limits::{
+    MAX_COMMITMENTS, MAX_FREEZE, MAX_RECOVERY_DELAY, MAX_SEEN_UPDATES, MAX_TERM_YEARS, MAX_UPDATE_KEYS,
+    RECOVERY_WINDOW, YEAR,
+};
 use ghostplane::node;
 use ghostplane::op::{
-    self, CodeHash, Covenant, GasPolicy, GasUse, LoadPolicy, Op, OpBody, RegistryId, Rejection, RrsetKey, SigilId,
-    Symbol, VerifiedOp,
-    self, CodeHash, Draft, GasPolicy, GasUse, Identity, Member, Op, OpBody, OpKind, RegistryId, Rejection, RrsetKey,
-    Scope, SetId, SigilId, Symbol, VerifiedOp,
+    self, AutoRenew, CodeHash, Covenant, Draft, GasPolicy, GasUse, Identity, LoadPolicy, Member, Op, OpBody, OpKind,
+    Price, RegistryId, Rejection, RrsetKey, Scope, SetId, SigilId, Symbol, UpdateScope, VerifiedOp,
 };
-use ghostplane::op::{self, CodeHash, Op, OpBody, RegistryId, Rejection, RrsetKey, SigilId, UpdateScope, VerifiedOp};
-use ghostplane::state::{Account, ApplyError, At, Change, Effects, LEVELS, MAX_LEVEL, Model, View, apply};
 use ghostplane::state::guardians::{Guard, account_of, check_members, set_satisfied};
+use ghostplane::state::life::{NameLife, Phase, commitment};
+use ghostplane::state::{Account, ApplyError, At, Change, Effects, LEVELS, MAX_LEVEL, Model, NameEntry, View, apply};
 use ghostplane::wire::{Name, Rrset, Rtype, rdata};
+use ghostplane::zone::policy::Policy;
 
 use crate::updates::{ANY, NONE, Update};
 
@@ -45,8 +47,14 @@ const STRICT: &str = "strict";
 const DELEGATED: &str = "delegated";
 const TOKENS: [&str; 12] = ["GCC", "GCC", "SPRT", "ZMAN", "COIN", "GOLD", "T1", "T2", "T3", "T4", "T5", "T6"];
 const LABELS: [&str; 3] = ["k", "l", "NO"];
-/// Seconds that pass between two ops.
-const STEPS: [u64; 12] = [0, 0, 0, 1, 1, 60, 3_600, 3_600, 3_600, 86_400, 20 * 86_400, YEAR];
+/// A TLD where everything is asked for that a policy can ask for.
+const SIG: &str = "tld = \"sig\"\ncontract = \"sig\"\n[labels.premium]\na = \"GCC 0.000000009\"\n[registration]\n\
+    commit = true\ntransfer = \"accept\"\nmax_years = 3\ngrace_days = 30\nredemption_days = 30\n[fees]\n\
+    renew = \"GCC 0.000000005\"\nrestore = \"GCC 0.00000002\"\ntransfer = \"GCC 0.000000001\"\n[prices]\nregister = 100\n\
+    renew = 50\ntransfer = 20\nrelease = 5\nput_records = 5\ndelete_records = 2\ndeploy = 200\nbind = 10\nper_kib = 1\n";
+/// Seconds that pass between two ops; a year, too, now and then.
+const STEPS: [u64; 16] =
+    [0, 0, 0, 1, 1, 60, 60, 3_600, 3_600, 3_600, 3_600, 3_600, 86_400, 86_400, 3 * 86_400, 20 * 86_400];
 
 /// Kinds that sets write, or agree to.
 const GUARDIANS: [OpKind; 7] = [
@@ -100,7 +108,11 @@ impl Script {
     /// Nobody but the operator, whose budget is full.
     pub fn new() -> Self {
         let keys: Vec<SigningKey> = (1..=4).map(|seed| SigningKey::from_bytes(&[seed; 32])).collect();
-        let rules = Tlds::new(node::built_in_tlds().expect("built-in TLDs"), [], id(&keys[0]));
+        let mut tlds = node::built_in_tlds().expect("built-in TLDs");
+        for tld in tlds.iter_mut().filter(|tld| tld.policy.tld == "sig") {
+            tld.policy = Policy::from_toml(SIG).expect("a policy");
+        }
+        let rules = Tlds::new(tlds, [], id(&keys[0]));
         let mut model = Model::default();
         model.accounts.insert(id(&keys[0]), Account::default().granted(START, MAX_LEVEL, u64::MAX));
         Self { keys, rules, model, time: START, seq: 0 }
@@ -110,7 +122,8 @@ impl Script {
     pub fn next(&mut self, source: &mut Source<'_>) -> Option<VerifiedOp> {
         let pending = self.pending();
         // A recovery waits for days, not for years.
-        self.time += source.pick(&STEPS).min(if pending.is_some() { 86_400 } else { YEAR });
+        let later = self.later(source);
+        self.time = if pending.is_some() { later.min(self.time + 86_400) } else { later };
         let about = self.about(source, pending);
         let author = self.author(source, &about).clone();
         match source.byte() % 8 {
@@ -122,6 +135,12 @@ impl Script {
         if GUARDIANS.contains(&op.kind()) || source.seldom() {
             return self.shared(source, &author, op);
         }
+        let author = match &op {
+            Op::RenewDue { .. } | Op::SettleGas { .. } if self.seq.is_multiple_of(2) => {
+                self.gateway().cloned().unwrap_or(author)
+            }
+            _ => author,
+        };
         let next = self.model.accounts.get(&id(&author)).copied().unwrap_or_default().next_nonce;
         let nonce = if source.seldom() { u64::from(source.byte()) } else { next };
         let body = OpBody { registry: REGISTRY, nonce, expires: self.time + 60, op };
@@ -134,13 +153,14 @@ impl Script {
         op::verify(&op::seal_update(id(author), &message), REGISTRY, self.time).ok()
     }
 
-    /// The first key vouches as the gateway; whoever applies an op does not know the secret.
+    /// A gateway vouches; whoever applies an op does not know the secret.
     fn update_by_key(&self, source: &mut Source<'_>, about: &Name) -> Option<VerifiedOp> {
         // Where there are keys, or most would be unknown.
         let keyed = self.model.updates.iter().find(|(_, row)| !row.keys.is_empty());
         let about = keyed.map_or(about, |(name, _)| name);
         let label = self.label(source, about);
-        let (gateway, secret) = (&self.keys[usize::from(source.seldom())], Default::default());
+        let gateway = self.gateway().filter(|_| !source.seldom()).unwrap_or(&self.keys[0]);
+        let secret = Default::default();
         let key = op::key_name(about, &label).ok()?;
         let message = self.changes(source, about, &DATA[..4]).keyed(&key, &secret, "hmac-sha256", self.time);
         let op = Op::UpdateByKey { label, update: op::SignedUpdate::read(&message).ok()? };
@@ -276,16 +296,36 @@ impl Script {
         names.find(|(_, entry)| entry.guard().pending_at(self.time).is_some()).map(|(name, _)| name.clone())
     }
 
-    /// Often a name whose guardians have something to do.
+    /// Mostly a little later; now and then a year, or when the next name expires or its grace ends.
+    fn later(&self, source: &mut Source<'_>) -> u64 {
+        let next = |time: fn(&NameEntry) -> u64| self.model.names.values().map(time).filter(|at| *at > self.time).min();
+        let jump = match source.byte() % 64 {
+            63 => Some(self.time + YEAR),
+            61 | 62 => next(|entry| entry.expires),
+            60 => next(NameEntry::grace_until),
+            _ => None,
+        };
+        jump.unwrap_or_else(|| self.time + source.pick(&STEPS))
+    }
+
+    /// Often one whose guardians have something to do, or that somebody has.
     fn about(&self, source: &mut Source<'_>, pending: Option<Name>) -> Name {
         let named = name(source.pick(&NAMES));
         let way = source.byte();
+        let at = usize::from(way / 8);
         let mut guarded = self.model.names.iter().filter(|(_, entry)| entry.guard.is_some()).map(|(name, _)| name);
-        match way % 4 {
-            0 | 1 => pending.unwrap_or(named),
-            2 => guarded.nth(usize::from(way / 4) % 4).cloned().unwrap_or(named),
+        let held: Vec<&Name> =
+            self.model.names.iter().filter(|(_, entry)| self.time < entry.free_at()).map(|(name, _)| name).collect();
+        match way % 8 {
+            0..=2 => pending.unwrap_or(named),
+            3 => guarded.nth(at % 4).cloned().unwrap_or(named),
+            4 | 5 => held.get(at % held.len().max(1)).map_or(named, |held| (*held).clone()),
             _ => named,
         }
+    }
+
+    fn gateway(&self) -> Option<&SigningKey> {
+        self.keys.iter().find(|key| self.model.gas.gateways.contains(&id(key)))
     }
 
     /// Mostly the name's owner, or most ops would be rejected at the first rule.
@@ -293,12 +333,19 @@ impl Script {
         let owner = self.model.names.get(about).map(|entry| entry.owner);
         let owner = self.keys.iter().find(|key| Some(id(key)) == owner);
         let anyone = &self.keys[usize::from(source.byte()) % self.keys.len()];
-        if source.byte() % 4 == 3 { anyone } else { owner.unwrap_or(anyone) }
+        let offered = self.model.name_lives.get(about).and_then(|life| life.offer);
+        let offered = self.keys.iter().find(|key| offered.is_some_and(|offer| id(key) == offer.to));
+        match source.byte() % 4 {
+            3 => anyone,
+            1 | 2 => offered.or(owner).unwrap_or(anyone),
+            _ => owner.unwrap_or(anyone),
+        }
     }
 
     fn op(&self, source: &mut Source<'_>, author: &SigningKey, about: Name) -> Op {
-        match source.byte() % 36 {
-            26.. => self.guardian_op(source, author, about),
+        match source.byte() % 54 {
+            44.. => self.guardian_op(source, author, about),
+            26.. => self.life_op(source, author, about),
             16.. => self.ledger_op(source, author),
             0 | 1 => Op::Register { name: about, years: u32::from(source.byte() % 13) },
             2 => Op::Renew { name: about, years: u32::from(source.byte() % 13) },
@@ -403,6 +450,111 @@ impl Script {
         }
     }
 
+    fn life_op(&self, source: &mut Source<'_>, author: &SigningKey, about: Name) -> Op {
+        let secret = [source.byte() % 2; 32];
+        let years = u32::from(source.byte() % 5);
+        let token = source.pick(&TOKENS).parse().expect("a symbol of the table");
+        let price = (source.byte() % 4 == 3).then(|| Price { token, amount: u64::from(source.byte()) });
+        let kind = source.byte();
+        match self.apt(author, &about).filter(|_| !kind.is_multiple_of(4)).unwrap_or(kind / 4 % 16) {
+            0 | 1 => Op::Commit { hash: commitment(&name(source.pick(&NAMES)), &id(author), &secret) },
+            2..=4 => match self.promised(author).filter(|_| !source.seldom()) {
+                Some((name, secret)) => Op::Reveal { name, years, secret },
+                None => Op::Reveal { name: about, years, secret },
+            },
+            5 => Op::Restore { name: about, years },
+            6 | 7 => {
+                let most = price.map(|price| Price { token: Symbol::GCC, ..price });
+                Op::SetAutoRenew { name: about, plan: (!source.seldom()).then_some(AutoRenew { years, most }) }
+            }
+            8 => {
+                let mut names: Vec<Name> = NAMES[..4].iter().map(|text| name(text)).collect();
+                if !source.seldom() {
+                    names.sort();
+                }
+                Op::RenewDue { names }
+            }
+            9..=11 => {
+                let until = self.time + u64::from(source.byte()) * 40_000;
+                Op::Offer { name: about, to: self.anyone(source), price, until }
+            }
+            13 if !source.0.is_empty() && source.byte() % 4 == 3 => Op::Withdraw { name: about },
+            12 | 13 => {
+                let standing = self.model.name_lives.get(&about).and_then(|life| life.offer);
+                let number = standing.map_or(1, |offer| offer.number);
+                Op::Accept { name: about, offer: number + u64::from(source.seldom()) }
+            }
+            14 if kind % 8 < 4 => {
+                Op::Lock { name: about, delay: source.pick(&[0, 0, 3_600, 7_200, 86_400, 31 * 86_400]) }
+            }
+            _ => Op::Unlock { name: about },
+        }
+    }
+
+    /// A name that the author has committed to and could get, and the secret.
+    fn promised(&self, author: &SigningKey) -> Option<(Name, [u8; 32])> {
+        let open = self.model.commitments.get(&id(author))?;
+        let free = |name: &Name| self.model.names.get(name).is_none_or(|entry| self.time >= entry.free_at());
+        let pairs = NAMES.iter().flat_map(|text| [[0; 32], [1; 32]].map(|secret| (name(text), secret)));
+        let promised = |name: &Name, secret: &[u8; 32]| {
+            let hash = commitment(name, &id(author), secret);
+            open.iter().any(|commitment| commitment.hash == hash && self.time - commitment.made <= 86_400)
+        };
+        pairs.into_iter().find(|(name, secret)| free(name) && name.label_count() == 2 && promised(name, secret))
+    }
+
+    /// What would be done next with a name by one who knows its state, as `life_op` numbers it.
+    fn apt(&self, author: &SigningKey, about: &Name) -> Option<u8> {
+        let Some(entry) = self.model.names.get(about).filter(|entry| self.time < entry.free_at()) else {
+            return self.model.commitments.contains_key(&id(author)).then_some(2);
+        };
+        let life = self.model.name_lives.get(about);
+        match entry.phase(self.time) {
+            Phase::Redemption => Some(5),
+            _ if life.is_some_and(|life| life.offered(self.time).is_some()) => Some(13),
+            _ if self.time + 86_400 >= entry.expires && life.is_some_and(|life| life.auto.is_some()) => Some(8),
+            _ => None,
+        }
+    }
+
+    /// What is arranged is so for a name that somebody owns, and holds together.
+    fn check_lives(&self) {
+        for (name, life) in &self.model.name_lives {
+            let entry = self.model.names.get(name).unwrap_or_else(|| panic!("{name} is nobody's, but {life:?}"));
+            assert_ne!(*life, NameLife::default(), "{name}: an empty row");
+            assert!(
+                life.locked(self.time).is_none() || life.offered(self.time).is_none(),
+                "{name}: locked and offered"
+            );
+            let offer_fits = |offer: ghostplane::state::life::Offer| {
+                offer.to.key().is_some() && offer.to != entry.owner && offer.until <= entry.expires
+            };
+            assert!(life.offer.is_none_or(offer_fits), "{name}: {life:?}");
+        }
+        for (id, open) in &self.model.commitments {
+            assert!(!open.is_empty() && open.len() <= MAX_COMMITMENTS, "{id}: {open:?}");
+        }
+    }
+
+    /// Nobody loses a name that is locked, unless by recovery, or before it is free; what its owner arranged goes with the
+    /// owner.
+    fn check_hands(&self, before: &Model, op: &VerifiedOp) {
+        for (name, was) in &before.names {
+            let is = self.model.names.get(name);
+            if is.is_some_and(|is| is.owner == was.owner && is.registered == was.registered) {
+                continue;
+            }
+            let free = was.phase(self.time) == Phase::Free;
+            let locked = before.name_lives.get(name).is_some_and(|life| life.locked(self.time).is_some());
+            // Its own owner may still release it then, if it is not locked.
+            let recovered = op.op().kind() == OpKind::FinishRecovery;
+            assert!(!locked || recovered || free && op.op().name() == Some(name), "{name} was locked");
+            let anew = matches!(op.op(), Op::Register { .. } | Op::Reveal { .. });
+            assert!(!anew || free, "{name} was not free");
+            assert!(!self.model.name_lives.contains_key(name), "{name}: its last owner's wishes stay");
+        }
+    }
+
     /// Of every token, what everybody holds is what there is; what is held is what holds set aside.
     fn check_ledger(&self) {
         for token in TOKENS.map(|text| text.parse::<Symbol>().expect("a symbol of the table")) {
@@ -501,6 +653,7 @@ impl Script {
         self.seq = at.seq;
         self.check_nonces(&before, op);
         self.check_touched(&before, &effects);
+        self.check_hands(&before, op);
         self.check_state();
         Ok(effects)
     }
@@ -509,8 +662,7 @@ impl Script {
         let counts = !matches!(op.op(), Op::Update { .. } | Op::UpdateByKey { .. });
         for (id, account) in &self.model.accounts {
             let was = before.accounts.get(id).copied().unwrap_or_default().next_nonce;
-            assert_eq!(account.next_nonce, was + u64::from(*id == op.author() && counts), "{id}");
-            assert_eq!(account.next_nonce, was + u64::from(op.author() == *id), "{id}");
+            assert_eq!(account.next_nonce, was + u64::from(op.author() == *id && counts), "{id}");
         }
         for (id, set) in &self.model.sets {
             let was = before.sets.get(id).map_or(0, |set| set.account.next_nonce);
@@ -532,7 +684,8 @@ impl Script {
         if kind == OpKind::VetoRecovery || by_others.contains(&kind) {
             return;
         }
-        assert!(!guard.is_frozen(self.time) || kind == OpKind::Renew, "{kind:?} of a frozen name");
+        let keeps = [OpKind::Renew, OpKind::Restore].contains(&kind);
+        assert!(!guard.is_frozen(self.time) || keeps, "{kind:?} of a frozen name");
         if let Some(cosign) = guard.cosign.filter(|cosign| cosign.covers(kind)) {
             assert_eq!(set_satisfied(&self.model, &cosign.set, &op.signers()), Ok(true), "{kind:?}");
         }
@@ -578,12 +731,12 @@ impl Script {
         id(&self.keys[0]).into()
     }
 
-    /// Whatever an answer can depend on is named as touched.
     fn check_gained(&self, before: &Model, effects: &Effects, id: SigilId, token: Symbol, after: u64) {
         let was = before.balances.get(&(id, token)).copied().unwrap_or_default().available;
         assert!(after <= was || effects.gained.contains(&id), "{id} has more {token} untold");
     }
 
+    /// Whatever an answer can depend on is named as touched.
     fn check_touched(&self, before: &Model, effects: &Effects) {
         for change in &effects.changes {
             let owner = match change {
@@ -595,7 +748,6 @@ impl Script {
                     continue;
                 }
                 _ => continue,
-                Change::PutAccount(..) | Change::PutContract(..) | Change::PutUpdates(..) => continue,
             };
             assert!(effects.touched.iter().any(|name| owner.is_at_or_below(name)), "{owner} changed untold");
         }
@@ -655,6 +807,7 @@ impl Script {
         self.check_updates();
         self.check_sets();
         self.check_attestations();
+        self.check_lives();
         for (id, account) in &self.model.accounts {
             assert!(account.mana(self.time) <= account.capacity(), "{id}");
         }

@@ -138,7 +138,7 @@ pub fn survives(octets: &[u8]) {
         }
         let sealed = op::seal_update(author, &message);
         if let Ok(verified) = op::verify(&sealed, registry, NOW) {
-            assert_eq!((verified.author(), verified.bytes()), (author, &sealed[..]));
+            assert_eq!((verified.author(), verified.bytes()), (author.into(), &sealed[..]));
             assert_eq!(op::verify(verified.bytes(), registry, NOW).as_ref(), Ok(&verified));
             assert_eq!(verified.op().name().map(Name::label_count), Some(2));
         }

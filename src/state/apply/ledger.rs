@@ -143,7 +143,7 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
         if whose == Some(self.author) { Ok(()) } else { Err(Rejection::NotAuthority { token, whom }) }
     }
 
-    fn token(&self, token: Symbol) -> Applied<Token, V> {
+    pub(super) fn token(&self, token: Symbol) -> Applied<Token, V> {
         Ok(self.find_token(token)?.ok_or(Rejection::UnknownToken(token))?)
     }
 
@@ -153,7 +153,7 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
     }
 }
 
-fn positive(amount: u64) -> Result<(), Rejection> {
+pub(super) fn positive(amount: u64) -> Result<(), Rejection> {
     if amount > 0 { Ok(()) } else { Err(Rejection::NoAmount) }
 }
 
@@ -179,6 +179,14 @@ impl<'m, 'a, V: View, R: Rules + ?Sized> Book<'m, 'a, V, R> {
                 let stored = self.machine.read(self.machine.view.balance(&who, token))?;
                 Ok(entry.insert(stored))
             }
+        }
+    }
+
+    /// What `who` can spend; a look at it changes nothing.
+    pub(super) fn available(&self, who: SigilId, token: Symbol) -> Applied<u64, V> {
+        match self.balances.get(&(who, token)) {
+            Some(balance) => Ok(balance.available),
+            None => Ok(self.machine.read(self.machine.view.balance(&who, token))?.available),
         }
     }
 

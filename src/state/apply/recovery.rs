@@ -17,19 +17,19 @@ use crate::wire::Name;
 
 impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
     pub(super) fn council(&self) -> Council<'_, V, R> {
-        Council { view: self.view, rules: self.rules, at: self.at, op: self.signed }
+        Council { view: self.view, rules: self.rules, at: self.at, op: self.signed() }
     }
 
     /// Guardians let the op pass that an owner, or somebody in the owner's place, writes about a name.
     pub(super) fn check_guard(&self, name: &Name, entry: &NameEntry) -> Applied<(), V> {
         let Some(guard) = &entry.guard else { return Ok(()) };
-        let kind = self.signed.op().kind();
+        let kind = self.signed().op().kind();
         // The one thing that is always left to an owner.
         if kind == OpKind::VetoRecovery {
             return Ok(());
         }
         // A freeze must not cost the name.
-        if guard.is_frozen(self.at.time) && kind != OpKind::Renew {
+        if guard.is_frozen(self.at.time) && ![OpKind::Renew, OpKind::Restore].contains(&kind) {
             return Err(Rejection::Frozen { name: name.clone(), until: guard.frozen_until }.into());
         }
         if let Some(cosign) = guard.cosign.as_ref().filter(|cosign| cosign.covers(kind)) {
