@@ -40,7 +40,7 @@ impl Author {
         let signer = Signer::new(keys, vec![zone_key(3, FLAGS_ONLINE), p256]);
         let (sigil, transfers) = (SigningKey::from_bytes(&[4; 32]), Transfers::new(Vec::new()));
         let (clock, metrics) = (Arc::new(|| NOW), Arc::default());
-        let node = Node::start(Parts { registry, tlds, signer, sigil, transfers, clock, metrics }).unwrap();
+        let node = Node::start(Parts { registry, tlds, signer, sigil, transfers, code: None, clock, metrics }).unwrap();
         let mut author = Self { node, key, nonce: 0 };
         let grant = author.verified(Op::GrantMana { to: operator, level: 5, amount: u64::MAX });
         author.submit_all(vec![grant]);

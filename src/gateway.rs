@@ -37,9 +37,8 @@ use crate::contract::{CodeRef, ContractHost, Failure, Question, Worlds};
 use crate::dnssec::{ONLINE_SECONDS, Rrsig, denial};
 use crate::limits::MAX_ALIAS_LINKS;
 use crate::metrics::Metrics;
-use crate::op::{CodeHash, SigilId};
+use crate::op::CodeHash;
 use crate::registry::{Fault, Registry, Snapshot};
-use crate::state::View as _;
 pub use crate::wire::Transport;
 use crate::wire::{
     Answer, Builder, EdeCode, Name, Query, QueryError, Rcode, Reply, Resolution, Rrset, Rtype, Section, Subnet,
@@ -132,37 +131,31 @@ impl Gateway {
     /// Executes on a worker's thread and calls `done` there, exactly once; at once, with SERVFAIL and EDE 14
     /// (Not Ready), if too many are waiting.
     pub fn finish(&self, miss: Miss, done: Done) {
-        let zone = self.engine.tlds.zone_key(&miss.query.name);
-        let Err(Task::Answer(miss, done)) = self.pool.submit(zone, Task::Answer(miss, done)) else { return };
-        self.engine.metrics.misses_shed.add(1);
-        let answer = servfail(&miss.query, EdeCode::NotReady, "too many questions are waiting".into());
-        done(answer.reply(&miss.query, miss.client.transport.shape(), 0));
+        self.queue(Task::Answer(miss, done));
     }
 
     /// Gathers a zone on a worker's thread and calls `done` there, exactly once; at once, with SERVFAIL, if too many
     /// are waiting.
     pub fn transfer(&self, request: Miss, done: TransferDone) {
-        let zone = self.engine.tlds.zone_key(&request.query.name);
-        let Err(Task::Transfer(request, done)) = self.pool.submit(zone, Task::Transfer(request, done)) else { return };
-        self.engine.metrics.misses_shed.add(1);
-        done(Arc::from([servfail(&request.query, EdeCode::NotReady, "too many questions are waiting".into())]));
+        self.queue(Task::Transfer(request, done));
     }
 
     /// Gathers a DNSSEC chain on a worker's thread and calls `done` there, exactly once; at once, with SERVFAIL, if too
     /// many are waiting.
     pub fn chain(&self, name: Name, rtype: Rtype, done: ChainDone) {
-        let zone = self.engine.tlds.zone_key(&name);
-        let Err(Task::Chain(_, _, done)) = self.pool.submit(zone, Task::Chain(name, rtype, done)) else { return };
-        self.engine.metrics.misses_shed.add(1);
-        done(Err(Rcode::ServFail));
+        self.queue(Task::Chain(name, rtype, done));
     }
 
     /// Does `job`, which is about `name`, on a worker's thread; at once, and without an engine, if too many are waiting.
     fn work(&self, name: Name, job: impl FnOnce(Option<&Engine>) + Send + 'static) {
-        let zone = self.engine.tlds.zone_key(&name);
-        let Err(Task::Other(_, job)) = self.pool.submit(zone, Task::Other(name, Box::new(job))) else { return };
-        self.engine.metrics.misses_shed.add(1);
-        job(None);
+        self.queue(Task::Other(name, Box::new(job)));
+    }
+
+    fn queue(&self, task: Task) {
+        let zone = self.engine.tlds.zone_key(task.name());
+        if let Err(task) = self.pool.submit(zone, task) {
+            self.engine.turn_away(task);
+        }
     }
 
     /// Answers on the calling thread, from the cache or by execution: for benches and tools. Of a transfer the first
@@ -236,13 +229,6 @@ impl Engine {
             servfail(query, EdeCode::NotReady, "the registry cannot be read".into())
         });
         answer.reply(query, miss.client.transport.shape(), 0)
-    }
-
-    /// Who bound the contract that answers for a name; `None` if that is the TLD's.
-    fn binder(&self, name: &Name) -> Option<SigilId> {
-        // A fault shows where the answer is made.
-        let entry = self.registry.snapshot().and_then(|snapshot| snapshot.name(&name.suffix(2))).ok().flatten()?;
-        entry.contract.is_some().then_some(entry.owner)
     }
 
     /// What answers are made from now.

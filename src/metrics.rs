@@ -129,6 +129,14 @@ pub struct Metrics {
     pub cache_misses: Counter,
     pub contract_executions: Counter,
     pub contract_fuel: Counter,
+    pub contract_compilations: Counter,
+    /// Compiled contracts read from disk instead, and files that could not be used or written.
+    pub code_loads: Counter,
+    pub code_faults: Counter,
+    /// Contracts compiled in memory, octets of their machine code, and octets of that on disk.
+    pub compiled_contracts: Gauge,
+    pub compiled_bytes: Gauge,
+    pub code_file_bytes: Gauge,
     pub commits: Counter,
     pub ops_accepted: Counter,
     pub ops_rejected: Counter,

@@ -7,10 +7,10 @@ use ed25519_dalek::SigningKey;
 
 use crate::api::Service;
 use crate::cache::AnswerCache;
-use crate::contract::{ContractHost, HostConfig, HostError};
+use crate::contract::{CodeFolder, ContractHost, HostConfig, HostError};
 use crate::dnssec::{FLAGS_ONLINE, FLAGS_OWNER, Secret, ZoneKey};
 use crate::gateway::{Engine, Gateway, Keys, Quarantine, Signer, Tld, Tlds, Transfers};
-use crate::limits::{CACHE_BYTES, MAX_ZONE_FILE};
+use crate::limits::{CACHE_BYTES, MAX_ZONE_FILE, MISS_WORKERS};
 use crate::metrics::Metrics;
 use crate::op::{CodeHash, SigilId};
 use crate::registry::{OpenError, Registry};
@@ -84,6 +84,8 @@ pub struct Parts {
     /// The gateway's own sigil: signs receipts.
     pub sigil: SigningKey,
     pub transfers: Transfers,
+    /// Where compiled contracts are kept; in memory only if left out.
+    pub code: Option<CodeFolder>,
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
 }
@@ -94,12 +96,15 @@ impl Node {
     /// # Errors
     /// [`StartError`]
     pub fn start(parts: Parts) -> Result<Self, StartError> {
-        let Parts { registry, tlds, signer, sigil, transfers, clock, metrics } = parts;
+        let Parts { registry, tlds, signer, sigil, transfers, code, clock, metrics } = parts;
         let registry = Arc::new(registry);
         let shipped = SHIPPED.iter().map(|(_, wasm)| wasm.to_vec());
         let tlds = Arc::new(Tlds::new(tlds, shipped, registry.genesis().operator));
         let keys = Arc::new(Keys::new(signer));
-        let host = Arc::new(ContractHost::new(HostConfig::default())?);
+        // At most so many workers wait for the compiler, beside those that compile.
+        let waiting = MISS_WORKERS / 4;
+        let config = HostConfig { waiting, files: code, metrics: metrics.clone(), ..HostConfig::default() };
+        let host = Arc::new(ContractHost::new(config)?);
         let rules = tlds.clone();
         let writer =
             Writer::start(registry.clone(), rules, clock.clone(), metrics.clone()).map_err(StartError::Threads)?;
@@ -120,6 +125,15 @@ impl Node {
         Ok(Self { gateway, service, metrics })
     }
 
+    /// Has the contracts of the TLDs compiled, so that nobody's first question waits for the compiler.
+    pub fn warm_up(&self) {
+        for tld in self.service.tlds.iter() {
+            let code = self.service.tlds.shipped(&tld.contract);
+            // They are contracts: tests see to that; and if one were none, its questions would be told.
+            let _ = code.map(|code| self.service.host.check(code));
+        }
+    }
+
     /// A gateway in memory with the built-in zones and keys that everybody knows, for tests and benches.
     ///
     /// # Errors
@@ -138,6 +152,7 @@ impl Node {
             signer,
             sigil: SigningKey::from_bytes(&[230; 32]),
             transfers: Transfers::new(Vec::new()),
+            code: None,
             clock,
             metrics: Arc::default(),
         })

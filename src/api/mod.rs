@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use crate::contract::ContractHost;
+use crate::contract::{ContractError, ContractHost};
 use crate::dnssec::Rrsig;
 use crate::gateway::{self, Call, CallError, Called, Gateway, Keys, Tlds};
 use crate::limits::{MAX_EXPORT, SUBMIT_OPS};
@@ -95,7 +95,10 @@ impl Service {
         let verified = op::verify(bytes, self.registry.id(), now)?;
         if let Op::DeployContract { wasm } = verified.op() {
             self.check_funds(&verified, now)?;
-            self.host.check(wasm).map_err(|error| Rejection::ContractInvalid(error.to_string()))?;
+            self.host.check(wasm).map_err(|error| match error {
+                ContractError::Busy => Rejection::Busy,
+                error => Rejection::ContractInvalid(error.to_string()),
+            })?;
         }
         Ok(verified)
     }

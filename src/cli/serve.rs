@@ -19,6 +19,7 @@ use super::ring::Ring;
 use super::{author, keys};
 use crate::api::Rpc;
 use crate::config::{self, Config};
+use crate::contract::CodeFolder;
 use crate::gateway::{Signer, Tld, Transfers};
 use crate::node::{self, Node, Parts, SHIPPED};
 use crate::op::{self, Op, OpBody, Rejection, SigilId};
@@ -120,8 +121,10 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let signer = load_signer(&settings.data, &apexes)?;
     let transfers = Transfers::new(settings.transfer_to);
     let sigil = keys::load_or_create(&settings.data.join("keys/gateway.pem"))?;
+    let code = Some(CodeFolder::new(settings.data.join("compiled"), sigil.as_bytes()));
     let metrics = Arc::default();
-    let node = Node::start(Parts { registry, tlds, signer, sigil, transfers, clock, metrics })?;
+    let node = Node::start(Parts { registry, tlds, signer, sigil, transfers, code, clock, metrics })?;
+    node.warm_up();
     // Only a convenience: a data directory whose path is too long for a socket is served all the same.
     if let Err(error) = control(&node, &settings.data, apexes) {
         tracing::warn!("commands cannot reach this server: {error:#}");
