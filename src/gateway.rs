@@ -240,6 +240,7 @@ impl Engine {
     fn count(&self, fuel: u64, failure: Option<&Failure>) {
         self.metrics.contract_executions.add(1);
         self.metrics.contract_fuel.add(fuel);
+        pool::burnt(fuel);
         if let Some(failure) = failure {
             self.metrics.count_contract_failure(failure.kind());
         }

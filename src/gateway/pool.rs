@@ -1,18 +1,22 @@
 //! Workers that execute misses: a bounded queue, fair between zones and between owners of contracts.
 //!
 //! ```text
-//! submit ──> queue ──> worker: whose contract is it, is it compiled? ──> room? ──> execute
+//! submit ──> queue ──> worker: whose contract is it, is it compiled? ──> room? ──> execute ──> fuel is noted
 //!   │ full     ^                                                          │ no
 //!   v          └──────────────────── waits ──────────────────────────────┤
 //! turned away <──────────────────── owner has enough waiting ────────────┘
 //! ```
+//!
+//! Owners whose contracts burn much of what all burn are *heavy*: all of them together run on few workers, so that whoever
+//! asks for anything else finds a worker idle and a core to run on, however many owners are in league.
 
+use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use super::{ChainDone, Done, Engine, Miss, TransferDone, servfail};
-use crate::limits::{COMPILATIONS, MISS_QUEUE, MISS_WORKERS, MISSES_PER_OWNER, MISSES_PER_ZONE};
+use crate::limits::{COMPILATIONS, CONTRACT_FUEL, MISS_QUEUE, MISS_WORKERS, MISSES_PER_OWNER, MISSES_PER_ZONE};
 use crate::op::SigilId;
 use crate::registry::Stamp;
 use crate::state::View as _;
@@ -27,6 +31,18 @@ const RUNNING_PER_OWNER: usize = MISS_WORKERS / 2;
 
 /// Executions at once that begin with the compiler.
 const RUNNING_COLD: usize = COMPILATIONS;
+
+/// Executions at once of all heavy owners, at most; on few cores half of those.
+const RUNNING_HEAVY: usize = MISS_WORKERS / 4;
+
+/// Fuel after which what owners have burnt counts half: a quarter of a second of one core.
+const SPAN: u64 = 64 * CONTRACT_FUEL;
+
+/// An owner who has burnt so much of late is heavy.
+const HEAVY: u64 = SPAN / 16;
+
+/// What is forgotten when it counts half. So a span has room for this many owners at most, whatever they burn.
+const FORGOTTEN: u64 = SPAN / 4_096;
 
 const _: () = assert!(1 <= RUNNING_PER_ZONE && RUNNING_PER_ZONE <= RUNNING_PER_OWNER && RUNNING_COLD < MISS_WORKERS);
 
@@ -49,7 +65,45 @@ struct Queue {
     owners: HashMap<SigilId, Load>,
     /// Running with a contract that was not compiled.
     cold: usize,
+    /// Running for heavy owners, and how many may.
+    heavy: usize,
+    most_heavy: usize,
+    fuel: Fuel,
     stopping: bool,
+}
+
+/// What owners' contracts have burnt of late.
+#[derive(Default)]
+struct Fuel {
+    /// Since all counted half the last time.
+    total: u64,
+    owners: HashMap<SigilId, u64>,
+}
+
+impl Fuel {
+    fn note(&mut self, owner: SigilId, fuel: u64) {
+        *self.owners.entry(owner).or_default() += fuel;
+        self.total += fuel;
+        if self.total >= SPAN || self.owners.len() > (SPAN / FORGOTTEN) as usize {
+            self.total = 0;
+            self.owners.values_mut().for_each(|burnt| *burnt /= 2);
+            self.owners.retain(|_, burnt| *burnt >= FORGOTTEN);
+        }
+    }
+
+    fn is_heavy(&self, owner: &SigilId) -> bool {
+        self.owners.get(owner).is_some_and(|burnt| *burnt >= HEAVY)
+    }
+}
+
+thread_local! {
+    /// Fuel burnt by the job that this thread does: an answer may take several executions, each deep in its own branch.
+    static BURNT: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Notes what an execution burnt, on the thread that did it.
+pub(super) fn burnt(fuel: u64) {
+    BURNT.set(BURNT.get().saturating_add(fuel));
 }
 
 /// What one zone, or one owner, has in the pool.
@@ -66,6 +120,8 @@ struct About {
     owner: Option<SigilId>,
     /// The contract is not compiled.
     cold: bool,
+    /// Counted among the heavy ones; known when it runs.
+    heavy: bool,
 }
 
 /// A job of its own.
@@ -108,7 +164,8 @@ enum Admission {
 
 impl Pool {
     pub(super) fn start(engine: &Arc<Engine>) -> std::io::Result<Self> {
-        let shared = Arc::new(Shared { queue: Mutex::default(), wake: Condvar::new() });
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let shared = Arc::new(Shared::new(RUNNING_HEAVY.min(cores.div_ceil(2))));
         let spawn = |number: usize| {
             let (engine, shared) = (engine.clone(), shared.clone());
             std::thread::Builder::new().name(format!("miss-{number}")).spawn(move || serve(&engine, &shared))
@@ -145,29 +202,26 @@ impl Drop for Pool {
 
 fn serve(engine: &Engine, shared: &Shared) {
     while let Some(mut job) = shared.next() {
-        let about = match job.about {
-            Some(about) => about,
-            None => {
-                // Read here, not where the question came in: that thread never waits for a disk.
-                let about = engine.about(job.task.name());
-                match shared.admit(job, about) {
-                    Admission::Run(admitted) => job = admitted,
-                    Admission::Wait => continue,
-                    Admission::Full(task) => {
-                        engine.turn_away(task);
-                        continue;
-                    }
+        if job.about.is_none() {
+            // Read here, not where the question came in: that thread never waits for a disk.
+            let about = engine.about(job.task.name());
+            match shared.admit(job, about) {
+                Admission::Run(admitted) => job = admitted,
+                Admission::Wait => continue,
+                Admission::Full(task) => {
+                    engine.turn_away(task);
+                    continue;
                 }
-                about
             }
-        };
+        }
+        BURNT.set(0);
         match job.task {
             Task::Answer(miss, done) => done(engine.execute(&miss)),
             Task::Transfer(request, done) => done(engine.transfer(&request)),
             Task::Chain(name, rtype, done) => done(engine.chain(&name, rtype)),
             Task::Other(_, errand) => errand(Some(engine)),
         }
-        shared.finished(job.zone, about);
+        shared.finished(job.zone, job.about.unwrap_or_default(), BURNT.take());
     }
 }
 
@@ -178,7 +232,7 @@ impl Engine {
         let Some((owner, contract)) = entry.and_then(|entry| Some((entry.owner, entry.contract?))) else {
             return About::default();
         };
-        About { owner: Some(owner), cold: !self.host.is_ready(&contract.0) }
+        About { owner: Some(owner), cold: !self.host.is_ready(&contract.0), heavy: false }
     }
 
     /// Tells whoever asked, at once, that too many are waiting.
@@ -198,13 +252,17 @@ impl Engine {
 }
 
 impl Shared {
+    fn new(most_heavy: usize) -> Self {
+        Self { queue: Mutex::new(Queue { most_heavy, ..Queue::default() }), wake: Condvar::new() }
+    }
+
     /// The oldest job that has room to run; `None` when the pool stops and nothing is left.
     fn next(&self) -> Option<Job> {
         let mut queue = self.lock();
         loop {
             let ready = queue.jobs.iter().position(|job| queue.has_room(job));
-            if let Some(job) = ready.and_then(|at| queue.jobs.remove(at)) {
-                queue.begin(&job);
+            if let Some(mut job) = ready.and_then(|at| queue.jobs.remove(at)) {
+                queue.begin(&mut job);
                 return Some(job);
             }
             if queue.stopping && queue.jobs.is_empty() {
@@ -218,11 +276,12 @@ impl Shared {
     /// room yet; or gives its task back if even that is too much.
     fn admit(&self, mut job: Job, about: About) -> Admission {
         if about == About::default() {
+            job.about = Some(about);
             return Admission::Run(job);
         }
         let mut queue = self.lock();
         if queue.has_room_for(about) {
-            queue.count(about);
+            job.about = Some(queue.count(about));
             return Admission::Run(job);
         }
         queue.leave_zone(job.zone);
@@ -239,11 +298,13 @@ impl Shared {
         Admission::Wait
     }
 
-    fn finished(&self, zone: u16, about: About) {
+    fn finished(&self, zone: u16, about: About, fuel: u64) {
         let mut queue = self.lock();
         queue.leave_zone(zone);
         queue.cold -= usize::from(about.cold);
+        queue.heavy -= usize::from(about.heavy);
         if let Some(owner) = about.owner {
+            queue.fuel.note(owner, fuel);
             let load = queue.owners.entry(owner).or_default();
             load.running -= 1;
             if load.running + load.waiting == 0 {
@@ -269,12 +330,15 @@ impl Queue {
     }
 
     fn has_room_for(&self, about: About) -> bool {
-        let running = |owner| self.owners.get(&owner).map_or(0, |load| load.running);
-        about.owner.is_none_or(|owner| running(owner) < RUNNING_PER_OWNER) && !(about.cold && self.cold >= RUNNING_COLD)
+        let owner_has = |owner| {
+            let running = self.owners.get(&owner).map_or(0, |load| load.running);
+            running < RUNNING_PER_OWNER && !(self.fuel.is_heavy(&owner) && self.heavy >= self.most_heavy)
+        };
+        about.owner.is_none_or(owner_has) && !(about.cold && self.cold >= RUNNING_COLD)
     }
 
     /// A job leaves the queue.
-    fn begin(&mut self, job: &Job) {
+    fn begin(&mut self, job: &mut Job) {
         let zone = self.zones.entry(job.zone).or_default();
         zone.waiting -= 1;
         zone.running += 1;
@@ -282,15 +346,18 @@ impl Queue {
         if let Some(owner) = about.owner {
             self.owners.entry(owner).or_default().waiting -= 1;
         }
-        self.count(about);
+        job.about = Some(self.count(about));
     }
 
     /// A job runs.
-    fn count(&mut self, about: About) {
+    fn count(&mut self, mut about: About) -> About {
+        about.heavy = about.owner.is_some_and(|owner| self.fuel.is_heavy(&owner));
+        self.heavy += usize::from(about.heavy);
         self.cold += usize::from(about.cold);
         if let Some(owner) = about.owner {
             self.owners.entry(owner).or_default().running += 1;
         }
+        about
     }
 
     fn leave_zone(&mut self, zone: u16) {
@@ -314,11 +381,15 @@ mod tests {
     const Y: SigilId = SigilId([2; 32]);
 
     fn shared() -> Shared {
-        Shared { queue: Mutex::default(), wake: Condvar::new() }
+        Shared::new(1)
     }
 
     fn bound(owner: SigilId) -> About {
-        About { owner: Some(owner), cold: false }
+        About { owner: Some(owner), ..About::default() }
+    }
+
+    fn finished(shared: &Shared, zone: u16, about: About) {
+        shared.finished(zone, about, 0);
     }
 
     /// A job of a zone of its own, in the queue of `shared`.
@@ -343,7 +414,7 @@ mod tests {
 
     fn is_empty(shared: &Shared) -> bool {
         let queue = shared.lock();
-        queue.jobs.is_empty() && queue.zones.is_empty() && queue.owners.is_empty() && queue.cold == 0
+        queue.jobs.is_empty() && queue.zones.is_empty() && queue.owners.is_empty() && queue.cold + queue.heavy == 0
     }
 
     #[test]
@@ -361,36 +432,36 @@ mod tests {
         assert_eq!(take(&shared, bound(Y)), (6, Some(true)));
         assert_eq!(take(&shared, About::default()), (7, Some(true)));
         // Until one of the owner's is done.
-        shared.finished(0, bound(X));
+        finished(&shared, 0, bound(X));
         let job = shared.next().unwrap();
         assert_eq!(job.about, Some(bound(X)));
         assert_eq!(shared.lock().owners[&X].running, RUNNING_PER_OWNER);
         for (zone, about) in
             [(1, bound(X)), (2, bound(X)), (3, bound(X)), (job.zone, bound(X)), (6, bound(Y)), (7, About::default())]
         {
-            shared.finished(zone, about);
+            finished(&shared, zone, about);
         }
         let last = shared.next().unwrap();
-        shared.finished(last.zone, last.about.unwrap());
+        finished(&shared, last.zone, last.about.unwrap());
         assert!(is_empty(&shared));
     }
 
     #[test]
     fn what_must_be_compiled_leaves_workers_to_the_others() {
         let shared = shared();
-        let cold = |n: u16| About { owner: Some(SigilId([n as u8; 32])), cold: true };
+        let cold = |n: u16| About { cold: true, ..bound(SigilId([n as u8; 32])) };
         (0..4).for_each(|zone| queue(&shared, zone));
         assert_eq!((take(&shared, cold(0)), take(&shared, cold(1))), ((0, Some(true)), (1, Some(true))));
         assert_eq!((take(&shared, cold(2)), take(&shared, cold(3))), ((2, Some(false)), (3, Some(false))));
         queue(&shared, 4);
         assert_eq!(take(&shared, bound(X)), (4, Some(true)));
-        shared.finished(1, cold(1));
+        finished(&shared, 1, cold(1));
         let next = shared.next().unwrap();
-        shared.finished(next.zone, next.about.unwrap());
+        finished(&shared, next.zone, next.about.unwrap());
         let last = shared.next().unwrap();
         assert_ne!((next.zone, next.about), (last.zone, last.about));
         for (zone, about) in [(0, cold(0)), (4, bound(X)), (last.zone, last.about.unwrap())] {
-            shared.finished(zone, about);
+            finished(&shared, zone, about);
         }
         assert!(is_empty(&shared));
     }
@@ -407,7 +478,7 @@ mod tests {
         // All that wait have their turn.
         let (mut running, mut done) = ((0..RUNNING_PER_OWNER as u16).collect::<Vec<_>>(), 0);
         while let Some(zone) = running.pop() {
-            shared.finished(zone, bound(X));
+            finished(&shared, zone, bound(X));
             done += 1;
             if !shared.lock().jobs.is_empty() {
                 running.push(shared.next().unwrap().zone);
@@ -415,5 +486,41 @@ mod tests {
         }
         assert_eq!(done, most);
         assert!(is_empty(&shared));
+    }
+
+    /// However many owners burn fuel, they leave workers to those who do not; and who stops is not heavy for long.
+    #[test]
+    fn all_heavy_owners_together_run_on_few_workers() {
+        let shared = Shared::new(2);
+        let owner = |n: u8| SigilId([n; 32]);
+        let burn = |n: u8, fuel| {
+            queue(&shared, u16::from(n));
+            let job = shared.next().unwrap();
+            let Admission::Run(job) = shared.admit(job, bound(owner(n))) else { panic!() };
+            shared.finished(job.zone, job.about.unwrap(), fuel);
+        };
+        (1..=5).for_each(|n| burn(n, HEAVY));
+        burn(6, HEAVY - 1);
+        (1..=6).for_each(|zone| queue(&shared, zone));
+        let runs: Vec<_> = (1..=6).map(|n| take(&shared, bound(owner(n))).1).collect();
+        assert_eq!(runs, [Some(true), Some(true), Some(false), Some(false), Some(false), Some(true)]);
+        queue(&shared, 7);
+        assert_eq!(take(&shared, About::default()), (7, Some(true)));
+        let heavy = |n| About { heavy: true, ..bound(owner(n)) };
+        shared.finished(1, heavy(1), 0);
+        let next = shared.next().unwrap();
+        assert_eq!(next.about, Some(heavy(next.zone as u8)));
+        // What was burnt long ago counts little, and is forgotten in the end.
+        for _ in 0..32 {
+            shared.lock().fuel.note(owner(6), SPAN);
+        }
+        assert!(!shared.lock().fuel.is_heavy(&owner(1)) && shared.lock().fuel.is_heavy(&owner(6)));
+        assert_eq!(shared.lock().fuel.owners.len(), 1);
+        for n in 0..2 * (SPAN / FORGOTTEN) as u32 {
+            let mut id = [0; 32];
+            id[..4].copy_from_slice(&n.to_be_bytes());
+            shared.lock().fuel.note(SigilId(id), 1);
+        }
+        assert!(shared.lock().fuel.owners.len() as u64 <= SPAN / FORGOTTEN);
     }
 }
