@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use ed25519_dalek::SigningKey;
+use ghostplane::contract::{CodeFolder, CodeRef, ContractHost, HostConfig, Question, ReadFault, Reads, Worlds};
 use ghostplane::dnssec::{FLAGS_ONLINE, FLAGS_OWNER, Secret, ZoneKey};
 use ghostplane::gateway::{Client, Signer, Transfers, Transport};
-use ghostplane::node::{Node, Parts, built_in_tlds};
+use ghostplane::node::{Node, Parts, SHIPPED, built_in_tlds};
 use ghostplane::notary::{Notary, Witnesses};
-use ghostplane::op::{self, DnskeyRdata, Op, OpBody, SigilId, VerifiedOp};
+use ghostplane::op::{self, CodeHash, DnskeyRdata, Op, OpBody, SigilId, VerifiedOp};
 use ghostplane::registry::{FORMAT, Genesis, Registry};
-use ghostplane::wire::{Name, Query, Rrset, Rtype};
+use ghostplane::wire::{Name, Query, Resolution, Rrset, Rtype, Scope, Subnet};
 use ghostplane::zone::ahead::with_chain;
 use ghostplane::zone::export::Contents;
 use ghostplane::zone::soa;
@@ -42,7 +43,8 @@ impl Author {
         let (sigil, transfers) = (SigningKey::from_bytes(&[4; 32]), Transfers::new(Vec::new()));
         let (clock, metrics, update_secret) = (Arc::new(|| NOW), Arc::default(), Default::default());
         let notary = Notary::new(SigningKey::from_bytes(&[5; 32]), registry.id(), Witnesses::default(), None).unwrap();
-        let parts = Parts { registry, tlds, signer, sigil, transfers, notary, clock, metrics, update_secret };
+        let code = None;
+        let parts = Parts { registry, tlds, signer, sigil, transfers, notary, code, clock, metrics, update_secret };
         let node = Node::start(parts).unwrap();
         let mut author = Self { node, key, nonce: 0 };
         let grant = author.verified(Op::GrantMana { to: operator, level: 5, amount: u64::MAX });
@@ -170,6 +172,100 @@ fn answers(c: &mut Criterion) {
     group.finish();
 }
 
+/// A registry with one RRset, at hand.
+struct OneRrset(Arc<Rrset>);
+
+impl Reads for OneRrset {
+    fn lookup(&mut self, _name: &Name, _rtype: Rtype) -> Result<Resolution, ReadFault> {
+        Ok(Resolution::Records(vec![self.0.clone()]))
+    }
+
+    fn zone(&mut self) -> Name {
+        self.0.owner.suffix(2)
+    }
+
+    fn owner_key(&mut self) -> Option<[u8; 32]> {
+        Some([7; 32])
+    }
+
+    fn bound_contract(&mut self) -> Option<[u8; 32]> {
+        None
+    }
+
+    fn bound_worlds(&mut self) -> Result<Worlds, ReadFault> {
+        Ok(Worlds::default())
+    }
+
+    fn parameters(&mut self) -> Vec<u8> {
+        Vec::new()
+    }
+
+    fn now(&mut self) -> u64 {
+        NOW
+    }
+
+    fn client_subnet(&mut self, _scope: Scope) -> Option<Subnet> {
+        None
+    }
+}
+
+/// A shipped contract.
+fn shipped(name: &str) -> Vec<u8> {
+    SHIPPED.iter().find(|(shipped, _)| *shipped == name).unwrap().1.to_vec()
+}
+
+/// The same contract, but for a custom section: another hash, so another contract to the host.
+fn other(wasm: &[u8], number: u32) -> Vec<u8> {
+    [wasm, &[0, 6, 1, b'n'], &number.to_be_bytes()].concat()
+}
+
+fn execute(host: &ContractHost, wasm: &[u8], hash: [u8; 32], question: &Question, found: &Arc<Rrset>) {
+    let code = CodeRef { hash, load: &|| Ok(Some(wasm.to_vec())) };
+    let (execution, _) = host.execute(code, question, OneRrset(found.clone()));
+    execution.outcome.unwrap();
+}
+
+/// The host alone: what an execution costs by where its machine code is.
+fn contracts(c: &mut Criterion) {
+    let name = name("www.alice.ghost");
+    let found = Arc::new(Rrset::new(name.clone(), Rtype::A, 3_600, [vec![192, 0, 2, 1]]));
+    let question = Question { zone: name.suffix(2), name, rtype: Rtype::A };
+    let mut group = c.benchmark_group("contract");
+    let host = ContractHost::new(HostConfig::default()).unwrap();
+    for contract in ["ghost", "weighted"] {
+        let wasm = shipped(contract);
+        let hash = CodeHash::of(&wasm).0;
+        let text = format!("execute, {contract}");
+        group.bench_function(text, |b| b.iter(|| execute(&host, &wasm, hash, &question, &found)));
+    }
+    let ghost = shipped("ghost");
+    let others: Vec<_> = (0..1_000).map(|number| other(&ghost, number)).collect();
+    let others: Vec<_> = others.into_iter().map(|wasm| (CodeHash::of(&wasm).0, wasm)).collect();
+    let next = AtomicU64::new(0);
+    let mut in_turn = |id: &str, host: &ContractHost| {
+        others.iter().for_each(|(_, wasm)| drop(host.check(wasm).unwrap()));
+        group.bench_function(id, |b| {
+            b.iter(|| {
+                let (hash, wasm) = &others[next.fetch_add(1, Ordering::Relaxed) as usize % others.len()];
+                execute(host, wasm, *hash, &question, &found)
+            })
+        });
+    };
+    in_turn("execute, ghost, another of 1,000 each time", &host);
+    // No room in memory.
+    let dir = tempfile::tempdir().unwrap();
+    let files = Some(CodeFolder::new(dir.path().to_owned(), b"secret"));
+    let disk = ContractHost::new(HostConfig { compiled_bytes: 1, files, ..HostConfig::default() }).unwrap();
+    in_turn("execute, ghost, from disk each time", &disk);
+    let forgetful = ContractHost::new(HostConfig { compiled_bytes: 1, ..HostConfig::default() }).unwrap();
+    let hash = CodeHash::of(&ghost).0;
+    group.sample_size(10);
+    group.bench_function("execute, ghost, compiled each time", |b| {
+        b.iter(|| execute(&forgetful, &ghost, hash, &question, &found))
+    });
+    group.finish();
+}
+
 fn ops(c: &mut Criterion) {
     let mut author = Author::in_memory();
     let alice = name("alice.ghost");
@@ -212,6 +308,6 @@ fn commits(c: &mut Criterion) {
 criterion_group! {
     name = engine;
     config = Criterion::default().sample_size(30).measurement_time(Duration::from_secs(4));
-    targets = answers, ops, commits
+    targets = answers, contracts, ops, commits
 }
 criterion_main!(engine);

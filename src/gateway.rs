@@ -43,7 +43,6 @@ use crate::limits::MAX_ALIAS_LINKS;
 use crate::metrics::Metrics;
 use crate::op::{CodeHash, SigilId};
 use crate::registry::{Fault, Registry, Snapshot};
-use crate::state::View as _;
 pub use crate::wire::Transport;
 use crate::wire::update::{Tsig, is_update};
 use crate::wire::{
@@ -149,38 +148,31 @@ impl Gateway {
     /// Executes on a worker's thread and calls `done` there, exactly once; at once, with SERVFAIL and EDE 14
     /// (Not Ready), if too many are waiting.
     pub fn finish(&self, miss: Miss, done: Done) {
-        let zone = self.engine.tlds.zone_key(&miss.query.name);
-        let Err(Task::Answer(miss, done)) = self.pool.submit(zone, Task::Answer(Box::new(miss), done)) else { return };
-        self.engine.metrics.misses_shed.add(1);
-        let answer = servfail(&miss.query, EdeCode::NotReady, "too many questions are waiting".into());
-        done(answer.reply(&miss.query, miss.client.transport.shape(), 0));
+        self.queue(Task::Answer(Box::new(miss), done));
     }
 
     /// Gathers a zone on a worker's thread and calls `done` there, exactly once; at once, with SERVFAIL, if too many
     /// are waiting.
     pub fn transfer(&self, request: Miss, done: TransferDone) {
-        let zone = self.engine.tlds.zone_key(&request.query.name);
-        let task = Task::Transfer(Box::new(request), done);
-        let Err(Task::Transfer(request, done)) = self.pool.submit(zone, task) else { return };
-        self.engine.metrics.misses_shed.add(1);
-        done(Arc::from([servfail(&request.query, EdeCode::NotReady, "too many questions are waiting".into())]));
+        self.queue(Task::Transfer(Box::new(request), done));
     }
 
     /// Gathers a DNSSEC chain on a worker's thread and calls `done` there, exactly once; at once, with SERVFAIL, if too
     /// many are waiting.
     pub fn chain(&self, name: Name, rtype: Rtype, done: ChainDone) {
-        let zone = self.engine.tlds.zone_key(&name);
-        let Err(Task::Chain(_, _, done)) = self.pool.submit(zone, Task::Chain(name, rtype, done)) else { return };
-        self.engine.metrics.misses_shed.add(1);
-        done(Err(Rcode::ServFail));
+        self.queue(Task::Chain(name, rtype, done));
     }
 
     /// Does `job`, which is about `name`, on a worker's thread; at once, and without an engine, if too many are waiting.
     fn work(&self, name: Name, job: impl FnOnce(Option<&Engine>) + Send + 'static) {
-        let zone = self.engine.tlds.zone_key(&name);
-        let Err(Task::Other(_, job)) = self.pool.submit(zone, Task::Other(name, Box::new(job))) else { return };
-        self.engine.metrics.misses_shed.add(1);
-        job(None);
+        self.queue(Task::Other(name, Box::new(job)));
+    }
+
+    fn queue(&self, task: Task) {
+        let zone = self.engine.tlds.zone_key(task.name());
+        if let Err(task) = self.pool.submit(zone, task) {
+            self.engine.turn_away(task);
+        }
     }
 
     /// Answers on the calling thread, from the cache or by execution: for benches and tools. Of a transfer the first
@@ -264,13 +256,6 @@ impl Engine {
         }
     }
 
-    /// Who bound the contract that answers for a name; `None` if that is the TLD's.
-    fn binder(&self, name: &Name) -> Option<SigilId> {
-        // A fault shows where the answer is made.
-        let entry = self.registry.snapshot().and_then(|snapshot| snapshot.name(&name.suffix(2))).ok().flatten()?;
-        entry.contract.is_some().then_some(entry.owner)
-    }
-
     /// What answers are made from now.
     fn sources(&self, snapshot: &Arc<Snapshot>) -> Sources {
         let (tlds, signer, snapshot) = (self.tlds.clone(), self.keys.get(), snapshot.clone());
@@ -280,6 +265,7 @@ impl Engine {
     fn count(&self, fuel: u64, failure: Option<&Failure>) {
         self.metrics.contract_executions.add(1);
         self.metrics.contract_fuel.add(fuel);
+        pool::burnt(fuel);
         if let Some(failure) = failure {
             self.metrics.count_contract_failure(failure.kind());
         }

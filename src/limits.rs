@@ -159,12 +159,25 @@ pub const MAX_RECEIPT: usize = 1 << 20;
 pub const CONTRACT_ANSWERS: usize = 16;
 /// Octets of all RRsets in one resolution.
 pub const CONTRACT_OUTPUT: usize = 48 * 1024;
+/// Units of work that a contract may be for the compiler (`contract::budget`): about a second, and 256 MiB.
+pub const COMPILE_WORK: u64 = 512 * 1024;
 /// Contracts whose worlds are remembered.
 pub const KNOWN_WORLDS: usize = 16_384;
-/// Contracts kept compiled at once.
-pub const COMPILED_CONTRACTS: usize = 1_024;
-/// Octets of their machine code.
+/// Contracts kept compiled in memory at once.
+pub const COMPILED_CONTRACTS: usize = 4_096;
+/// Octets of their machine code, and what each counts at least.
 pub const COMPILED_BYTES: u64 = 256 << 20;
+pub const COMPILED_LEAST: u64 = COMPILED_BYTES / COMPILED_CONTRACTS as u64;
+/// Files of machine code, octets of one with its MAC, and octets of all.
+pub const CODE_FILES: usize = 32_768;
+pub const CODE_FILE: u64 = 16 << 20;
+pub const CODE_FILES_BYTES: u64 = 2 << 30;
+/// Compilations at once that executions wait for, and executions that wait.
+pub const COMPILATIONS: usize = 2;
+pub const QUESTIONS_WAITING: usize = 64;
+/// Compilations at once of what is to be deployed, and writes that wait; one more is rejected Busy.
+pub const DEPLOYS_COMPILING: usize = 1;
+pub const DEPLOYS_WAITING: usize = 16;
 /// Instances alive at once; pooled memory is reserved for them.
 pub const CONTRACT_INSTANCES: u32 = 128;
 
@@ -183,6 +196,8 @@ pub const MISS_QUEUE: usize = 1_024;
 pub const MISS_WORKERS: usize = 8;
 /// Misses of one zone under execution or waiting at once: one name cannot take all workers.
 pub const MISSES_PER_ZONE: usize = 64;
+/// Misses that wait for contracts of one owner, under however many names.
+pub const MISSES_PER_OWNER: usize = MISS_QUEUE / 4;
 
 /// Breaks in a row (traps, spent fuel, illegal results) after which a bound contract is left alone, for so many seconds
 /// at first and at most; and contracts of which that is remembered.
@@ -287,6 +302,7 @@ const _: () = {
     assert!(CONTRACT_INSTANCES as usize >= MISS_WORKERS * 2);
     assert!(MISSES_PER_ZONE < MISS_QUEUE);
     assert!(MAX_LEAF <= u16::MAX as usize && MAX_WITNESSES < MAX_NOTE_SIGNATURES);
+    assert!(COMPILATIONS < MISS_WORKERS && CODE_FILE < CODE_FILES_BYTES);
     assert!(UDP_PAYLOAD_MIN <= UDP_PAYLOAD);
     assert!(MAX_SHARED_OP <= MAX_OP && MAX_SIGNATURES * 128 < MAX_SHARED_OP);
     assert!(MAX_OP_LIFETIME <= MAX_SHARED_OP_LIFETIME && MIN_RECOVERY_DELAY < MAX_RECOVERY_DELAY);

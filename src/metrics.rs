@@ -135,6 +135,14 @@ pub struct Metrics {
     pub gas_settled: Counter,
     /// Billionths of a GCC for a million units of fuel, as of the last settlement.
     pub gas_price: Gauge,
+    pub contract_compilations: Counter,
+    /// Compiled contracts read from disk instead, and files that could not be used or written.
+    pub code_loads: Counter,
+    pub code_faults: Counter,
+    /// Contracts compiled in memory, octets of their machine code, and octets of that on disk.
+    pub compiled_contracts: Gauge,
+    pub compiled_bytes: Gauge,
+    pub code_file_bytes: Gauge,
     pub commits: Counter,
     pub ops_accepted: Counter,
     pub ops_rejected: Counter,

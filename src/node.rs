@@ -7,10 +7,10 @@ use ed25519_dalek::SigningKey;
 
 use crate::api::{Gate, Service};
 use crate::cache::AnswerCache;
-use crate::contract::{ContractHost, HostConfig, HostError};
+use crate::contract::{CodeFolder, ContractHost, HostConfig, HostError};
 use crate::dnssec::{FLAGS_ONLINE, FLAGS_OWNER, Secret, ZoneKey, tsig};
 use crate::gateway::{Engine, Gateway, Keys, Meter, Quarantine, Settlement, Signer, Tld, Tlds, Transfers};
-use crate::limits::{CACHE_BYTES, MAX_RENEWALS, MAX_ZONE_FILE};
+use crate::limits::{CACHE_BYTES, MAX_RENEWALS, MAX_ZONE_FILE, MISS_WORKERS};
 use crate::metrics::Metrics;
 use crate::notary::{Notary, NotaryError, Witnesses};
 use crate::op::{self, CodeHash, Op, OpBody, Rejection, SigilId};
@@ -100,6 +100,8 @@ pub struct Parts {
     pub transfers: Transfers,
     /// Signs the log's checkpoints.
     pub notary: Notary,
+    /// Where compiled contracts are kept; in memory only if left out.
+    pub code: Option<CodeFolder>,
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
     /// What the secrets of update keys are derived from.
@@ -112,13 +114,16 @@ impl Node {
     /// # Errors
     /// [`StartError`]
     pub fn start(parts: Parts) -> Result<Self, StartError> {
-        let Parts { registry, tlds, signer, sigil, transfers, notary, clock, metrics, update_secret } = parts;
+        let Parts { registry, tlds, signer, sigil, transfers, notary, code, clock, metrics, update_secret } = parts;
         notary.check_past(&registry.snapshot().map_err(NotaryError::Fault)?)?;
         let registry = Arc::new(registry);
         let shipped = SHIPPED.iter().map(|(_, wasm)| wasm.to_vec());
         let tlds = Arc::new(Tlds::new(tlds, shipped, registry.genesis().operator));
         let keys = Arc::new(Keys::new(signer));
-        let host = Arc::new(ContractHost::new(HostConfig::default())?);
+        // At most so many workers wait for the compiler, beside those that compile.
+        let waiting = MISS_WORKERS / 4;
+        let config = HostConfig { waiting, files: code, metrics: metrics.clone(), ..HostConfig::default() };
+        let host = Arc::new(ContractHost::new(config)?);
         let rules = tlds.clone();
         let writer = Writer::start(registry.clone(), rules, host.clone(), clock.clone(), metrics.clone())
             .map_err(StartError::Threads)?;
@@ -228,6 +233,15 @@ impl Node {
         }
     }
 
+    /// Has the contracts of the TLDs compiled, so that nobody's first question waits for the compiler.
+    pub fn warm_up(&self) {
+        for tld in self.service.tlds.iter() {
+            let code = self.service.tlds.shipped(&tld.contract);
+            // They are contracts: tests see to that; and if one were none, its questions would be told.
+            let _ = code.map(|code| self.service.host.check(code));
+        }
+    }
+
     /// A gateway in memory with the built-in zones and keys that everybody knows, for tests and benches.
     ///
     /// # Errors
@@ -255,6 +269,7 @@ impl Node {
             sigil: SigningKey::from_bytes(&[230; 32]),
             transfers: Transfers::new(Vec::new()),
             notary: Notary::new(SigningKey::from_bytes(&[212; 32]), id, Witnesses::default(), None)?,
+            code: None,
             clock,
             metrics: Arc::default(),
             update_secret: tsig::Secret::new([240; 32]),

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use gate::Door;
 use tokio::sync::oneshot;
 
-use crate::contract::ContractHost;
+use crate::contract::{ContractError, ContractHost};
 use crate::dnssec::{Rrsig, is_strict};
 use crate::gateway::{self, Call, CallError, Called, Gateway, Keys, OutOfGas, Tlds};
 use crate::limits::{LOG_PAGE_BYTES, MAX_EXPORT, SUBMIT_OPS};
@@ -134,7 +134,10 @@ impl Service {
         let verified = op::verify(bytes, self.registry.id(), now)?;
         if let Op::DeployContract { wasm } = verified.op() {
             self.check_funds(&verified, now)?;
-            self.host.check(wasm).map_err(|error| Rejection::ContractInvalid(error.to_string()))?;
+            self.host.check(wasm).map_err(|error| match error {
+                ContractError::Busy => Rejection::Busy,
+                error => Rejection::ContractInvalid(error.to_string()),
+            })?;
         }
         if let Op::BindCovenants { covenants, .. } = verified.op() {
             covenants.iter().try_for_each(|covenant| self.check_covenant(&covenant.code))?;

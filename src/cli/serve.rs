@@ -20,6 +20,7 @@ use super::ring::Ring;
 use super::{author, keys};
 use crate::api::{Rpc, Service};
 use crate::config::{self, Config};
+use crate::contract::CodeFolder;
 use crate::gateway::{Signer, Tld, Transfers};
 use crate::limits::{CHECKPOINT_EVERY, RENEW_EVERY, SETTLE_EVERY};
 use crate::node::{self, Node, Parts, SHIPPED};
@@ -129,9 +130,11 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let notary = Notary::new(log_key, registry.id(), settings.witnesses, Some(&settings.data))?;
     // A key file like the others, so that a passphrase covers it, too; only its 32 octets are used.
     let update_secret = Zeroizing::new(keys::load_or_create(&settings.data.join("keys/update.pem"))?.to_bytes());
+    let code = Some(CodeFolder::new(settings.data.join("compiled"), sigil.as_bytes()));
     let metrics = Arc::default();
-    let parts = Parts { registry, tlds, signer, sigil, transfers, notary, clock, metrics, update_secret };
+    let parts = Parts { registry, tlds, signer, sigil, transfers, notary, code, clock, metrics, update_secret };
     let node = Arc::new(Node::start(parts)?);
+    node.warm_up();
     // Only a convenience: a data directory whose path is too long for a socket is served all the same.
     if let Err(error) = control(&node, &settings.data, apexes) {
         tracing::warn!("commands cannot reach this server: {error:#}");

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use wasmparser::{BinaryReaderError, ComponentTypeRef, Encoding, Parser, Payload};
 
-use super::host::Compiled;
+use super::budget::{Budget, GLUE};
+use super::library::Compiled;
 use super::{PACKAGE, VERSION};
-use crate::limits::{CONTRACT_MEMORY, CONTRACT_TABLE, MAX_CONTRACT};
+use crate::limits::{COMPILE_WORK, CONTRACT_MEMORY, CONTRACT_TABLE, MAX_CONTRACT};
 
 /// Why octets are not a contract.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,10 +32,17 @@ pub enum ContractError {
     Memory(u64),
     #[error("starts with {0} table elements, more than {CONTRACT_TABLE}")]
     Table(u64),
+    #[error("has a component inside; a contract is one component around core modules")]
+    Nested,
+    #[error("would take the compiler too long: {0} units of work, more than {COMPILE_WORK}; split what is large")]
+    Work(u64),
     #[error("cannot be compiled: {0}")]
     Compile(String),
     #[error("code does not have the hash it is bound by")]
     Hash,
+    /// Not the contract's fault, and never remembered.
+    #[error("too many contracts wait for the compiler")]
+    Busy,
 }
 
 /// A contract that passed [`ContractHost::check`](super::ContractHost::check); nothing else makes one.
@@ -120,24 +128,36 @@ const PAGE: u64 = 64 * 1024;
 /// Looks through a component and the modules in it. What is wrong here has a name; what is left for the
 /// compiler's validation is only "malformed".
 pub(super) fn scan(wasm: &[u8]) -> Result<Worlds, ContractError> {
-    if wasm.len() > MAX_CONTRACT {
-        return Err(ContractError::TooLarge(wasm.len()));
-    }
-    let mut scan = Scan::default();
-    for payload in Parser::new(0).parse_all(wasm) {
-        scan.payload(payload?)?;
-    }
-    if scan.worlds == Worlds::default() { Err(ContractError::MissingExport) } else { Ok(scan.worlds) }
+    let worlds = Scan::of(wasm)?.worlds;
+    if worlds == Worlds::default() { Err(ContractError::MissingExport) } else { Ok(worlds) }
 }
 
-/// How deep the payload is nested: imports and exports count in the outermost component only.
+/// The work that a contract is for the compiler.
+#[cfg(test)]
+pub(super) fn work(wasm: &[u8]) -> u64 {
+    Scan::of(wasm).unwrap().budget.work()
+}
+
+/// What has been seen. A module is one deep, or two inside the component: imports and exports of the contract are at one.
 #[derive(Default)]
 struct Scan {
     depth: usize,
     worlds: Worlds,
+    budget: Budget,
 }
 
 impl Scan {
+    fn of(wasm: &[u8]) -> Result<Self, ContractError> {
+        if wasm.len() > MAX_CONTRACT {
+            return Err(ContractError::TooLarge(wasm.len()));
+        }
+        let mut scan = Self::default();
+        for payload in Parser::new(0).parse_all(wasm) {
+            scan.payload(payload?)?;
+        }
+        Ok(scan)
+    }
+
     fn payload(&mut self, payload: Payload<'_>) -> Result<(), ContractError> {
         match payload {
             Payload::Version { encoding, .. } => self.enter(encoding)?,
@@ -156,6 +176,14 @@ impl Scan {
                     self.worlds.note(export?.name.name);
                 }
             }
+            Payload::ComponentCanonicalSection(functions) => {
+                self.budget.spend(GLUE * u64::from(functions.count()))?;
+            }
+            Payload::InstanceSection(instances) => self.budget.spend(GLUE * u64::from(instances.count()))?,
+            Payload::TypeSection(types) => self.budget.types(types)?,
+            Payload::ImportSection(imports) => self.budget.imports(imports)?,
+            Payload::FunctionSection(functions) => self.budget.functions(functions)?,
+            Payload::CodeSectionEntry(body) => self.budget.body(&body)?,
             Payload::MemorySection(memories) => {
                 for memory in memories {
                     bounded_memory(memory?.initial)?;
@@ -175,8 +203,12 @@ impl Scan {
         if self.depth == 0 && encoding == Encoding::Module {
             return Err(ContractError::CoreModule);
         }
+        // Calls between components are code that the compiler makes up from their types.
+        if self.depth > 0 && encoding == Encoding::Component {
+            return Err(ContractError::Nested);
+        }
         self.depth += 1;
-        Ok(())
+        if encoding == Encoding::Module { self.budget.module() } else { Ok(()) }
     }
 }
 

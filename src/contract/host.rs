@@ -1,44 +1,43 @@
-//! The engine, the compiled contracts, and one execution.
+//! One execution, and what bounds it.
 
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::thread::JoinHandle;
 
-use quick_cache::Weighter;
-use quick_cache::sync::Cache;
-use sha2::{Digest, Sha256};
-use wasmtime::component::types::{ComponentFunc, ComponentItem};
-use wasmtime::component::{
-    Component, ComponentExportIndex, ComponentNamedList, Instance, InstancePre, Lift, Linker, Lower, TypedFunc,
-};
-use wasmtime::{
-    Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolConcurrencyLimitError, PoolingAllocationConfig,
-    Store, Trap,
-};
+use wasmtime::component::{ComponentExportIndex, ComponentNamedList, Instance, Lift, Lower, TypedFunc};
+use wasmtime::{Engine, PoolConcurrencyLimitError, Store, Trap};
 
-use super::bindings::ghostplane::contract::{types, writes};
-use super::check::{self, CALL, CheckedContract, ContractError, JUDGE, RESOLVE, Worlds};
+use super::bindings::ghostplane::contract::types;
+use super::check::{CheckedContract, ContractError, Worlds};
+use super::engine::{self, Epochs};
 use super::failure::{self, BadOutput, Failure};
-use super::guest::{self, Denied, Guest};
+use super::files::CodeFolder;
+use super::guest::{Denied, Guest};
+use super::library::{Compiled, Library};
 use super::{Question, ReadFault, Reads, Write, output};
 use crate::limits::{
-    COMPILED_BYTES, COMPILED_CONTRACTS, CONTRACT_DEADLINE_EPOCHS, CONTRACT_FUEL, CONTRACT_INSTANCES, CONTRACT_LIFT,
-    CONTRACT_MEMORY, CONTRACT_OUTPUT, CONTRACT_STACK, CONTRACT_TABLE, COVENANT_FUEL, EPOCH,
+    COMPILED_BYTES, CONTRACT_DEADLINE_EPOCHS, CONTRACT_FUEL, CONTRACT_INSTANCES, CONTRACT_LIFT, CONTRACT_OUTPUT,
+    COVENANT_FUEL, QUESTIONS_WAITING,
 };
+use crate::metrics::Metrics;
 use crate::wire::Resolution;
 
-/// What an operator may narrow. Fuel, memory and the counts are part of what a contract means, so they are not
-/// here: an execution must come out the same on every gateway.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What an operator may narrow, and where machine code is kept. Fuel, memory and the counts are part of what a contract
+/// means, so they are not here: an execution must come out the same on every gateway.
+#[derive(Debug, Clone)]
 pub struct HostConfig {
     /// Instances alive at once, at most `CONTRACT_INSTANCES`; one more execution is [`Failure::Busy`].
     pub instances: u32,
     /// Epochs until [`Failure::Deadline`], at most `CONTRACT_DEADLINE_EPOCHS`.
     pub deadline_epochs: u64,
-    /// Octets of machine code kept, at most `COMPILED_BYTES`.
+    /// Octets of machine code kept in memory, at most `COMPILED_BYTES`.
     pub compiled_bytes: u64,
+    /// Executions that wait for the compiler, at most `QUESTIONS_WAITING`; one more is [`Failure::Busy`].
+    pub waiting: usize,
+    /// Keeps machine code on disk, too.
+    pub files: Option<CodeFolder>,
+    /// Counts compilations.
+    pub metrics: Arc<Metrics>,
 }
 
 impl Default for HostConfig {
@@ -47,6 +46,9 @@ impl Default for HostConfig {
             instances: CONTRACT_INSTANCES,
             deadline_epochs: CONTRACT_DEADLINE_EPOCHS,
             compiled_bytes: COMPILED_BYTES,
+            waiting: QUESTIONS_WAITING,
+            files: None,
+            metrics: Arc::default(),
         }
     }
 }
@@ -99,15 +101,11 @@ pub enum Verdict {
 /// Compiles contracts and executes them. Share it behind an `Arc`: all methods take `&self`, from any thread
 /// with 512 KiB of stack to spare.
 pub struct ContractHost {
-    linker: Linker<Guest>,
-    /// By hash; what cannot be compiled is remembered too, or every question would try again.
-    compiled: Cache<[u8; 32], Kept, ByCodeSize>,
+    library: Library,
     deadline_epochs: u64,
     /// Stops when it is dropped.
     _epochs: Epochs,
 }
-
-type Kept = Result<Arc<Compiled>, ContractError>;
 
 impl ContractHost {
     /// Reserves address space for `config.instances` instances and starts the epoch thread.
@@ -115,26 +113,26 @@ impl ContractHost {
         within("instances", u64::from(config.instances), u64::from(CONTRACT_INSTANCES))?;
         within("deadline_epochs", config.deadline_epochs, CONTRACT_DEADLINE_EPOCHS)?;
         within("compiled_bytes", config.compiled_bytes, COMPILED_BYTES)?;
-        let engine = Engine::new(&engine_config(config.instances)).map_err(engine_error)?;
-        let mut linker = Linker::new(&engine);
-        guest::link(&mut linker).map_err(engine_error)?;
-        Ok(Self {
-            linker,
-            compiled: Cache::with_weighter(COMPILED_CONTRACTS, config.compiled_bytes, ByCodeSize),
-            deadline_epochs: config.deadline_epochs,
-            _epochs: Epochs::start(engine).map_err(|error| HostError::Thread(error.to_string()))?,
-        })
+        within("waiting", config.waiting as u64, QUESTIONS_WAITING as u64)?;
+        let engine = Engine::new(&engine::config(config.instances)).map_err(engine_error)?;
+        let deadline_epochs = config.deadline_epochs;
+        let library = Library::new(&engine, config).map_err(engine_error)?;
+        let epochs = Epochs::start(engine).map_err(|error| HostError::Thread(error.to_string()))?;
+        Ok(Self { library, deadline_epochs, _epochs: epochs })
     }
 
-    /// Checks that octets are a contract that this host can execute. Compiles it: milliseconds for a small one.
+    /// Checks that octets are a contract that this host can execute, and keeps it compiled for its first question: some
+    /// milliseconds of work for a small one.
+    ///
+    /// # Errors
+    /// They are none, or the compiler is [`ContractError::Busy`].
     pub fn check(&self, wasm: &[u8]) -> Result<CheckedContract, ContractError> {
-        let compiled = Arc::new(self.compile(wasm)?);
-        Ok(CheckedContract { hash: Sha256::digest(wasm).into(), compiled })
+        self.library.check(wasm)
     }
 
-    /// Keeps a checked contract compiled, so that its first question does not wait for the compiler.
-    pub fn keep(&self, contract: &CheckedContract) {
-        self.compiled.insert(contract.hash, Ok(Arc::clone(&contract.compiled)));
+    /// True if the code can be executed without the compiler.
+    pub fn is_ready(&self, hash: &[u8; 32]) -> bool {
+        self.library.is_ready(hash)
     }
 
     /// The worlds of some code; compiles it if that has not been done.
@@ -142,12 +140,12 @@ impl ContractHost {
     /// # Errors
     /// It is not here, or not usable.
     pub fn worlds(&self, code: CodeRef<'_>) -> Result<Worlds, Failure> {
-        self.compiled(code).map(|compiled| compiled.worlds())
+        self.library.find(code).map(|compiled| compiled.worlds())
     }
 
     /// Executes the code on one question. `reads` comes back, with whatever it noted, on every outcome.
     pub fn execute<R: Reads>(&self, code: CodeRef<'_>, question: &Question, reads: R) -> (Execution, R) {
-        let compiled = match self.compiled(code) {
+        let compiled = match self.library.find(code) {
             Ok(compiled) => compiled,
             Err(failure) => return nothing_ran(failure, reads),
         };
@@ -166,7 +164,7 @@ impl ContractHost {
 
     /// Calls a program with `input`, of at most `fuel`, itself at most `CONTRACT_FUEL`.
     pub fn call<R: Reads>(&self, code: CodeRef<'_>, input: &[u8], fuel: u64, reads: R) -> (Execution<Vec<u8>>, R) {
-        let compiled = match self.compiled(code) {
+        let compiled = match self.library.find(code) {
             Ok(compiled) => compiled,
             Err(failure) => return nothing_ran(failure, reads),
         };
@@ -181,7 +179,7 @@ impl ContractHost {
 
     /// Asks a covenant about a write. A write about no name is allowed: no covenant has a say in it.
     pub fn judge<R: Reads>(&self, code: CodeRef<'_>, write: &Write<'_>, reads: R) -> (Execution<Verdict>, R) {
-        let compiled = match self.compiled(code) {
+        let compiled = match self.library.find(code) {
             Ok(compiled) => compiled,
             Err(failure) => return nothing_ran(failure, reads),
         };
@@ -223,7 +221,7 @@ impl ContractHost {
     }
 
     fn store(&self, reads: Box<dyn Reads>, fuel: u64) -> Store<Guest> {
-        let mut store = Store::new(self.linker.engine(), Guest::new(reads));
+        let mut store = Store::new(self.library.engine(), Guest::new(reads));
         store.limiter(|guest| guest);
         store.set_epoch_deadline(self.deadline_epochs);
         store.set_hostcall_fuel(CONTRACT_LIFT);
@@ -231,43 +229,7 @@ impl ContractHost {
         store.set_fuel(fuel).expect("fuel is on");
         store
     }
-
-    /// Many may ask for the same code at once: one compiles, the others wait for it.
-    fn compiled(&self, code: CodeRef<'_>) -> Result<Arc<Compiled>, Failure> {
-        let kept = self.compiled.get_or_insert_with(&code.hash, || {
-            let wasm = (code.load)()?.ok_or(Failure::NoCode)?;
-            if Sha256::digest(&wasm)[..] != code.hash {
-                return Ok::<Kept, Failure>(Err(ContractError::Hash));
-            }
-            Ok(self.compile(&wasm).map(Arc::new))
-        })?;
-        Ok(kept?)
-    }
-
-    fn compile(&self, wasm: &[u8]) -> Result<Compiled, ContractError> {
-        check::scan(wasm)?;
-        let short = |error: wasmtime::Error| failure::text(&format!("{error:#}"));
-        let component =
-            Component::from_binary(self.linker.engine(), wasm).map_err(|error| ContractError::Compile(short(error)))?;
-        let pre = self.linker.instantiate_pre(&component).map_err(|error| ContractError::ImportType(short(error)))?;
-        let export = |name: &'static str, typecheck: Typecheck<'_>| {
-            let Some((ComponentItem::ComponentFunc(func), index)) = component.get_export(None, name) else {
-                return Ok::<_, ContractError>(None);
-            };
-            typecheck(&func).map_err(|error| ContractError::ExportType(name, short(error)))?;
-            Ok(Some(index))
-        };
-        let types = pre.instance_type();
-        let resolve = export(RESOLVE, &|func| {
-            func.typecheck::<(&types::Question,), (Result<types::Resolution, types::Failure>,)>(&types)
-        })?;
-        let judge = export(JUDGE, &|func| func.typecheck::<(&writes::Write,), (Result<(), String>,)>(&types))?;
-        let call = export(CALL, &|func| func.typecheck::<(&[u8],), (Result<Vec<u8>, types::Failure>,)>(&types))?;
-        Ok(Compiled { pre, resolve, judge, call })
-    }
 }
-
-type Typecheck<'a> = &'a dyn Fn(&ComponentFunc) -> Result<(), wasmtime::Error>;
 
 impl<T> Execution<T> {
     /// One in which no guest ran.
@@ -282,28 +244,7 @@ fn nothing_ran<T, R>(failure: Failure, reads: R) -> (Execution<T>, R) {
 
 impl fmt::Debug for ContractHost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ContractHost").field("compiled", &self.compiled.len()).finish_non_exhaustive()
-    }
-}
-
-/// Machine code, imports and export indices resolved: all that an instance needs but its memory.
-pub(super) struct Compiled {
-    pre: InstancePre<Guest>,
-    resolve: Option<ComponentExportIndex>,
-    judge: Option<ComponentExportIndex>,
-    call: Option<ComponentExportIndex>,
-}
-
-impl Compiled {
-    /// Octets of machine code and its tables.
-    pub fn bytes(&self) -> u64 {
-        let image = self.pre.component().image_range();
-        (image.end.addr() - image.start.addr()) as u64
-    }
-
-    pub fn worlds(&self) -> Worlds {
-        let Self { resolve, judge, call, .. } = self;
-        Worlds { resolver: resolve.is_some(), covenant: judge.is_some(), program: call.is_some() }
+        f.debug_struct("ContractHost").field("compiled", &self.library.len()).finish_non_exhaustive()
     }
 }
 
@@ -312,22 +253,6 @@ struct Run<'a> {
     compiled: &'a Compiled,
     export: ComponentExportIndex,
     fuel: u64,
-}
-
-impl fmt::Debug for Compiled {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Compiled").field("bytes", &self.bytes()).finish()
-    }
-}
-
-#[derive(Clone)]
-struct ByCodeSize;
-
-impl Weighter<[u8; 32], Kept> for ByCodeSize {
-    /// A refusal takes about as much as an entry of the cache.
-    fn weight(&self, _hash: &[u8; 32], kept: &Kept) -> u64 {
-        kept.as_ref().map_or(256, |compiled| compiled.bytes())
-    }
 }
 
 fn enter<P, O>(run: &Run<'_>, store: &mut Store<Guest>, params: P) -> Result<O, wasmtime::Error>
@@ -372,85 +297,4 @@ fn within(what: &'static str, value: u64, limit: u64) -> Result<(), HostError> {
 
 fn engine_error(error: wasmtime::Error) -> HostError {
     HostError::Engine(format!("{error:#}"))
-}
-
-/// Core instances, and tables, of one component: a guest and the shims that the encoder puts around it.
-const CORE_INSTANCES: u32 = 8;
-const TABLES: u32 = 4;
-/// Octets of a slot's memory and table that are wiped in place when it is used again; the rest goes back to
-/// the kernel, which costs a system call (docs/performance.md).
-const KEEP_MEMORY: usize = 64 * 1024;
-const KEEP_TABLE: usize = 4 * 1024;
-
-/// Everything that could differ between two machines or two runs is off: threads, relaxed SIMD, NaN payloads.
-/// What no contract needs is off as well.
-fn engine_config(instances: u32) -> Config {
-    let mut config = Config::new();
-    config
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(instances)))
-        .cranelift_opt_level(OptLevel::Speed)
-        .cranelift_nan_canonicalization(true)
-        .consume_fuel(true)
-        .epoch_interruption(true)
-        .max_wasm_stack(CONTRACT_STACK)
-        .wasm_backtrace_max_frames(None)
-        .wasm_component_model(true)
-        .wasm_relaxed_simd(false)
-        .wasm_simd(false)
-        .wasm_memory64(false)
-        .wasm_multi_memory(false)
-        .wasm_tail_call(false)
-        .wasm_custom_page_sizes(false)
-        .wasm_wide_arithmetic(false);
-    config
-}
-
-fn pool(instances: u32) -> PoolingAllocationConfig {
-    let mut pool = PoolingAllocationConfig::new();
-    pool.total_component_instances(instances)
-        .total_core_instances(instances * CORE_INSTANCES)
-        .max_core_instances_per_component(CORE_INSTANCES)
-        .total_memories(instances)
-        .max_memories_per_component(1)
-        .max_memories_per_module(1)
-        .max_memory_size(CONTRACT_MEMORY)
-        .total_tables(instances * TABLES)
-        .max_tables_per_component(TABLES)
-        .max_tables_per_module(TABLES)
-        .table_elements(CONTRACT_TABLE)
-        .linear_memory_keep_resident(KEEP_MEMORY)
-        .table_keep_resident(KEEP_TABLE)
-        .max_unused_warm_slots(instances)
-        .pagemap_scan(Enabled::No);
-    pool
-}
-
-/// Advances the engine's epoch every [`EPOCH`] until dropped.
-struct Epochs {
-    /// `Some` until dropped; hanging up is the order to stop.
-    stop: Option<Sender<()>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Epochs {
-    fn start(engine: Engine) -> std::io::Result<Self> {
-        let (stop, stopped) = mpsc::channel::<()>();
-        let tick = move || {
-            while stopped.recv_timeout(EPOCH) == Err(RecvTimeoutError::Timeout) {
-                engine.increment_epoch();
-            }
-        };
-        let thread = std::thread::Builder::new().name("contract-epoch".into()).spawn(tick)?;
-        Ok(Self { stop: Some(stop), thread: Some(thread) })
-    }
-}
-
-impl Drop for Epochs {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            // The closure cannot panic; and if it did, dropping must not.
-            let _ = thread.join();
-        }
-    }
 }

@@ -1,9 +1,9 @@
 //! The contract host: wasmtime, one fresh pooled instance per execution.
 //!
 //! ```text
-//! octets ── check ──> CheckedContract                     on a write: size, world, memories; compiles
+//! octets ── check ──> CheckedContract                        on a write: size, world, form; compiles, keeps
 //!
-//! question ── compiled? ──no──> load, check, compile      once, however many ask; kept by hash
+//! question ── in memory? ──no──> on disk? ──no──> compile     once, however many ask; kept by hash
 //!                │
 //!                v
 //!          fresh store and instance ── resolve() ──> what the guest says ── output ──> Resolution
@@ -17,11 +17,16 @@
 //! [`Failure::Busy`] and [`Failure::ReadFault`].
 
 mod bindings;
+mod budget;
 mod check;
 mod componentize;
+mod engine;
 mod failure;
+mod files;
+mod gate;
 mod guest;
 mod host;
+mod library;
 mod output;
 mod rdata;
 pub mod receipt;
@@ -33,6 +38,7 @@ use std::sync::Arc;
 pub use check::{CheckedContract, ContractError, Worlds, worlds};
 pub use componentize::{ComponentizeError, WIT, componentize};
 pub use failure::{BadOutput, Failure};
+pub use files::CodeFolder;
 pub use host::{CodeRef, ContractHost, Execution, HostConfig, HostError, Verdict};
 pub use rdata::TypedError;
 pub use write::Write;

@@ -106,6 +106,7 @@ impl Collector for Families {
         self.contract_failures(&mut encoder)?;
         self.signatures(&mut encoder)?;
         self.gas_price(&mut encoder)?;
+        self.machine_code(&mut encoder)?;
         self.totals(&mut encoder)
     }
 }
@@ -164,9 +165,23 @@ impl Families {
         price.encode(encoder.encode_descriptor("gas_price", help, None, MetricType::Gauge)?)
     }
 
+    fn machine_code(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
+        let metrics = &self.0;
+        let gauges = [
+            ("compiled_contracts", "Contracts compiled in memory", &metrics.compiled_contracts),
+            ("compiled_bytes", "Octets of their machine code", &metrics.compiled_bytes),
+            ("code_file_bytes", "Octets of machine code on disk", &metrics.code_file_bytes),
+        ];
+        for (name, help, gauge) in gauges {
+            let family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            ConstGauge::new(i64::try_from(gauge.get()).unwrap_or(i64::MAX)).encode(family)?;
+        }
+        Ok(())
+    }
+
     fn totals(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
         let metrics = &self.0;
-        let totals: [(&str, &str, &Counter); 12] = [
+        let totals: [(&str, &str, &Counter); 15] = [
             ("cache_hits", "Queries answered from the cache", &metrics.cache_hits),
             ("cache_misses", "Queries not in the cache", &metrics.cache_misses),
             ("misses_shed", "Queries turned away because too many were waiting", &metrics.misses_shed),
@@ -178,6 +193,9 @@ impl Families {
                 &metrics.contract_out_of_gas,
             ),
             ("gas_settled", "Fuel settled with its owners", &metrics.gas_settled),
+            ("contract_compilations", "Contracts compiled", &metrics.contract_compilations),
+            ("code_loads", "Compiled contracts read from disk", &metrics.code_loads),
+            ("code_faults", "Files of machine code that could not be used or written", &metrics.code_faults),
             ("commits", "Registry commits", &metrics.commits),
             ("ops_accepted", "Operations applied", &metrics.ops_accepted),
             ("ops_rejected", "Operations rejected", &metrics.ops_rejected),

@@ -2,6 +2,7 @@
 
 mod clients;
 mod commands;
+mod compiled;
 mod contracts;
 mod covenants;
 mod crash;

@@ -5,8 +5,9 @@ use std::process::Command;
 
 use ghostplane::dnssec::tsig::Secret;
 use ghostplane::gateway::{Client, Transport};
-use ghostplane::op::{self, Op, UpdateScope, key_name};
+use ghostplane::op::{self, Op, SigilId, UpdateScope, key_name};
 use ghostplane::registry::LogEntry;
+use ghostplane::state::gas::DEFAULT_POLICY;
 use ghostplane::state::{ApplyError, At, Model, View as _, apply};
 use ghostplane::wire::{Message, Name, Reply, Rtype};
 
@@ -21,6 +22,8 @@ const APEX: &str = "alice.ghost";
 fn alice() -> (World, Person) {
     let mut world = World::new();
     let mut alice = world.person(1);
+    let gateways = vec![SigilId::from(&world.node.gateway.engine().sigil.verifying_key())];
+    world.govern(Op::SetGas { policy: DEFAULT_POLICY, gateways }).unwrap();
     world.register(&mut alice, APEX);
     world.sign(&mut alice, APEX).unwrap();
     world.put(&mut alice, APEX, "A", &["192.0.2.1"]).unwrap();

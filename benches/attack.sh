@@ -1,0 +1,115 @@
+#!/usr/bin/env bash
+# What innocent names feel while hostile ones are asked for: a server on loopback, innocents at a fixed rate, cached and
+# uncached, alone and beside an attack, in turns; prints the median p99 of all turns.
+#
+#   benches/attack.sh [ROUNDS] [SECONDS]       default 3 rounds of 4 times 10 seconds
+#
+# The attack: 16 names of two owners, bound to contracts that burn all their fuel, loop, trap, grow, recurse, and flood the
+# host with calls; a new name below them in each question, so that every one is executed; 32 outstanding at any time.
+set -euo pipefail
+
+cd "$(dirname "$0")/.."
+rounds=${1:-3}
+seconds=${2:-10}
+cargo build --release --quiet --bin ghostplane --example attackers
+program=$PWD/target/release/ghostplane
+work=$(mktemp -d)
+pids=()
+finish() {
+    for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
+    rm -rf "$work"
+}
+trap finish EXIT
+
+target/release/examples/attackers "$work"
+export GHOSTPLANE_DATA=$work/data
+"$program" serve --dev --port-base 7600 --log-level warn >"$work/serve.out" 2>&1 &
+pids+=($!)
+for _ in $(seq 600); do grep -q ready "$work/serve.out" && break; sleep 0.1; done
+grep -q ready "$work/serve.out"
+api=(--server 127.0.0.1:7602)
+
+# Innocents: a thousand names that are in the cache, and as many as needed below a wildcard that are not; both answered by
+# the TLD's contract. And below a name with a contract of its owner's, a harmless one.
+for n in $(seq 1000); do
+    echo "{\"name\":\"n$n\",\"owner\":1,\"records\":{\"A\":[\"192.0.2.$((n % 250 + 1))\"]}}"
+done >"$work/names.jsonl"
+"$program" zone import "$work/names.jsonl" "${api[@]}" >/dev/null 2>&1
+seq -f 'n%.0f.ghost A' 1000 >"$work/cached"
+"$program" name register wild.ghost "${api[@]}" >/dev/null
+"$program" record set '*.wild.ghost' A 192.0.2.1 "${api[@]}" >/dev/null
+"$program" name register own.ghost "${api[@]}" >/dev/null
+"$program" record set '*.own.ghost' A 192.0.2.1 "${api[@]}" >/dev/null
+"$program" contract bind own.ghost ghost "${api[@]}" >/dev/null
+
+# Attackers: two sigils that are not the innocents'.
+: >"$work/names"
+for owner in 1 2; do
+    "$program" sigil new "$work/mallory$owner.pem" >/dev/null
+    did=$("$program" sigil show "$work/mallory$owner.pem" | grep -o 'did:key:[A-Za-z0-9]*' | head -1)
+    "$program" mana grant "$did" --level 4 "${api[@]}" >/dev/null
+    sigil=(--sigil "$work/mallory$owner.pem")
+    at=0
+    for contract in burn burn burn loop trap grow flood recurse; do
+        at=$((at + 1))
+        hash=$("$program" contract deploy "$work/$contract.wasm" "${sigil[@]}" "${api[@]}" 2>&1 | grep -o '[0-9a-f]\{64\}' | head -1 || true)
+        [ -n "$hash" ] && echo "$hash" >"$work/$contract.hash"
+        "$program" name register "bad$owner$at.ghost" "${sigil[@]}" "${api[@]}" >/dev/null
+        "$program" contract bind "bad$owner$at.ghost" "$(cat "$work/$contract.hash")" "${sigil[@]}" "${api[@]}" >/dev/null
+        echo "bad$owner$at.ghost" >>"$work/names"
+    done
+done
+awk '{ names[NR] = $1 } END { for (n = 0; n < 500000; n++) print "q" n "." names[n % NR + 1] " A" }' "$work/names" >"$work/attack"
+
+# ask FILE RATE: p99 in microseconds, and what did not come.
+ask() {
+    "$program" bench --json --via quic --server 127.0.0.1:7601 --tls-hostname localhost --connections 4 --concurrency 8 \
+        --rate "$2" --duration "$seconds" --names "$1" >"$work/last"
+    python3 - "$work/last" <<'PY'
+import json, sys
+run = json.load(open(sys.argv[1]))
+lost = sum(run["errors"].values()) + sum(n for code, n in run["rcodes"].items() if code != "NOERROR")
+print(run["latency_us"]["p50"], run["latency_us"]["p99"], lost)
+PY
+}
+
+# Every uncached name is asked for once.
+fresh=0
+misses() {
+    seq -f "x%.0f.$1.ghost A" $((fresh + 1)) $((fresh + 200 * seconds + 100)) >"$work/fresh"
+    fresh=$((fresh + 200 * seconds + 100))
+    ask "$work/fresh" 200
+}
+
+turn() {
+    echo "$1 cached $(ask "$work/cached" 1000)"
+    echo "$1 uncached $(misses wild)"
+    echo "$1 own-contract $(misses own)"
+}
+
+ask "$work/cached" 1000 >/dev/null
+for _ in $(seq "$rounds"); do
+    turn before >>"$work/turns"
+    "$program" bench --json --via tcp --server 127.0.0.1:7600 --connections 4 --concurrency 8 --duration 86400 \
+        --names "$work/attack" >"$work/attack.json" 2>&1 &
+    attack=$!
+    pids+=("$attack")
+    turn under >>"$work/turns"
+    kill "$attack"
+    wait "$attack" 2>/dev/null || true
+done
+cat "$work/turns" >&2
+
+python3 - "$work/turns" <<'PY'
+import statistics, sys
+seen = {}
+for line in open(sys.argv[1]):
+    when, what, p50, p99, lost = line.split()
+    seen.setdefault((what, when), []).append((int(p50), int(p99), int(lost)))
+print("| innocent names | p50 / p99 us before | under attack | p99 ratio | lost |")
+print("|---|---|---|---|---|")
+for what in ("cached", "uncached", "own-contract"):
+    before, under = (tuple(map(statistics.median, zip(*seen[what, when]))) for when in ("before", "under"))
+    lost = sum(turn[2] for turn in seen[what, "under"])
+    print("| %s | %d / %d | %d / %d | %.1f | %d |" % (what, *before[:2], *under[:2], under[1] / before[1], lost))
+PY
