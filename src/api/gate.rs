@@ -9,16 +9,18 @@ use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::limits::{FORGERIES, FORGERIES_OF_PREFIX, FORGERY_SECONDS, STRUCK_CLIENTS};
-use crate::op::{Claim, RegistryId, Rejection, SigilId};
+use crate::op::{Claim, Identity, RegistryId, Rejection, SigilId};
 use crate::registry::{Fault, Snapshot};
 use crate::state::View as _;
+use crate::state::guardians::account_of;
 use crate::transport::admission::Prefix;
+use crate::wire::Name;
 
 /// Wrong signatures of late, by client prefix and the author they named, and by client prefix alone. Bounded.
 #[derive(Debug, Default)]
 pub struct Gate(Mutex<HashMap<Key, Strikes>>);
 
-type Key = (Prefix, Option<SigilId>);
+type Key = (Prefix, Option<Identity>);
 
 /// A number that falls by one every [`FORGERY_SECONDS`].
 #[derive(Debug, Clone, Copy)]
@@ -42,9 +44,22 @@ pub(super) struct Door<'a> {
     pub snapshot: &'a Snapshot,
     /// Writes for nothing, as gateways do.
     pub operator: SigilId,
+    pub tlds: &'a [Name],
     pub peer: IpAddr,
     /// Seconds since 1970.
     pub now: u64,
+}
+
+impl Door<'_> {
+    fn owns_a_name(&self, author: Identity) -> Result<bool, Fault> {
+        let Some(sigil) = author.sigil() else { return Ok(false) };
+        for tld in self.tlds {
+            if self.snapshot.owned(&sigil, tld)? > 0 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
 }
 
 impl Gate {
@@ -61,7 +76,7 @@ impl Gate {
         }
         self.check_strikes(door, claim.author)?;
         let fault = |fault: Fault| Rejection::Fault(fault.0);
-        let account = door.snapshot.account(&claim.author).map_err(fault)?;
+        let account = account_of(door.snapshot, &claim.author).map_err(fault)?.unwrap_or_default().at(door.now);
         // Ops that wait for the writer come before this one: a nonce may be ahead.
         if claim.nonce < account.next_nonce {
             return Err(Rejection::Nonce { expected: account.next_nonce, got: claim.nonce });
@@ -70,10 +85,18 @@ impl Gate {
             return Ok(());
         }
         let gas = door.snapshot.gas().map_err(fault)?;
-        if gas.gateways.contains(&claim.author) { Ok(()) } else { account.pay(door.now, 1).map(drop) }
+        if gas.gateways.iter().any(|gateway| claim.author == *gateway) {
+            return Ok(());
+        }
+        if account.level == 0 && !door.owns_a_name(claim.author).map_err(fault)? {
+            return account.pay(door.now, 1).map(drop);
+        }
+        // A few ops cost nothing, a veto for one. Whoever has no mana left is listened to for their sake, but seldom.
+        self.strike(door, claim.author);
+        Ok(())
     }
 
-    fn check_strikes(&self, door: &Door<'_>, author: SigilId) -> Result<(), Rejection> {
+    fn check_strikes(&self, door: &Door<'_>, author: Identity) -> Result<(), Rejection> {
         let strikes = self.lock();
         let prefix = Prefix::from(door.peer);
         for (key, most) in [((prefix, Some(author)), FORGERIES), ((prefix, None), FORGERIES_OF_PREFIX)] {
@@ -86,7 +109,7 @@ impl Gate {
     }
 
     /// Notes an op that was admitted and whose signature was wrong.
-    pub(super) fn strike(&self, door: &Door<'_>, author: SigilId) {
+    pub(super) fn strike(&self, door: &Door<'_>, author: Identity) {
         let mut all = self.lock();
         let prefix = Prefix::from(door.peer);
         for key in [(prefix, Some(author)), (prefix, None)] {

@@ -117,12 +117,14 @@ impl Service {
     pub fn verify_all(&self, ops: &[Vec<u8>], peer: IpAddr) -> Result<Vec<Result<VerifiedOp, Rejection>>, Fault> {
         let (now, snapshot) = ((self.clock)(), self.registry.snapshot()?);
         let (registry, operator) = (self.registry.id(), self.tlds.operator());
-        let door = Door { registry, snapshot: &snapshot, operator, peer, now };
+        let tlds: Vec<Name> = self.tlds.iter().map(|tld| tld.apex.clone()).collect();
+        let door = Door { registry, snapshot: &snapshot, operator, tlds: &tlds, peer, now };
         let check = |bytes: &Vec<u8>| {
-            let claim = op::peek(bytes);
-            claim.iter().try_for_each(|claim| self.gate.admit(&door, claim))?;
+            // Updates come over DNS, with checks of their own.
+            let claim = op::peek(bytes).ok_or(Rejection::Malformed)?;
+            self.gate.admit(&door, &claim)?;
             let verified = self.verify(bytes, now);
-            if let (Err(Rejection::BadSignature | Rejection::BadRrsig { .. }), Some(claim)) = (&verified, claim) {
+            if let Err(Rejection::BadSignature | Rejection::BadRrsig { .. }) = &verified {
                 self.gate.strike(&door, claim.author);
             }
             verified

@@ -217,7 +217,7 @@ fn table<T: DeserializeOwned>(
     registrar: &Registrar,
     method: &str,
     params: Value,
-    (heading, row): (&[&str], fn(&T) -> Vec<String>),
+    (heading, row): Columns<T>,
 ) -> anyhow::Result<()> {
     let listed = registrar.rpc()?.call(method, params)?;
     if registrar.json {

@@ -362,7 +362,7 @@ fn write_checkpoint(node: &Node) {
 fn set_up_dev(node: &Node, data: &Path, operator: &SigningKey) -> anyhow::Result<()> {
     let dev = keys::load_or_create(&data.join("dev.pem"))?;
     let operator_id = SigilId::from(&operator.verifying_key());
-    let submit = |op| match node.write(&operator, op) {
+    let submit = |op| match node.write(operator, op) {
         Ok(_) => Ok(()),
         Err(rejection) => Err(anyhow::anyhow!("development set-up: {rejection}")),
     };

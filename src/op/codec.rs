@@ -82,14 +82,20 @@ pub(super) fn decode_body(payload: &[u8]) -> Result<OpBody, Rejection> {
 /// What the octets of an op say of themselves; nothing of it has been checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Claim {
-    pub author: SigilId,
+    pub author: Identity,
     pub registry: RegistryId,
     pub nonce: u64,
     pub expires: u64,
 }
 
-/// Reads what an op claims, without looking at the op itself or at its signature, and without allocating.
+/// Reads what an op claims, without looking at its signatures; of one that a single sigil signs, without looking at the
+/// op itself and without allocating. `None` for what is no such op, a sealed DNS UPDATE included.
 pub fn peek(bytes: &[u8]) -> Option<Claim> {
+    if shared::is_shared(bytes) {
+        let draft = shared::Draft::open(bytes).ok()?;
+        let OpBody { registry, nonce, expires, .. } = *draft.body();
+        return Some(Claim { author: draft.author(), registry, nonce, expires });
+    }
     // 18([<< {1: -8, 4: kid} >>, {}, << [registry, nonce, expires, op] >>, signature]); one legal encoding.
     const START: &[u8] = &[0xd2, 0x84, 0x58, 0x26, 0xa2, 0x01, 0x27, 0x04, 0x58, 0x20];
     let (author, rest) = bytes.strip_prefix(START)?.split_first_chunk::<32>()?;
@@ -97,7 +103,8 @@ pub fn peek(bytes: &[u8]) -> Option<Claim> {
     body.array().ok().flatten().filter(|fields| *fields == 4)?;
     let registry = body.bytes().ok()?.try_into().ok()?;
     let (nonce, expires) = (body.u64().ok()?, body.u64().ok()?);
-    Some(Claim { author: SigilId(*author), registry: RegistryId(registry), nonce, expires })
+    let author = Identity::Sigil(SigilId(*author));
+    Some(Claim { author, registry: RegistryId(registry), nonce, expires })
 }
 
 impl VerifiedOp {

@@ -124,6 +124,7 @@ impl Script {
         // A recovery waits for days, not for years.
         let later = self.later(source);
         self.time = if pending.is_some() { later.min(self.time + 86_400) } else { later };
+        let pending_here = pending.is_some();
         let about = self.about(source, pending);
         let author = self.author(source, &about).clone();
         match source.byte() % 8 {
@@ -131,7 +132,11 @@ impl Script {
             7 => return self.update_by_key(source, &about),
             _ => {}
         }
-        let op = self.op(source, &author, about);
+        let op = match pending_here {
+            // What guardians have begun, they mostly go on with.
+            true if source.byte() % 2 == 1 => self.guardian_op(source, &author, about),
+            _ => self.op(source, &author, about),
+        };
         if GUARDIANS.contains(&op.kind()) || source.seldom() {
             return self.shared(source, &author, op);
         }
