@@ -81,6 +81,7 @@ const RUST: Template = &[
     ("sdk/Cargo.toml", include_str!("../../contracts/templates/rust/sdk.toml.in")),
     ("sdk/src/base64.rs", include_str!("../../contracts/sdk/src/base64.rs")),
     ("sdk/src/caip.rs", include_str!("../../contracts/sdk/src/caip.rs")),
+    ("sdk/src/covenants.rs", include_str!("../../contracts/sdk/src/covenants.rs")),
     ("sdk/src/defaults.rs", include_str!("../../contracts/sdk/src/defaults.rs")),
     ("sdk/src/lib.rs", include_str!("../../contracts/sdk/src/lib.rs")),
     ("sdk/src/name.rs", include_str!("../../contracts/sdk/src/name.rs")),
