@@ -121,18 +121,7 @@ impl Snapshot {
 
     /// Up to `most` registered names in canonical order, those after `after`.
     pub fn names_after(&self, after: Option<&Name>, most: usize) -> Result<Vec<(Name, NameEntry)>, Fault> {
-        let key = after.map(Name::sort_key).unwrap_or_default();
-        let mut found = Vec::new();
-        for row in self.names.range(&key[..]..)? {
-            let (row_key, value) = row?;
-            if found.len() == most {
-                break;
-            }
-            if after.is_none() || row_key.value() != &key[..] {
-                found.push((name_of(row_key.value())?, decode(value.value())?));
-            }
-        }
-        Ok(found)
+        page_in(&self.names, after, most)
     }
 
     /// Tokens that were ever changed, by symbol.
@@ -218,31 +207,12 @@ impl Snapshot {
 
     /// What names have used, in canonical order after `after`.
     pub fn gas_after(&self, after: Option<&Name>, most: usize) -> Result<Vec<(Name, NameGas)>, Fault> {
-        let table = self.transaction.open_table(NAME_GAS)?;
-        let key = after.map(Name::sort_key).unwrap_or_default();
-        let mut found = Vec::new();
-        for row in table.range(&key[..]..)? {
-            let (row_key, value) = row?;
-            if found.len() == most {
-                break;
-            }
-            if after.is_none() || row_key.value() != &key[..] {
-                found.push((name_of(row_key.value())?, decode(value.value())?));
-            }
-        }
-        Ok(found)
+        page_in(&self.transaction.open_table(NAME_GAS)?, after, most)
     }
 
     /// What owners have arranged for their names, in canonical order after `after`.
     pub fn lives_after(&self, after: Option<&Name>, most: usize) -> Result<Vec<(Name, NameLife)>, Fault> {
-        let table = self.transaction.open_table(NAME_LIFE)?;
-        let key = after.map(Name::sort_key).unwrap_or_default();
-        let rows = table.range::<&[u8]>((Bound::Excluded(&key[..]), Bound::Unbounded))?;
-        let row = |row: Result<_, redb::StorageError>| {
-            let (key, value): (redb::AccessGuard<'_, Octets>, redb::AccessGuard<'_, Octets>) = row?;
-            Ok((name_of(key.value())?, decode(value.value())?))
-        };
-        rows.take(most).map(row).collect()
+        page_in(&self.transaction.open_table(NAME_LIFE)?, after, most)
     }
 
     /// Number of rows: names, RRsets, contracts, accounts, log.
@@ -667,6 +637,22 @@ impl View for WriteTables<'_> {
 
 fn account_in(table: &impl ReadableTable<Octets, Octets>, id: &SigilId) -> Result<Account, Fault> {
     table.get(&id.0[..])?.map_or_else(|| Ok(Account::default()), |row| decode(row.value()))
+}
+
+/// Up to `most` rows by name in canonical order, those after `after`.
+fn page_in<T: for<'b> Decode<'b, ()>>(
+    table: &impl ReadableTable<Octets, Octets>,
+    after: Option<&Name>,
+    most: usize,
+) -> Result<Vec<(Name, T)>, Fault> {
+    // No name's key is empty.
+    let key = after.map(Name::sort_key).unwrap_or_default();
+    let rows = table.range::<&[u8]>((Bound::Excluded(&key[..]), Bound::Unbounded))?;
+    let row = |row: Result<_, redb::StorageError>| {
+        let (key, value): (redb::AccessGuard<'_, Octets>, redb::AccessGuard<'_, Octets>) = row?;
+        Ok((name_of(key.value())?, decode(value.value())?))
+    };
+    rows.take(most).map(row).collect()
 }
 
 fn token_in(table: &impl ReadableTable<&'static str, Octets>, token: Symbol) -> Result<Option<Token>, Fault> {
