@@ -10,6 +10,7 @@
 mod call;
 mod chain;
 mod export;
+mod gate;
 mod meter;
 mod pool;
 mod quarantine;
@@ -23,6 +24,7 @@ mod update;
 pub use call::{Call, CallError, Called};
 pub use chain::{ChainDone, ChainReply};
 pub use export::export;
+pub use gate::{Door, Gate};
 pub use meter::{Meter, OutOfGas, Pending, Settlement};
 pub use quarantine::Quarantine;
 pub use signer::{Keys, Signer};
@@ -61,7 +63,28 @@ pub struct Client {
     pub addr: IpAddr,
 }
 
+/// What of an address stands for a client: /32 of IPv4 or /56 of IPv6 (what one subscriber usually gets).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Prefix {
+    V4(u32),
+    V6(u64),
+}
+
+impl From<IpAddr> for Prefix {
+    fn from(addr: IpAddr) -> Self {
+        match addr.to_canonical() {
+            IpAddr::V4(v4) => Self::V4(v4.to_bits()),
+            IpAddr::V6(v6) => Self::V6((v6.to_bits() >> 72) as u64),
+        }
+    }
+}
+
 impl Client {
+    /// `None` for a datagram's sender: whose address that is has not been proven.
+    pub fn proven(&self) -> Option<Prefix> {
+        (self.transport != Transport::Udp).then(|| Prefix::from(self.addr))
+    }
+
     /// For whom it asks: the subnet it names (RFC 7871), else itself; `None` if it wants nobody told apart.
     pub fn asker(&self, query: &Query) -> Option<Subnet> {
         match query.edns.and_then(|edns| edns.subnet) {
@@ -114,6 +137,7 @@ pub struct Engine {
     pub transfers: Transfers,
     pub quarantine: Quarantine,
     pub meter: Meter,
+    pub gate: Gate,
     pub metrics: Arc<Metrics>,
     pub clock: Clock,
     pub writer: Arc<Writer>,

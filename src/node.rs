@@ -5,11 +5,11 @@ use std::sync::{Arc, mpsc};
 
 use ed25519_dalek::SigningKey;
 
-use crate::api::{Gate, Service};
+use crate::api::Service;
 use crate::cache::AnswerCache;
 use crate::contract::{CodeFolder, ContractHost, HostConfig, HostError};
 use crate::dnssec::{FLAGS_ONLINE, FLAGS_OWNER, Secret, ZoneKey, tsig};
-use crate::gateway::{Engine, Gateway, Keys, Meter, Quarantine, Settlement, Signer, Tld, Tlds, Transfers};
+use crate::gateway::{Engine, Gate, Gateway, Keys, Meter, Quarantine, Settlement, Signer, Tld, Tlds, Transfers};
 use crate::limits::{CACHE_BYTES, MAX_RENEWALS, MAX_ZONE_FILE, MISS_WORKERS};
 use crate::metrics::Metrics;
 use crate::notary::{Notary, NotaryError, Witnesses};
@@ -138,6 +138,7 @@ impl Node {
             transfers,
             quarantine: Quarantine::default(),
             meter: Meter::default(),
+            gate: Gate::default(),
             metrics: metrics.clone(),
             clock: clock.clone(),
             writer: writer.clone(),
@@ -151,7 +152,6 @@ impl Node {
             tlds,
             keys,
             gateway: gateway.clone(),
-            gate: Gate::default(),
             notary: Arc::new(notary),
             clock,
         });

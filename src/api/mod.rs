@@ -1,6 +1,5 @@
 //! One service; JSON-RPC and what comes later are codecs over it.
 
-mod gate;
 mod guardians;
 mod http;
 mod jsonrpc;
@@ -9,7 +8,6 @@ mod life;
 pub mod log;
 mod views;
 
-pub use gate::Gate;
 pub use guardians::{
     AttestationView, AttestorView, CosignView, GuardView, MemberView, PendingView, RecoveryView, SetView,
 };
@@ -24,12 +22,11 @@ pub use views::{
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use gate::Door;
 use tokio::sync::oneshot;
 
 use crate::contract::{ContractError, ContractHost};
 use crate::dnssec::{Rrsig, is_strict};
-use crate::gateway::{self, Call, CallError, Called, Gateway, Keys, OutOfGas, Tlds};
+use crate::gateway::{self, Call, CallError, Called, Door, Gateway, Keys, OutOfGas, Prefix, Tlds};
 use crate::limits::{LOG_PAGE_BYTES, MAX_EXPORT, SUBMIT_OPS};
 use crate::notary::Notary;
 use crate::op::{self, CodeHash, Op, OpKind, Rejection, SigilId, VerifiedOp};
@@ -55,7 +52,6 @@ pub struct Service {
     pub tlds: Arc<Tlds>,
     pub keys: Arc<Keys>,
     pub gateway: Arc<Gateway>,
-    pub gate: Gate,
     pub notary: Arc<Notary>,
     pub clock: Clock,
 }
@@ -116,16 +112,16 @@ impl Service {
     /// The store failed.
     pub fn verify_all(&self, ops: &[Vec<u8>], peer: IpAddr) -> Result<Vec<Result<VerifiedOp, Rejection>>, Fault> {
         let (now, snapshot) = ((self.clock)(), self.registry.snapshot()?);
-        let (registry, operator) = (self.registry.id(), self.tlds.operator());
-        let tlds: Vec<Name> = self.tlds.iter().map(|tld| tld.apex.clone()).collect();
-        let door = Door { registry, snapshot: &snapshot, operator, tlds: &tlds, peer, now };
+        let (registry, client) = (self.registry.id(), Some(Prefix::from(peer)));
+        let door = Door { registry, snapshot: &snapshot, tlds: &self.tlds, client, now };
+        let gate = &self.gateway.engine().gate;
         let check = |bytes: &Vec<u8>| {
             // Updates come over DNS, with checks of their own.
             let claim = op::peek(bytes).ok_or(Rejection::Malformed)?;
-            self.gate.admit(&door, &claim)?;
+            gate.admit(&door, &claim)?;
             let verified = self.verify(bytes, now);
             if let Err(Rejection::BadSignature | Rejection::BadRrsig { .. }) = &verified {
-                self.gate.strike(&door, claim.author);
+                gate.strike(&door, claim.author);
             }
             verified
         };

@@ -1,7 +1,5 @@
 //! The signing side of a write: what to sign, in which order, and what came of it.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use anyhow::{Context as _, bail};
 use data_encoding::{BASE64, HEXLOWER};
 use ed25519_dalek::SigningKey;
@@ -115,10 +113,4 @@ pub fn submit(rpc: &mut dyn Call, ops: &[Vec<u8>]) -> anyhow::Result<Vec<OpResul
     } else {
         bail!("the server told of {} ops, not {}", results.len(), ops.len())
     }
-}
-
-/// Seconds since 1970.
-pub fn unix_time() -> u64 {
-    // A clock before 1970 is as good as zero: every signature would be refused anyway.
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
 }

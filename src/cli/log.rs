@@ -8,8 +8,9 @@ use clap::{Args, Subcommand};
 use data_encoding::BASE64;
 use serde_json::{Value, json};
 
-use super::author::{Call as _, unix_time};
+use super::author::Call as _;
 use super::client::RpcClient;
+use super::clock::unix_time;
 use super::{Network, keys, output};
 use crate::api::log::{ConsistencyView, HistoryView, ProofView, hashes, leaf_of};
 use crate::api::{InfoView, LogView};
@@ -313,6 +314,10 @@ fn verify_store(args: &VerifyArgs) -> anyhow::Result<bool> {
     let mut found = audit(&registry, &rules, &mut |_| {})?;
     if !examined.intact {
         found.wrong.push("the store's bookkeeping is not as it was last written".to_owned());
+    }
+    if !examined.newest {
+        let reason = "the newest commit is torn or damaged: what is told is the store as it was before it";
+        found.wrong.push(reason.to_owned());
     }
     let signed = check_signed(&args.data, args.log_key.as_ref(), &registry)?;
     found.wrong.extend(signed.wrong);

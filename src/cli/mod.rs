@@ -4,6 +4,7 @@ mod anchor;
 pub mod author;
 mod bench;
 pub mod client;
+pub mod clock;
 mod control;
 mod covenant;
 mod draft;
@@ -44,6 +45,10 @@ struct Cli {
     /// File whose first line is the passphrase of key files: those that are made are encrypted with it
     #[arg(long, global = true, env = "GHOSTPLANE_PASSPHRASE_FILE")]
     passphrase_file: Option<PathBuf>,
+    /// File that tells the time in place of the system: seconds since 1970, read anew each time; for rehearsals with
+    /// `serve --dev`
+    #[arg(long, global = true, value_name = "FILE", env = "GHOSTPLANE_CLOCK")]
+    clock: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
@@ -196,8 +201,10 @@ pub fn command() -> clap::Command {
 /// Runs the command line; exit code 0 ok, 1 failed, 2 usage.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    if let Some(Err(error)) = cli.passphrase_file.as_deref().map(keys::use_passphrase) {
-        output::print_error(&error.into());
+    let passphrase = cli.passphrase_file.as_deref().map_or(Ok(()), keys::use_passphrase);
+    let clock = cli.clock.as_deref().map_or(Ok(()), clock::use_file);
+    if let Err(error) = passphrase.map_err(anyhow::Error::from).and(clock) {
+        output::print_error(&error);
         return ExitCode::FAILURE;
     }
     if !matches!(cli.command, Command::Serve(_)) {

@@ -8,8 +8,8 @@ use anyhow::Context as _;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::author::unix_time;
 use super::client::{ClientError, Connection, Target, dev_port};
+use super::clock::unix_time;
 use super::{Network, output};
 use crate::dnssec::PublicKey;
 use crate::dnssec::chain::Chain;

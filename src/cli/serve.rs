@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 use super::anchor::{Anchor, AnchorFormat};
 use super::owner::Algorithm;
 use super::ring::Ring;
-use super::{author, keys};
+use super::{clock, keys};
 use crate::api::{Rpc, Service};
 use crate::config::{self, Config};
 use crate::contract::CodeFolder;
@@ -112,9 +112,16 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
     if args.dev && settings.ports.https != 0 {
         tlds.iter_mut().try_for_each(|tld| name_gateway(tld, settings.ports.https))?;
     }
+    if clock::is_simulated() {
+        anyhow::ensure!(
+            args.dev,
+            "a clock of one's own (--clock) is for rehearsals: run with --dev, or without --clock"
+        );
+        tracing::warn!("the time is what the file of --clock says");
+    }
     std::fs::create_dir_all(&settings.data).with_context(|| settings.data.display().to_string())?;
     let operator = keys::load_or_create(&settings.data.join("operator.pem"))?;
-    let clock: Clock = Arc::new(author::unix_time);
+    let clock: Clock = Arc::new(clock::unix_time);
     let registry = open_registry(&settings.data, &operator, &clock)?;
     let identity = match &settings.certificate {
         Some((chain, key)) => Identity::load(chain, key)?,

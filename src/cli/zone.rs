@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 
 use super::Registrar;
 use super::anchor::{self, AnchorFormat};
-use super::author::{Call as _, unix_time};
+use super::author::Call as _;
+use super::clock::unix_time;
 use super::import::{self, ImportArgs};
 use super::ring::{self, Entry, Next, Ring, State};
 use super::{control, output};

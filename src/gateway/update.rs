@@ -6,8 +6,9 @@
 //! writer  prerequisites and edits, durable commit -> reply
 //! ```
 //! Verification is what a flood would make us do (CVE-2024-1975): whoever is not the owner of a live name with mana to
-//! spend, by the look of the message, does not get that far; one name's updates never have more than a zone's share of
-//! the workers; and a client prefix has the allowance of a writer, not of an asker.
+//! spend, by the look of the message, does not get that far; nor does a client whose signatures were wrong too often
+//! (over UDP: no client, until TCP proves whose address it is); one name's updates never have more than a zone's share
+//! of the workers; and a client prefix has the allowance of a writer, not of an asker.
 
 use crate::dnssec::tsig::{self, TsigError};
 use crate::limits::{MAX_NAME, UDP_PAYLOAD};
@@ -22,7 +23,7 @@ use crate::wire::{
 };
 
 use super::pool::Task;
-use super::{Begun, Client, Done, Engine, Gateway, Miss};
+use super::{Begun, Client, Done, Door, Engine, Gateway, Miss};
 
 /// An UPDATE that somebody signed, about a zone of ours.
 pub struct UpdateRequest {
@@ -35,6 +36,8 @@ struct Refusal {
     rcode: Rcode,
     ede: Option<(EdeCode, String)>,
     tsig: Option<TsigError>,
+    /// TC: whoever is meant asks again over TCP.
+    truncated: bool,
 }
 
 /// What a TSIG proves.
@@ -57,7 +60,7 @@ struct Reporter {
 
 impl Refusal {
     fn new(rcode: Rcode, code: EdeCode, text: impl Into<String>) -> Self {
-        Self { rcode, ede: Some((code, text.into())), tsig: None }
+        Self { rcode, ede: Some((code, text.into())), tsig: None, truncated: false }
     }
 
     fn tsig(error: TsigError) -> Self {
@@ -67,7 +70,7 @@ impl Refusal {
 
 impl From<Rcode> for Refusal {
     fn from(rcode: Rcode) -> Self {
-        Self { rcode, ede: None, tsig: None }
+        Self { rcode, ede: None, tsig: None, truncated: false }
     }
 }
 
@@ -158,7 +161,7 @@ impl Engine {
     }
 
     fn prepare(&self, reporter: &mut Reporter) -> Result<VerifiedOp, Refusal> {
-        let message = &reporter.request.message;
+        let UpdateRequest { message, client } = &reporter.request;
         let name = message.about();
         let snapshot = self.registry.snapshot()?;
         let entry = snapshot.name(&name)?.filter(|entry| entry.is_live(reporter.now));
@@ -173,7 +176,17 @@ impl Engine {
                     (error, _) => Err(Refusal::tsig(error.unwrap_or(TsigError::BadKey))),
                 }
             }
-            (Some(Signature::Sig0(sig)), Some(entry)) => self.by_owner(message, sig, &entry, &snapshot, reporter.now),
+            (Some(Signature::Sig0(sig)), Some(entry)) => {
+                let client = client.proven();
+                let door = Door {
+                    registry: self.registry.id(),
+                    snapshot: &snapshot,
+                    tlds: &self.tlds,
+                    client,
+                    now: reporter.now,
+                };
+                self.by_owner(message, sig, &entry, &door)
+            }
             (Some(Signature::Sig0(_)), None) => Err(Rejection::UnknownName(name).into()),
             // Turned away before.
             (None, _) => Err(Rcode::Refused.into()),
@@ -232,15 +245,23 @@ impl Engine {
         message: &UpdateMessage,
         sig: &Sig0,
         entry: &NameEntry,
-        snapshot: &Snapshot,
-        now: u64,
+        door: &Door<'_>,
     ) -> Result<VerifiedOp, Refusal> {
         let update = SignedUpdate::of(message.clone())?;
         let bytes = op::seal_update(entry.owner, message.octets());
         let key = entry.owner.key().ok_or(Rejection::BadSignature)?;
-        op::check_sig0(&update, sig, &key, now)?;
-        self.check_funds(&update, entry, OpKind::Update, bytes.len(), snapshot, now)?;
-        Ok(op::verify(&bytes, self.registry.id(), now)?)
+        op::check_sig0(&update, sig, &key, door.now)?;
+        self.check_funds(&update, entry, OpKind::Update, bytes.len(), door.snapshot, door.now)?;
+        let author = entry.owner.into();
+        if let Err(rejection) = self.gate.listen(door, author) {
+            let refusal = Refusal::from(rejection);
+            return Err(Refusal { truncated: door.client.is_none(), ..refusal });
+        }
+        let verified = op::verify(&bytes, self.registry.id(), door.now);
+        if verified.is_err() {
+            self.gate.strike(door, author);
+        }
+        Ok(verified?)
     }
 
     /// An op by which this gateway vouches for a TSIG.
@@ -293,11 +314,11 @@ impl Reporter {
     /// Header, zone, OPT if there was one, TSIG if there was one (RFC 2136 §3.8).
     fn reply(self, outcome: Result<(), Refusal>) -> Reply {
         let Self { request: UpdateRequest { message, client }, secret, now } = self;
-        let done = Refusal { rcode: Rcode::NoError, ede: None, tsig: None };
-        let Refusal { rcode, ede, tsig: error } = outcome.err().unwrap_or(done);
+        let refusal = outcome.err().unwrap_or_else(|| Rcode::NoError.into());
+        let Refusal { rcode, ede, tsig: error, truncated } = refusal;
         let mut wire = vec![0; HEADER];
         wire[..2].copy_from_slice(&message.id.to_be_bytes());
-        wire[2] = 0x80 | OPCODE_UPDATE << 3;
+        wire[2] = 0x80 | OPCODE_UPDATE << 3 | if truncated { 0x02 } else { 0 };
         wire[3] = rcode as u8;
         wire[5] = 1;
         wire.extend_from_slice(message.zone_section());

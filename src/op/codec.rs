@@ -5,7 +5,7 @@ use ed25519_dalek::{SigningKey, VerifyingKey};
 use minicbor::{Decode, Decoder, Encode, Encoder, decode, encode};
 
 use super::envelope::{self, EnvelopeError};
-use super::{DnskeyRdata, Identity, Op, OpBody, Rejection, SigilId, VerifiedOp, shared, update};
+use super::{DnskeyRdata, Identity, Op, OpBody, OpKind, Rejection, SigilId, VerifiedOp, shared, update};
 use crate::dnssec::{self, FLAGS_OWNER, PublicKey, RrsigError};
 use crate::limits::{
     MAX_NAME, MAX_OP, MAX_OP_LIFETIME, MAX_PUT_RRSETS, MAX_RDATA, MAX_RRSET_RECORDS, MAX_RRSIGS,
@@ -86,6 +86,7 @@ pub struct Claim {
     pub registry: RegistryId,
     pub nonce: u64,
     pub expires: u64,
+    pub kind: OpKind,
 }
 
 /// Reads what an op claims, without looking at its signatures; of one that a single sigil signs, without looking at the
@@ -93,8 +94,8 @@ pub struct Claim {
 pub fn peek(bytes: &[u8]) -> Option<Claim> {
     if shared::is_shared(bytes) {
         let draft = shared::Draft::open(bytes).ok()?;
-        let OpBody { registry, nonce, expires, .. } = *draft.body();
-        return Some(Claim { author: draft.author(), registry, nonce, expires });
+        let OpBody { registry, nonce, expires, ref op } = *draft.body();
+        return Some(Claim { author: draft.author(), registry, nonce, expires, kind: op.kind() });
     }
     // 18([<< {1: -8, 4: kid} >>, {}, << [registry, nonce, expires, op] >>, signature]); one legal encoding.
     const START: &[u8] = &[0xd2, 0x84, 0x58, 0x26, 0xa2, 0x01, 0x27, 0x04, 0x58, 0x20];
@@ -103,8 +104,10 @@ pub fn peek(bytes: &[u8]) -> Option<Claim> {
     body.array().ok().flatten().filter(|fields| *fields == 4)?;
     let registry = body.bytes().ok()?.try_into().ok()?;
     let (nonce, expires) = (body.u64().ok()?, body.u64().ok()?);
+    body.array().ok().flatten().filter(|fields| *fields == 2)?;
+    let kind = OpKind::numbered(body.u8().ok()?)?;
     let author = Identity::Sigil(SigilId(*author));
-    Some(Claim { author, registry: RegistryId(registry), nonce, expires })
+    Some(Claim { author, registry: RegistryId(registry), nonce, expires, kind })
 }
 
 impl VerifiedOp {
@@ -391,7 +394,8 @@ mod tests {
             assert_eq!(verified.op(), &op);
             assert_eq!(verified.author(), SigilId::from(&key().verifying_key()));
             assert_eq!(verified.bytes(), bytes);
-            let claim = Claim { author: verified.author(), registry: REGISTRY, nonce: 3, expires: NOW + 60 };
+            let claim =
+                Claim { author: verified.author(), registry: REGISTRY, nonce: 3, expires: NOW + 60, kind: op.kind() };
             assert_eq!(peek(&bytes), Some(claim));
             (0..80).for_each(|length| assert_eq!(peek(&bytes[..length]), None));
         }

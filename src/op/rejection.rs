@@ -25,7 +25,7 @@ pub enum Rejection {
     Expired { expires: u64, now: u64 },
     #[error("op expires more than {max} s ahead")]
     ExpiresTooLate { max: u64 },
-    #[error("too many ops with a wrong signature came from this address; try again in {seconds} s")]
+    #[error("too many ops from this address were checked in vain; try again in {seconds} s")]
     TooManyForgeries { seconds: u64 },
 
     #[error("nonce is {got}, the next one is {expected}")]

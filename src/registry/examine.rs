@@ -20,7 +20,15 @@ pub struct Examined {
     /// False if the store was not as it was last written: something in it beside the tables' pages, each of which has
     /// its checksum, had to be mended before it could be read.
     pub intact: bool,
+    /// False if the newest commit does not stand, and this is the store as it was before: it was torn by a power cut, or
+    /// damaged since, and nobody can tell which.
+    pub newest: bool,
 }
+
+/// Where in the header redb says how the newest commit was made, and the bit for "in two phases": then it has reached the
+/// disk before it counts, and redb falls back to no other (redb's docs/design.md, "God byte").
+const GOD_BYTE: usize = 9;
+const TWO_PHASES: u8 = 4;
 
 /// Opens the store at `path` after checking the checksum of every page. The file itself stays as it is.
 ///
@@ -35,12 +43,15 @@ pub fn examine(path: &Path) -> Result<Examined, OpenError> {
     let mut database =
         Database::builder().create_with_backend(Overlay::open(path)?).map_err(|error| damaged(error.to_string()))?;
     let intact = database.check_integrity().map_err(|error| damaged(error.to_string()))?;
+    // Without leave to fall back, does it open?
+    let overlay = Overlay::open(path)?.in_two_phases().map_err(|error| damaged(error.to_string()))?;
+    let newest = Database::builder().set_check_integrity_on_open(true).create_with_backend(overlay).is_ok();
     let registry = read(database).map_err(|error| match error {
         Founding::Format(found) => OpenError::Format { path: shown.clone(), found },
         Founding::Damaged(reason) => damaged(reason),
         Founding::Fault(fault) => damaged(fault.0),
     })?;
-    Ok(Examined { registry, intact })
+    Ok(Examined { registry, intact, newest })
 }
 
 /// A registry that must be there already.
@@ -79,6 +90,14 @@ impl Overlay {
             return Err(OpenError::Damaged { path: shown(), reason: "it is empty".into() });
         }
         Ok(Self { file, written: RwLock::new(Written { length, blocks: BTreeMap::new() }) })
+    }
+
+    /// As if the newest commit had been made in two phases.
+    fn in_two_phases(self) -> io::Result<Self> {
+        let mut first = self.original(0)?;
+        first[GOD_BYTE] |= TWO_PHASES;
+        self.written.write().unwrap_or_else(PoisonError::into_inner).blocks.insert(0, first);
+        Ok(self)
     }
 
     /// One block as it is in the file, zeros behind its end.

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
+use crate::gateway::Prefix;
 use crate::limits::{IDLE_TIMEOUT, MAX_CONNECTIONS, MAX_CONNECTIONS_PER_PREFIX};
 
 /// Rate-limit states kept, at most.
@@ -69,22 +70,6 @@ struct Connections {
     total: usize,
     /// Only prefixes with a connection are here: no more entries than connections.
     by_prefix: HashMap<Prefix, usize>,
-}
-
-/// /32 of IPv4 or /56 of IPv6.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Prefix {
-    V4(u32),
-    V6(u64),
-}
-
-impl From<IpAddr> for Prefix {
-    fn from(addr: IpAddr) -> Self {
-        match addr.to_canonical() {
-            IpAddr::V4(v4) => Self::V4(v4.to_bits()),
-            IpAddr::V6(v6) => Self::V6((v6.to_bits() >> 72) as u64),
-        }
-    }
 }
 
 impl Admission {

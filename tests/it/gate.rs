@@ -39,6 +39,31 @@ fn nobody_without_mana_is_verified() {
     assert_eq!(check(&world, signed(&world, &operator, 1, "a"), HERE), Ok(()));
 }
 
+/// Whoever has a level and nothing left is told when there will be more, however often it asks; of what costs nothing it
+/// is heard, now and then.
+#[test]
+fn who_has_nothing_left_is_heard_for_what_costs_nothing() {
+    let mut world = World::new();
+    let alice = Person::new(1);
+    world.govern(Op::GrantMana { to: alice.id(), level: 1, amount: 0 }).unwrap();
+    for _ in 0..40 {
+        let told = check(&world, signed(&world, &alice, 0, "a"), HERE);
+        assert!(matches!(told, Err(Rejection::Mana { have: 0, ready_at: Some(_), .. })), "{told:?}");
+    }
+    let body = OpBody {
+        registry: world.node.service.registry.id(),
+        nonce: 0,
+        expires: world.now() + 60,
+        op: Op::VetoRecovery { name: name("alice.ghost") },
+    };
+    let veto = op::sign(&alice.key, &body);
+    let told: Vec<_> = (0..20).map(|_| check(&world, veto.clone(), HERE)).collect();
+    assert!(told[..16].iter().all(Result::is_ok), "{told:?}");
+    assert!(told[16..].iter().all(|told| *told == Err(Rejection::TooManyForgeries { seconds: 4 })), "{told:?}");
+    world.advance(100);
+    assert_eq!(check(&world, signed(&world, &alice, 0, "a"), HERE), Ok(()));
+}
+
 #[test]
 fn what_is_stale_goes_unverified() {
     let mut world = World::new();

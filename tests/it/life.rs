@@ -1,5 +1,7 @@
 //! The life of names: commit and reveal, fees, plans of renewal, offers, locks, scripts.
 
+use std::process::Command;
+
 use ghostplane::dnssec::{FLAGS_OWNER, Secret, ZoneKey};
 use ghostplane::limits::{MAX_COMMITMENTS, YEAR};
 use ghostplane::op::{AutoRenew, Op, Price, Rejection, SigilId, Symbol};
@@ -8,6 +10,7 @@ use ghostplane::state::{NameEntry, View as _};
 use ghostplane::wire::{Name, Rrset, Rtype};
 use ghostplane::writer::Outcome;
 
+use crate::process::{PROGRAM, Server};
 use crate::support::{Person, World, name};
 
 const DAY: u64 = 86_400;
@@ -321,4 +324,157 @@ fn names_in_any_script_are_registered_shown_and_answered() {
     }
     let office = world.submit(&mut alice, Op::Register { name: name("büro.ghost"), years: 1 });
     assert!(matches!(&office, Err(Rejection::LabelRefused(why)) if why.contains("the office")), "{office:?}");
+}
+
+/// From the command line and on simulated time: a name is registered, gets records and guardians, is nearly stolen, is
+/// recovered when its key is lost, given away, forgotten by whoever has it then, and registered by another.
+#[test]
+fn a_name_lives_from_the_command_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |file: &str| dir.path().join(file).to_str().unwrap().to_owned();
+    let (data, clock) = (dir.path().join("data"), path("clock"));
+    let time = std::cell::Cell::new(1_800_000_000);
+    let advance = |seconds: u64| {
+        time.set(time.get() + seconds);
+        std::fs::write(&clock, format!("{}\n", time.get())).unwrap();
+    };
+    advance(0);
+    let server = Server::start_with(&data, &["--clock", &clock]);
+    let ok = |args: &[&str]| server.ok("https", &[args, &["--clock", &clock]].concat());
+    let refused = |args: &[&str]| {
+        let output = server.run("https", args);
+        assert!(!output.status.success(), "{args:?}: {output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let local = |args: &[&str]| {
+        let output = Command::new(PROGRAM).args(args).output().unwrap();
+        assert!(output.status.success(), "{args:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    let asked = |args: &[&str]| {
+        let output = server.run("quic", &[&["query", "alice.ghost", "A"], args, &["--clock", &clock]].concat());
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let who = ["alice", "bob", "carol", "mallory", "again", "heir", "next"];
+    let key = |name: &str| path(&format!("{name}.pem"));
+    let did: std::collections::HashMap<_, _> =
+        who.iter().map(|name| (*name, local(&["sigil", "new", &key(name)]))).collect();
+    let fund = |name: &str| ok(&["mana", "grant", &did[name], "--level", "3"]);
+    who.iter().for_each(|name| drop(fund(name)));
+
+    // Registered, with records that its owner signs.
+    ok(&["name", "register", "alice.ghost", "--sigil", &key("alice")]);
+    ok(&["record", "set", "alice.ghost", "A", "192.0.2.1", "--sigil", &key("alice")]);
+    let told = asked(&["--validate", "--owner", &did["alice"]]);
+    assert!(told.contains("192.0.2.1") && told.contains("secure"), "{told}");
+
+    // Guardians: two of two, three days.
+    let set = ok(&[
+        "guardian",
+        "set",
+        "create",
+        "--member",
+        &did["bob"],
+        "--member",
+        &did["carol"],
+        "--threshold",
+        "2",
+        "--sigil",
+        &key("alice"),
+    ]);
+    let set = set.lines().last().unwrap().to_owned();
+    ok(&["guardian", "recovery", "alice.ghost", &set, "--delay", "3days", "--sigil", &key("alice")]);
+    let recover = |to: &str| {
+        let file = path(&format!("to-{to}.op"));
+        ok(&["guardian", "recover", "alice.ghost", "--to", &did[to], "--sigil", &key("bob"), "--draft", &file]);
+        local(&["op", "sign", &file, "--sigil", &key("carol")]);
+        ok(&["op", "submit", &file]);
+    };
+    // They are talked into it; the owner sees and stops it.
+    recover("mallory");
+    assert!(ok(&["name", "show", "alice.ghost"]).contains(&did["mallory"]));
+    advance(DAY);
+    ok(&["guardian", "veto", "alice.ghost", "--sigil", &key("alice")]);
+    advance(7 * DAY);
+    assert!(refused(&["guardian", "finish", "alice.ghost", "--sigil", &key("bob")]).contains("rejected (632)"));
+    // The key is lost: nobody stops this one.
+    std::fs::remove_file(key("alice")).unwrap();
+    recover("again");
+    assert!(refused(&["guardian", "finish", "alice.ghost", "--sigil", &key("bob")]).contains("rejected (63"));
+    advance(3 * DAY);
+    ok(&["guardian", "finish", "alice.ghost", "--sigil", &key("bob")]);
+    let shown = ok(&["name", "show", "alice.ghost"]);
+    let owner = shown.lines().find(|line| line.starts_with("owner")).unwrap();
+    assert!(owner.ends_with(&did["again"]), "{shown}");
+    ok(&["name", "sign", "alice.ghost", "--sigil", &key("again")]);
+    ok(&["record", "set", "alice.ghost", "A", "192.0.2.2", "--sigil", &key("again")]);
+    let told = asked(&["--validate", "--owner", &did["again"]]);
+    assert!(told.contains("192.0.2.2") && told.contains("secure"), "{told}");
+
+    // Given away, and taken.
+    ok(&["name", "offer", "alice.ghost", "--to", &did["heir"], "--sigil", &key("again")]);
+    ok(&["name", "accept", "alice.ghost", "--sigil", &key("heir")]);
+    let refused_to = refused(&["record", "set", "alice.ghost", "A", "192.0.2.3", "--sigil", &key("again")]);
+    assert!(refused_to.contains("rejected"), "{refused_to}");
+
+    // Expired: 20 days of grace, then 10 in which it can be restored, then it is anybody's.
+    advance(350 * DAY);
+    fund("next");
+    assert!(refused(&["name", "register", "alice.ghost", "--sigil", &key("next")]).contains("rejected (302)"));
+    advance(10 * DAY);
+    let early = refused(&["name", "register", "alice.ghost", "--sigil", &key("next")]);
+    assert!(early.contains("rejected (303)"), "{early}");
+    assert!(!asked(&[]).contains("192.0.2.2"));
+    advance(15 * DAY);
+    let late = refused(&["name", "renew", "alice.ghost", "--sigil", &key("heir")]);
+    assert!(late.contains("restore"), "{late}");
+    assert!(refused(&["name", "register", "alice.ghost", "--sigil", &key("next")]).contains("rejected ("));
+    advance(10 * DAY);
+    ok(&["name", "register", "alice.ghost", "--sigil", &key("next")]);
+    assert!(!ok(&["record", "list", "alice.ghost"]).contains("192.0.2"));
+    ok(&["record", "set", "alice.ghost", "A", "192.0.2.4", "--sigil", &key("next")]);
+    let told = asked(&["--validate", "--owner", &did["next"]]);
+    assert!(told.contains("192.0.2.4") && told.contains("secure"), "{told}");
+
+    // All of it can be proven, and the store is what the log says.
+    let history = ok(&["name", "history", "alice.ghost"]);
+    for kind in [
+        "register",
+        "put_records",
+        "set_recovery",
+        "start_recovery",
+        "veto_recovery",
+        "finish_recovery",
+        "offer",
+        "accept",
+    ] {
+        assert!(history.contains(kind), "{kind}: {history}");
+    }
+    assert!(history.contains("each proven to be in the log"), "{history}");
+    server.kill();
+    let verified = || {
+        let output = Command::new(PROGRAM).args(["log", "verify", "--data"]).arg(&data).output().unwrap();
+        (output.status.code(), format!("{output:?}"))
+    };
+    let (code, clean) = verified();
+    assert_eq!(code, Some(0), "{clean}");
+    // One octet of what is stored, wherever the owner's key stands in it.
+    let store = data.join("registry.redb");
+    let whole = std::fs::read(&store).unwrap();
+    let owner: SigilId = did["next"].parse().unwrap();
+    let places: Vec<usize> = (0..whole.len() - 32).filter(|at| whole[*at..*at + 32] == owner.0).collect();
+    let mut told = 0;
+    for at in &places {
+        let mut flipped = whole.clone();
+        flipped[at + 31] ^= 1;
+        std::fs::write(&store, flipped).unwrap();
+        let (code, said) = verified();
+        let same = said.contains(&clean);
+        assert!(code != Some(0) || same, "octet {at} changed the store, and nothing told of it: {said}");
+        told += usize::from(code != Some(0));
+    }
+    println!("{told} of {} flipped octets told of", places.len());
+    assert!(told >= 5, "{told} of {} flipped octets were told of", places.len());
+    std::fs::write(&store, whole).unwrap();
+    assert_eq!(verified().0, Some(0));
 }

@@ -155,7 +155,7 @@ fn a_forging_gateway_is_caught() {
     for owner in ["alice.ghost", "keep.ghost"] {
         tamper(dir.path(), |_| {
             let forged = Rrset::new(name(owner), Rtype::A, 3_600, [vec![203, 0, 113, 66]]);
-            let rrsigs = vec![online.sign(&name(owner), &forged, ghostplane::cli::author::unix_time()).into()];
+            let rrsigs = vec![online.sign(&name(owner), &forged, ghostplane::cli::clock::unix_time()).into()];
             Change::PutRrset(Rrset { rrsigs, ..forged })
         });
     }

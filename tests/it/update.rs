@@ -114,6 +114,40 @@ fn prerequisites_are_those_of_rfc_2136() {
     assert_eq!(update(&world, &alice, &both).0, 0);
 }
 
+/// Wrong signatures are checked a few times for a client, then no more: over UDP for all, who are sent to TCP.
+#[test]
+fn forgers_are_listened_to_seldom() {
+    let (world, alice) = alice();
+    let add = Update::of(APEX).add("new.alice.ghost", "A", "192.0.2.9");
+    let good = |world: &World| add.signed(&alice.key, APEX, world.now() - 300, world.now() + 300);
+    let forged = |world: &World| {
+        let mut message = good(world);
+        *message.last_mut().unwrap() ^= 1;
+        message
+    };
+    let from = |world: &World, transport, last: u8, message: &[u8]| {
+        let client = Client { transport, addr: IpAddr::V4(Ipv4Addr::new(192, 0, 2, last)) };
+        let reply = world.node.gateway.answer(message, client).expect("a reply");
+        let (rcode, words) = told(&reply);
+        (rcode, reply.wire[2] & 0x02 != 0, words)
+    };
+    for last in 0..16 {
+        assert_eq!(from(&world, Transport::Udp, last, &forged(&world)).0, 9);
+    }
+    // Whoever it is: the sources of datagrams are anyone's to write.
+    let (rcode, truncated, words) = from(&world, Transport::Udp, 99, &good(&world));
+    assert!(rcode == 5 && truncated && words.contains("in vain"), "{rcode} {words}");
+    for _ in 0..16 {
+        assert_eq!(from(&world, Transport::Tcp, 1, &forged(&world)).0, 9);
+    }
+    let (rcode, truncated, _) = from(&world, Transport::Tcp, 1, &good(&world));
+    assert!(rcode == 5 && !truncated);
+    assert_eq!(from(&world, Transport::Tcp, 99, &good(&world)).0, 0);
+    assert!(stored(&world, "new.alice.ghost", "A").is_some());
+    world.advance(4);
+    assert_eq!(from(&world, Transport::Udp, 99, &good(&world)).0, 0);
+}
+
 /// RFC 2136 §2.5, §3.4.2.
 #[test]
 fn edits_are_those_of_rfc_2136() {
@@ -522,6 +556,8 @@ fn hostile_messages_change_nothing() {
     // What the signature covers: all before the SIG record, and its RDATA.
     let sig_at = good.len() - (11 + 18 + 13 + 64);
     for at in (0..sig_at).chain(sig_at + 11..good.len()) {
+        // Each is checked: a client is listened to more often than so.
+        let client = Client { addr: IpAddr::V4(Ipv4Addr::from_bits(at as u32)), ..client };
         for bit in 0..8 {
             let mut changed = good.clone();
             changed[at] ^= 1 << bit;
@@ -608,6 +644,24 @@ impl Site {
         text.lines().find(|line| line.ends_with(".private")).unwrap().to_owned()
     }
 
+    /// Sends updates over UDP that look like the owner's, by somebody else.
+    fn forge(&self, file: &str, count: u16) {
+        let tag: u16 = file.trim_end_matches(".private").rsplit('+').next().unwrap().parse().unwrap();
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.connect(("127.0.0.1", self.server.port("udp"))).unwrap();
+        let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+        for id in 0..count {
+            let update = Update::of(APEX).id(id).add("new.alice.ghost", "A", "192.0.2.9");
+            let mut message = update.signed(&Person::new(99).key, APEX, now - 300, now + 300);
+            let at = message.len() - 64 - name(APEX).as_wire().len() - 2;
+            message[at..at + 2].copy_from_slice(&tag.to_be_bytes());
+            socket.send(&message).unwrap();
+            let mut reply = [0; 512];
+            let length = socket.recv(&mut reply).unwrap();
+            assert!(length >= 12 && reply[3] & 0x0f == 9, "{:02x?}", &reply[..length.min(12)]);
+        }
+    }
+
     /// The update key in another form, in a file.
     fn key_as(&self, format: &str) -> String {
         let path = self.path(&format!("key.{format}"));
@@ -662,10 +716,17 @@ fn nsupdate_signs_with_sig0_and_tsig_over_udp_and_tcp() {
         assert!(done, "{options:?}: {said}");
     }
     assert!(!site.listed().contains("dyn"));
+    // Somebody forges: nothing in a datagram is believed for a while, what comes over TCP is.
+    site.forge(&sig0, 16);
+    let add = format!("{server}update add after.alice.ghost 60 TXT \"forgers\"\nsend\n");
+    let (done, said) = site.feed("nsupdate", &["-k", &sig0], &add);
+    assert!(!done && said.contains("REFUSED"), "{said}");
+    let (done, said) = site.feed("nsupdate", &["-v", "-k", &sig0], &add);
+    assert!(done && site.listed().contains("after"), "{said}");
     let outside = format!("{server}update add www.alice.ghost 60 A 192.0.2.1\nsend\n");
     let (done, said) = site.feed("nsupdate", &["-k", &key], &outside);
     assert!(!done && said.contains("REFUSED"), "{said}");
-    let (done, said) = site.feed("nsupdate", &["-k", &sig0], &outside);
+    let (done, said) = site.feed("nsupdate", &["-v", "-k", &sig0], &outside);
     assert!(done, "{said}");
     site.server.ok("https", &["name", "update-key", "revoke", APEX, "lego"]);
     let (done, said) =

@@ -5,22 +5,22 @@
 //! signatures a few times waits before it is listened to again (CVE-2024-1975 was the like in DNS servers).
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::{Prefix, Tlds};
 use crate::limits::{FORGERIES, FORGERIES_OF_PREFIX, FORGERY_SECONDS, STRUCK_CLIENTS};
-use crate::op::{Claim, Identity, RegistryId, Rejection, SigilId};
+use crate::op::{Claim, Identity, OpKind, RegistryId, Rejection};
 use crate::registry::{Fault, Snapshot};
-use crate::state::View as _;
 use crate::state::guardians::account_of;
-use crate::transport::admission::Prefix;
-use crate::wire::Name;
+use crate::state::{Rules as _, View as _, Work};
 
-/// Wrong signatures of late, by client prefix and the author they named, and by client prefix alone. Bounded.
+/// Wrong signatures of late, by client and the author they named, and by client alone. Bounded.
 #[derive(Debug, Default)]
 pub struct Gate(Mutex<HashMap<Key, Strikes>>);
 
-type Key = (Prefix, Option<Identity>);
+/// All datagrams are of one client: whoever forges their sources must neither be listened to without end, nor keep
+/// those whose addresses they are from writing over anything else.
+type Key = (Option<Prefix>, Option<Identity>);
 
 /// A number that falls by one every [`FORGERY_SECONDS`].
 #[derive(Debug, Clone, Copy)]
@@ -39,13 +39,12 @@ impl Strikes {
 }
 
 /// What an op is held against.
-pub(super) struct Door<'a> {
+pub struct Door<'a> {
     pub registry: RegistryId,
     pub snapshot: &'a Snapshot,
-    /// Writes for nothing, as gateways do.
-    pub operator: SigilId,
-    pub tlds: &'a [Name],
-    pub peer: IpAddr,
+    pub tlds: &'a Tlds,
+    /// Who brings it; `None` if the address may be forged.
+    pub client: Option<Prefix>,
     /// Seconds since 1970.
     pub now: u64,
 }
@@ -53,12 +52,18 @@ pub(super) struct Door<'a> {
 impl Door<'_> {
     fn owns_a_name(&self, author: Identity) -> Result<bool, Fault> {
         let Some(sigil) = author.sigil() else { return Ok(false) };
-        for tld in self.tlds {
-            if self.snapshot.owned(&sigil, tld)? > 0 {
+        for tld in self.tlds.iter() {
+            if self.snapshot.owned(&sigil, &tld.apex)? > 0 {
                 return Ok(true);
             }
         }
         Ok(false)
+    }
+
+    /// Whether there are TLDs where an op of this kind costs nothing.
+    fn may_be_free(&self, kind: OpKind) -> bool {
+        let least = Work { bytes: 1, rrsigs: 0 };
+        self.tlds.iter().any(|tld| self.tlds.price(Some(&tld.apex), kind, least) == 0)
     }
 }
 
@@ -67,28 +72,29 @@ impl Gate {
     ///
     /// # Errors
     /// Why not; `apply` would say the same of an op whose signature is right.
-    pub(super) fn admit(&self, door: &Door<'_>, claim: &Claim) -> Result<(), Rejection> {
+    pub fn admit(&self, door: &Door<'_>, claim: &Claim) -> Result<(), Rejection> {
         if claim.registry != door.registry {
             return Err(Rejection::WrongRegistry);
         }
         if claim.expires <= door.now {
             return Err(Rejection::Expired { expires: claim.expires, now: door.now });
         }
-        self.check_strikes(door, claim.author)?;
+        self.listen(door, claim.author)?;
         let fault = |fault: Fault| Rejection::Fault(fault.0);
         let account = account_of(door.snapshot, &claim.author).map_err(fault)?.unwrap_or_default().at(door.now);
         // Ops that wait for the writer come before this one: a nonce may be ahead.
         if claim.nonce < account.next_nonce {
             return Err(Rejection::Nonce { expected: account.next_nonce, got: claim.nonce });
         }
-        if account.mana(door.now) > 0 || claim.author == door.operator {
+        if account.mana(door.now) > 0 || claim.author == door.tlds.operator() {
             return Ok(());
         }
         let gas = door.snapshot.gas().map_err(fault)?;
         if gas.gateways.iter().any(|gateway| claim.author == *gateway) {
             return Ok(());
         }
-        if account.level == 0 && !door.owns_a_name(claim.author).map_err(fault)? {
+        let known = account.level > 0 || door.owns_a_name(claim.author).map_err(fault)?;
+        if !known || !door.may_be_free(claim.kind) {
             return account.pay(door.now, 1).map(drop);
         }
         // A few ops cost nothing, a veto for one. Whoever has no mana left is listened to for their sake, but seldom.
@@ -96,10 +102,14 @@ impl Gate {
         Ok(())
     }
 
-    fn check_strikes(&self, door: &Door<'_>, author: Identity) -> Result<(), Rejection> {
+    /// Whether this client has not brought too many wrong signatures under this author's name.
+    ///
+    /// # Errors
+    /// [`Rejection::TooManyForgeries`]
+    pub fn listen(&self, door: &Door<'_>, author: Identity) -> Result<(), Rejection> {
         let strikes = self.lock();
-        let prefix = Prefix::from(door.peer);
-        for (key, most) in [((prefix, Some(author)), FORGERIES), ((prefix, None), FORGERIES_OF_PREFIX)] {
+        let client = door.client;
+        for (key, most) in [((client, Some(author)), FORGERIES), ((client, None), FORGERIES_OF_PREFIX)] {
             let of_late = strikes.get(&key).map_or(0, |strikes| strikes.at(door.now).count);
             if of_late >= most {
                 return Err(Rejection::TooManyForgeries { seconds: FORGERY_SECONDS });
@@ -109,10 +119,9 @@ impl Gate {
     }
 
     /// Notes an op that was admitted and whose signature was wrong.
-    pub(super) fn strike(&self, door: &Door<'_>, author: Identity) {
+    pub fn strike(&self, door: &Door<'_>, author: Identity) {
         let mut all = self.lock();
-        let prefix = Prefix::from(door.peer);
-        for key in [(prefix, Some(author)), (prefix, None)] {
+        for key in [(door.client, Some(author)), (door.client, None)] {
             if all.len() >= STRUCK_CLIENTS && !all.contains_key(&key) {
                 all.retain(|_, strikes| strikes.at(door.now).count > 0);
             }
