@@ -305,9 +305,78 @@ fn commits(c: &mut Criterion) {
     group.finish();
 }
 
+/// What is turned away before its signature is checked; and writes that are read at once, alone and beside as many of
+/// those as one core can bring.
+fn gate(c: &mut Criterion) {
+    const BATCH: u64 = 256;
+    let dir = tempfile::tempdir().unwrap();
+    let mut author = Author::new(|genesis| Registry::open(&dir.path().join("registry.redb"), || genesis).unwrap());
+    let alice = name("alice.ghost");
+    let register = author.verified(Op::Register { name: alice.clone(), years: 1 });
+    author.submit_all(vec![register]);
+    let service = author.node.service.clone();
+    let nobody = |seed: u8, sound: bool| {
+        let key = SigningKey::from_bytes(&[seed; 32]);
+        let op = Op::Register { name: name("mine.ghost"), years: 1 };
+        let body = OpBody { registry: service.registry.id(), nonce: 0, expires: NOW + 600, op };
+        let mut bytes = op::sign(&key, &body);
+        *bytes.last_mut().unwrap() ^= u8::from(!sound);
+        bytes
+    };
+    let grant =
+        Op::GrantMana { to: SigilId::from(&SigningKey::from_bytes(&[8; 32]).verifying_key()), level: 3, amount: 9 };
+    let grant = author.verified(grant);
+    author.submit_all(vec![grant]);
+    let unfunded: Vec<_> = (0..BATCH).map(|_| nobody(9, true)).collect();
+    let forged: Vec<_> = (0..BATCH).map(|_| nobody(8, false)).collect();
+    let turn_away = |ops: &[Vec<u8>]| {
+        let told = service.verify_all(ops, CLIENT.addr).unwrap();
+        assert!(told.iter().all(Result::is_err));
+    };
+    let mut group = c.benchmark_group("gate");
+    group.throughput(Throughput::Elements(BATCH));
+    group.bench_function(format!("{BATCH} ops of an author without mana"), |b| b.iter(|| turn_away(&unfunded)));
+    group.bench_function(format!("{BATCH} forged ops of a funded one"), |b| b.iter(|| turn_away(&forged)));
+    group.throughput(Throughput::Elements(1));
+    for flooded in [false, true] {
+        let id = if flooded { "write and read, beside a flood" } else { "write and read" };
+        let ended = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            if flooded {
+                scope.spawn(|| {
+                    while !ended.load(Ordering::Relaxed) {
+                        turn_away(&unfunded);
+                        turn_away(&forged);
+                    }
+                });
+            }
+            let mut last = 0_u8;
+            group.bench_function(id, |b| {
+                b.iter_custom(|times| {
+                    let mut elapsed = Duration::ZERO;
+                    for _ in 0..times {
+                        last = last.wrapping_add(1);
+                        let put = author.put(&alice, &alice, last);
+                        let (op, question) = (author.signed(put), query(&alice, false));
+                        let begun = Instant::now();
+                        let verified = service.verify_all(&[op], CLIENT.addr).unwrap().remove(0).unwrap();
+                        author.submit_all(vec![verified]);
+                        let reply = author.node.gateway.answer(&question, CLIENT).unwrap();
+                        elapsed += begun.elapsed();
+                        assert!(reply.wire.windows(4).any(|part| part == [192, 0, 2, last]));
+                    }
+                    elapsed
+                })
+            });
+            ended.store(true, Ordering::Relaxed);
+        });
+    }
+    group.finish();
+}
+
 criterion_group! {
     name = engine;
     config = Criterion::default().sample_size(30).measurement_time(Duration::from_secs(4));
-    targets = answers, contracts, ops, commits
+    targets = answers, contracts, ops, commits, gate
 }
 criterion_main!(engine);

@@ -51,13 +51,7 @@ pub struct Door<'a> {
 
 impl Door<'_> {
     fn owns_a_name(&self, author: Identity) -> Result<bool, Fault> {
-        let Some(sigil) = author.sigil() else { return Ok(false) };
-        for tld in self.tlds.iter() {
-            if self.snapshot.owned(&sigil, &tld.apex)? > 0 {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        author.sigil().map_or(Ok(false), |sigil| self.snapshot.owns_any(&sigil))
     }
 
     /// Whether there are TLDs where an op of this kind costs nothing.
@@ -89,13 +83,16 @@ impl Gate {
         if account.mana(door.now) > 0 || claim.author == door.tlds.operator() {
             return Ok(());
         }
+        let without = || account.pay(door.now, 1).map(drop);
+        if !door.may_be_free(claim.kind) {
+            return without();
+        }
         let gas = door.snapshot.gas().map_err(fault)?;
         if gas.gateways.iter().any(|gateway| claim.author == *gateway) {
             return Ok(());
         }
-        let known = account.level > 0 || door.owns_a_name(claim.author).map_err(fault)?;
-        if !known || !door.may_be_free(claim.kind) {
-            return account.pay(door.now, 1).map(drop);
+        if account.level == 0 && !door.owns_a_name(claim.author).map_err(fault)? {
+            return without();
         }
         // A few ops cost nothing, a veto for one. Whoever has no mana left is listened to for their sake, but seldom.
         self.strike(door, claim.author);

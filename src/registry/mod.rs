@@ -99,7 +99,16 @@ impl Registry {
     /// [`OpenError`]; the file is left as it was.
     pub fn open(path: &Path, genesis: impl FnOnce() -> Genesis) -> Result<Self, OpenError> {
         let shown = path.display().to_string();
-        let database = Database::builder().create(path).map_err(|error| match error {
+        let told = path.display().to_string();
+        let mut builder = Database::builder();
+        builder.set_repair_callback(move |repair| {
+            tracing::info!("{told} was not closed: checking it, {:.0}%", repair.progress() * 100.0);
+            // redb says so between its first scan and its second: only if it has to fall back (`db.rs`, `do_repair`).
+            if repair.progress() < 0.5 {
+                tracing::warn!("{told}: the newest commit is torn or damaged; going on from the one before");
+            }
+        });
+        let database = builder.create(path).map_err(|error| match error {
             redb::DatabaseError::DatabaseAlreadyOpen => OpenError::InUse { path: shown.clone() },
             other => OpenError::Damaged { path: shown.clone(), reason: other.to_string() },
         })?;

@@ -87,6 +87,24 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// Whether a sigil owns a name under any TLD.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn owns_any(&self, id: &SigilId) -> Result<bool, Fault> {
+        let owned = self.transaction.open_table(OWNED)?;
+        for row in owned.range((&id.0[..], &[][..])..)? {
+            let (key, names) = row?;
+            if key.value().0 != id.0 {
+                break;
+            }
+            if names.value() > 0 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     pub(super) fn new(transaction: ReadTransaction, seq: u64) -> Result<Self, Fault> {
         let names = transaction.open_table(NAMES)?;
         let records = transaction.open_table(RECORDS)?;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use ghostplane::contract::{CodeFolder, CodeRef, ContractError, ContractHost, HostConfig, Question, componentize};
 use ghostplane::limits::{COMPILE_WORK, DEPLOYS_COMPILING, DEPLOYS_WAITING};
@@ -140,21 +141,37 @@ fn a_folder_that_cannot_be_used_is_done_without() {
     assert_eq!(counts(&metrics), (1, 0, 1));
 }
 
+/// What the process has held at most, as Linux tells it.
+fn peak_memory() -> String {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    status.lines().find(|line| line.starts_with("VmHWM")).unwrap_or_default().to_owned()
+}
+
 /// So many different contracts are deployed, then each is executed, in an order that no cache likes.
 fn many_at_once(many: u32, compiled_bytes: u64) {
     let dir = tempfile::tempdir().unwrap();
     let (host, metrics) = host(dir.path(), compiled_bytes, SECRET);
     let contracts = Contracts::new();
     let mut resident = 0;
+    let begun = Instant::now();
     for number in 0..many {
         host.check(&contracts.number(number)).unwrap();
         resident = resident.max(metrics.compiled_bytes.get());
     }
+    let (compiling, begun) = (begun.elapsed(), Instant::now());
     for number in (0..many).chain((0..many).rev()) {
         assert_eq!(answer(&host, &contracts.number(number))[1..], number.to_be_bytes()[1..], "contract {number}");
         resident = resident.max(metrics.compiled_bytes.get());
     }
+    let executing = begun.elapsed();
     let (compilations, loads, faults) = counts(&metrics);
+    println!(
+        "{many} contracts: {:.2?} to compile one, {:.1?} to execute one, {loads} loads from disk, {} KiB of machine code",
+        compiling / many,
+        executing / (2 * many),
+        resident >> 10
+    );
+    println!("{}", peak_memory());
     assert!(resident <= compiled_bytes, "{resident} octets of machine code");
     assert_eq!((compilations, faults), (u64::from(many), 0));
     // Not all fit: the rest came from the disk, and some of it more than once.

@@ -1,5 +1,7 @@
 //! The state machine against its invariants, and the registry against the model.
 
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+
 use ghostplane::op::{self, OpKind};
 use ghostplane::registry::{FORMAT, Genesis, LogEntry, Registry};
 use ghostplane::state::{ApplyError, At, Model, View, apply};
@@ -61,59 +63,98 @@ fn assert_same(model: &Model, view: &impl View<Fault = ghostplane::registry::Fau
     }
 }
 
+/// The same ops give the same outcomes over redb and over maps, a rejection writes nothing, and the log alone gives the
+/// same state again; what holds of every state is checked after each op by the script. Gives how many ops there were.
+fn agree(octets: &[u8]) -> usize {
+    let registry = registry();
+    let mut script = Script::new();
+    let genesis = script.model.clone();
+    let transaction = registry.begin_write().unwrap();
+    let (mut log, mut ops) = (Vec::new(), 0);
+    {
+        let tables = transaction.tables().unwrap();
+        let funded = genesis.accounts.iter().map(|(id, account)| ghostplane::state::Change::PutAccount(*id, *account));
+        tables.write_changes(&funded.collect::<Vec<_>>()).unwrap();
+        let mut source = Source(octets);
+        while !source.0.is_empty() {
+            let Some(op) = script.next(&mut source) else { continue };
+            ops += 1;
+            let at = At { seq: script.seq + 1, time: script.time };
+            let before = script.model.clone();
+            let stored = apply(&tables, &script.rules, at, &op);
+            match (script.apply(&op), stored) {
+                (Ok(effects), Ok(stored)) => {
+                    assert_eq!(effects, stored);
+                    tables.write(at.seq, &LogEntry { time: at.time, op: op.bytes().to_vec() }, &stored).unwrap();
+                    log.push((at, op));
+                }
+                (Err(rejection), Err(ApplyError::Rejected(stored))) => {
+                    assert_eq!(rejection, stored);
+                    assert_eq!(before, script.model);
+                }
+                (model, stored) => panic!("{model:?} but {stored:?}"),
+            }
+        }
+    }
+    transaction.commit().unwrap();
+    let snapshot = registry.snapshot().unwrap();
+    assert_same(&script.model, &snapshot);
+    let [names, rrsets, contracts, accounts, entries] = snapshot.counts().unwrap();
+    let model = &script.model;
+    assert_eq!(names as usize, model.names.len());
+    assert_eq!(rrsets as usize, model.rrsets.values().map(|types| types.len()).sum::<usize>());
+    assert_eq!((contracts as usize, accounts as usize), (model.contracts.len(), model.accounts.len()));
+    assert_eq!(entries as usize, log.len());
+    let mut replayed = genesis;
+    for (at, op) in &log {
+        let again = op::verify(op.bytes(), REGISTRY, at.time).unwrap();
+        let effects = apply(&replayed, &script.rules, *at, &again).unwrap();
+        replayed.commit(&effects.changes);
+    }
+    assert_eq!(&replayed, model);
+    ops
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
-    /// The same ops give the same outcomes over redb and over maps, a rejection writes nothing, and the log
-    /// alone gives the same state again.
     #[test]
     fn registry_and_model_agree(octets in prop::collection::vec(any::<u8>(), 0..900)) {
-        let registry = registry();
-        let mut script = Script::new();
-        let genesis = script.model.clone();
-        let transaction = registry.begin_write().unwrap();
-        let mut log = Vec::new();
-        {
-            let tables = transaction.tables().unwrap();
-            let funded = genesis.accounts.iter().map(|(id, account)| ghostplane::state::Change::PutAccount(*id, *account));
-            tables.write_changes(&funded.collect::<Vec<_>>()).unwrap();
-            let mut source = Source(&octets);
-            while !source.0.is_empty() {
-                let Some(op) = script.next(&mut source) else { continue };
-                let at = At { seq: script.seq + 1, time: script.time };
-                let before = script.model.clone();
-                let stored = apply(&tables, &script.rules, at, &op);
-                match (script.apply(&op), stored) {
-                    (Ok(effects), Ok(stored)) => {
-                        prop_assert_eq!(&effects, &stored);
-                        tables.write(at.seq, &LogEntry { time: at.time, op: op.bytes().to_vec() }, &stored).unwrap();
-                        log.push((at, op));
-                    }
-                    (Err(rejection), Err(ApplyError::Rejected(stored))) => {
-                        prop_assert_eq!(rejection, stored);
-                        prop_assert_eq!(&before, &script.model);
-                    }
-                    (model, stored) => prop_assert!(false, "{model:?} but {stored:?}"),
-                }
-            }
-        }
-        transaction.commit().unwrap();
-        let snapshot = registry.snapshot().unwrap();
-        assert_same(&script.model, &snapshot);
-        let [names, rrsets, contracts, accounts, entries] = snapshot.counts().unwrap();
-        let model = &script.model;
-        prop_assert_eq!(names as usize, model.names.len());
-        prop_assert_eq!(rrsets as usize, model.rrsets.values().map(|types| types.len()).sum::<usize>());
-        prop_assert_eq!((contracts as usize, accounts as usize), (model.contracts.len(), model.accounts.len()));
-        prop_assert_eq!(entries as usize, log.len());
-        let mut replayed = genesis;
-        for (at, op) in &log {
-            let again = op::verify(op.bytes(), REGISTRY, at.time).unwrap();
-            let effects = apply(&replayed, &script.rules, *at, &again).map_err(|error| format!("{error:?}")).unwrap();
-            replayed.commit(&effects.changes);
-        }
-        prop_assert_eq!(&replayed, model);
+        agree(&octets);
     }
+}
+
+/// Octets by Numerical Recipes' generator: any will do, as long as it is the same each time.
+fn octets(seed: u64, count: usize) -> Vec<u8> {
+    let mut state = seed;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as u8
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+/// Histories of some thousand ops each, all from other seeds. By default a few, so that a test run stays short;
+/// `GHOSTPLANE_OPS=1000000 cargo test --release --test it many_ops -- --nocapture` takes minutes and shows its progress.
+#[test]
+fn registry_and_model_agree_over_many_ops() {
+    let wanted =
+        std::env::var("GHOSTPLANE_OPS").ok().map_or(20_000, |ops| ops.parse().expect("GHOSTPLANE_OPS is a number"));
+    let (seeds, done) = (AtomicU64::new(1), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                while done.load(Relaxed) < wanted {
+                    let ops = agree(&octets(seeds.fetch_add(1, Relaxed), 40_000));
+                    let before = done.fetch_add(ops, Relaxed);
+                    if before * 20 / wanted != (before + ops) * 20 / wanted {
+                        println!("{} of {wanted} ops agree", before + ops);
+                    }
+                }
+            });
+        }
+    });
+    assert!(done.load(Relaxed) >= wanted);
 }
 
 #[test]
@@ -121,14 +162,7 @@ fn the_generator_reaches_every_kind_of_op() {
     let mut script = Script::new();
     let mut kinds = std::collections::BTreeMap::<_, usize>::new();
     let mut codes = std::collections::BTreeSet::new();
-    let mut state = 1_u64;
-    let octets: Vec<u8> = (0..1_500_000)
-        .map(|_| {
-            // Numerical Recipes' generator: any will do, as long as it is the same each time.
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (state >> 33) as u8
-        })
-        .collect();
+    let octets = octets(1, 1_500_000);
     let mut source = Source(&octets);
     while !source.0.is_empty() {
         let Some(op) = script.next(&mut source) else { continue };
