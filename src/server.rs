@@ -15,7 +15,7 @@ use std::thread::{self, JoinHandle};
 use quinn::{Endpoint, EndpointConfig, TokioRuntime};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::runtime;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
@@ -181,7 +181,9 @@ pub fn run(
     let served = runtime.block_on(async {
         let tasks = Tasks::start(&edge, tcp_sockets, &config.identity)?;
         if config.signals {
-            tokio::spawn(on_signals(edge.shutdown.clone()));
+            // From here on: whoever is told that it is ready may stop it at once.
+            let signals = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
+            tokio::spawn(on_signals(signals, edge.shutdown.clone()));
         }
         edge.set_ready(true);
         on_ready(&addrs);
@@ -195,12 +197,7 @@ pub fn run(
     served
 }
 
-async fn on_signals(shutdown: Shutdown) {
-    // Fails only for signals that cannot be caught, which these are not.
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return;
-    };
+async fn on_signals([mut terminate, mut interrupt]: [Signal; 2], shutdown: Shutdown) {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
