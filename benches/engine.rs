@@ -2,6 +2,7 @@
 //! `ghostplane bench`; docs/performance.md has figures of both.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -54,6 +55,15 @@ impl Author {
 
     fn in_memory() -> Self {
         Self::new(|genesis| Registry::in_memory(genesis).unwrap())
+    }
+
+    /// With a name of his own.
+    fn on_disk(dir: &Path) -> (Self, Name) {
+        let mut author = Self::new(|genesis| Registry::open(&dir.join("registry.redb"), || genesis).unwrap());
+        let alice = name("alice.ghost");
+        let register = author.verified(Op::Register { name: alice.clone(), years: 1 });
+        author.submit_all(vec![register]);
+        (author, alice)
     }
 
     fn signed(&mut self, op: Op) -> Vec<u8> {
@@ -281,10 +291,7 @@ fn ops(c: &mut Criterion) {
 /// Durable commits on the file system that holds the temporary folder.
 fn commits(c: &mut Criterion) {
     let dir = tempfile::tempdir().unwrap();
-    let mut author = Author::new(|genesis| Registry::open(&dir.path().join("registry.redb"), || genesis).unwrap());
-    let alice = name("alice.ghost");
-    let register = author.verified(Op::Register { name: alice.clone(), years: 1 });
-    author.submit_all(vec![register]);
+    let (mut author, alice) = Author::on_disk(dir.path());
     let mut group = c.benchmark_group("commit");
     for size in [1_u64, 32, 512] {
         group.throughput(Throughput::Elements(size));
@@ -310,10 +317,7 @@ fn commits(c: &mut Criterion) {
 fn gate(c: &mut Criterion) {
     const BATCH: u64 = 256;
     let dir = tempfile::tempdir().unwrap();
-    let mut author = Author::new(|genesis| Registry::open(&dir.path().join("registry.redb"), || genesis).unwrap());
-    let alice = name("alice.ghost");
-    let register = author.verified(Op::Register { name: alice.clone(), years: 1 });
-    author.submit_all(vec![register]);
+    let (mut author, alice) = Author::on_disk(dir.path());
     let service = author.node.service.clone();
     let nobody = |seed: u8, sound: bool| {
         let key = SigningKey::from_bytes(&[seed; 32]);

@@ -26,7 +26,7 @@ use tokio::sync::oneshot;
 
 use crate::contract::{ContractError, ContractHost};
 use crate::dnssec::{Rrsig, is_strict};
-use crate::gateway::{self, Call, CallError, Called, Door, Gateway, Keys, OutOfGas, Prefix, Tlds};
+use crate::gateway::{self, Call, CallError, Called, Gateway, Keys, OutOfGas, Prefix, Tlds};
 use crate::limits::{LOG_PAGE_BYTES, MAX_EXPORT, SUBMIT_OPS};
 use crate::notary::Notary;
 use crate::op::{self, CodeHash, Op, OpKind, Rejection, SigilId, VerifiedOp};
@@ -112,9 +112,8 @@ impl Service {
     /// The store failed.
     pub fn verify_all(&self, ops: &[Vec<u8>], peer: IpAddr) -> Result<Vec<Result<VerifiedOp, Rejection>>, Fault> {
         let (now, snapshot) = ((self.clock)(), self.registry.snapshot()?);
-        let (registry, client) = (self.registry.id(), Some(Prefix::from(peer)));
-        let door = Door { registry, snapshot: &snapshot, tlds: &self.tlds, client, now };
-        let gate = &self.gateway.engine().gate;
+        let engine = self.gateway.engine();
+        let (gate, door) = (&engine.gate, engine.door(&snapshot, Some(Prefix::from(peer)), now));
         let check = |bytes: &Vec<u8>| {
             // Updates come over DNS, with checks of their own.
             let claim = op::peek(bytes).ok_or(Rejection::Malformed)?;

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{Prefix, Tlds};
+use super::{Engine, Prefix, Tlds};
 use crate::limits::{FORGERIES, FORGERIES_OF_PREFIX, FORGERY_SECONDS, STRUCK_CLIENTS};
 use crate::op::{Claim, Identity, OpKind, RegistryId, Rejection};
 use crate::registry::{Fault, Snapshot};
@@ -40,13 +40,20 @@ impl Strikes {
 
 /// What an op is held against.
 pub struct Door<'a> {
-    pub registry: RegistryId,
-    pub snapshot: &'a Snapshot,
-    pub tlds: &'a Tlds,
+    pub(super) registry: RegistryId,
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) tlds: &'a Tlds,
     /// Who brings it; `None` if the address may be forged.
-    pub client: Option<Prefix>,
+    pub(super) client: Option<Prefix>,
     /// Seconds since 1970.
-    pub now: u64,
+    pub(super) now: u64,
+}
+
+impl Engine {
+    /// What ops that this client brings now are held against.
+    pub fn door<'a>(&'a self, snapshot: &'a Snapshot, client: Option<Prefix>, now: u64) -> Door<'a> {
+        Door { registry: self.registry.id(), snapshot, tlds: &self.tlds, client, now }
+    }
 }
 
 impl Door<'_> {

@@ -177,15 +177,7 @@ impl Engine {
                 }
             }
             (Some(Signature::Sig0(sig)), Some(entry)) => {
-                let client = client.proven();
-                let door = Door {
-                    registry: self.registry.id(),
-                    snapshot: &snapshot,
-                    tlds: &self.tlds,
-                    client,
-                    now: reporter.now,
-                };
-                self.by_owner(message, sig, &entry, &door)
+                self.by_owner(message, sig, &entry, &self.door(&snapshot, client.proven(), reporter.now))
             }
             (Some(Signature::Sig0(_)), None) => Err(Rejection::UnknownName(name).into()),
             // Turned away before.

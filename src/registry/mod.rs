@@ -99,7 +99,7 @@ impl Registry {
     /// [`OpenError`]; the file is left as it was.
     pub fn open(path: &Path, genesis: impl FnOnce() -> Genesis) -> Result<Self, OpenError> {
         let shown = path.display().to_string();
-        let told = path.display().to_string();
+        let told = shown.clone();
         let mut builder = Database::builder();
         builder.set_repair_callback(move |repair| {
             tracing::info!("{told} was not closed: checking it, {:.0}%", repair.progress() * 100.0);

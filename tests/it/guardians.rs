@@ -9,7 +9,7 @@ use ghostplane::state::View as _;
 use ghostplane::state::guardians::set_satisfied;
 use ghostplane::writer::Outcome;
 
-use crate::process::{PROGRAM, Server};
+use crate::process::{Server, local};
 use crate::support::{Person, World, name};
 
 const DAY: u64 = 86_400;
@@ -403,11 +403,6 @@ fn friends_recover_a_name_from_the_command_line() {
     let server = Server::start(dir.path());
     let path = |file: &str| dir.path().join(file).display().to_string();
     let (alice, bob, carol, new) = (path("alice.pem"), path("bob.pem"), path("carol.pem"), path("new.pem"));
-    let local = |args: &[&str]| {
-        let output = std::process::Command::new(PROGRAM).args(args).output().unwrap();
-        assert!(output.status.success(), "{args:?}: {output:?}");
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
-    };
     let dids = [&alice, &bob, &carol, &new].map(|file| local(&["sigil", "new", file]));
     for did in &dids[..3] {
         server.ok("https", &["mana", "grant", did, "--level", "3"]);

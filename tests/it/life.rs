@@ -10,7 +10,7 @@ use ghostplane::state::{NameEntry, View as _};
 use ghostplane::wire::{Name, Rrset, Rtype};
 use ghostplane::writer::Outcome;
 
-use crate::process::{PROGRAM, Server};
+use crate::process::{PROGRAM, Server, local};
 use crate::support::{Person, World, name};
 
 const DAY: u64 = 86_400;
@@ -345,11 +345,6 @@ fn a_name_lives_from_the_command_line() {
         let output = server.run("https", args);
         assert!(!output.status.success(), "{args:?}: {output:?}");
         String::from_utf8(output.stderr).unwrap()
-    };
-    let local = |args: &[&str]| {
-        let output = Command::new(PROGRAM).args(args).output().unwrap();
-        assert!(output.status.success(), "{args:?}: {output:?}");
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
     };
     let asked = |args: &[&str]| {
         let output = server.run("quic", &[&["query", "alice.ghost", "A"], args, &["--clock", &clock]].concat());

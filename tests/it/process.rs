@@ -19,6 +19,13 @@ pub struct Server {
     data: std::path::PathBuf,
 }
 
+/// Runs a command of the program that needs no server and must succeed; gives what it prints, without the last line's end.
+pub fn local(args: &[&str]) -> String {
+    let output = Command::new(PROGRAM).args(args).output().unwrap();
+    assert!(output.status.success(), "{args:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
 impl Server {
     /// Starts it over a data directory and waits until it is ready.
     pub fn start(data: &Path) -> Self {

@@ -649,7 +649,7 @@ impl Site {
         let tag: u16 = file.trim_end_matches(".private").rsplit('+').next().unwrap().parse().unwrap();
         let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.connect(("127.0.0.1", self.server.port("udp"))).unwrap();
-        let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+        let now = ghostplane::cli::clock::unix_time();
         for id in 0..count {
             let update = Update::of(APEX).id(id).add("new.alice.ghost", "A", "192.0.2.9");
             let mut message = update.signed(&Person::new(99).key, APEX, now - 300, now + 300);
