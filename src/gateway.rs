@@ -34,6 +34,7 @@ pub use update::UpdateRequest;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use ed25519_dalek::SigningKey;
 
@@ -48,7 +49,7 @@ use crate::registry::{Fault, Registry, Snapshot};
 pub use crate::wire::Transport;
 use crate::wire::update::{Tsig, is_update};
 use crate::wire::{
-    Answer, Builder, EdeCode, Name, Query, QueryError, Rcode, Reply, Resolution, Rrset, Rtype, Section, Subnet,
+    Answer, Builder, Cookies, EdeCode, Name, Query, QueryError, Rcode, Reply, Resolution, Rrset, Rtype, Section, Subnet,
 };
 use crate::writer::{Clock, Writer};
 use crate::zone::{ZoneView as _, soa};
@@ -114,6 +115,36 @@ pub struct Miss {
     pub client: Client,
     /// The TSIG that it came with, and what that is over.
     pub tsig: Option<Box<(Tsig, Vec<u8>)>>,
+    pub wanted: Wanted,
+}
+
+impl Miss {
+    /// A question without a TSIG, whose answer is wanted.
+    pub fn new(query: Query, client: Client) -> Self {
+        Self { query, client, tsig: None, wanted: Wanted::default() }
+    }
+}
+
+/// Whether anybody still waits for an answer. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted(Option<Arc<AtomicBool>>);
+
+impl Wanted {
+    /// One that can end.
+    pub fn ending() -> Self {
+        Self(Some(Arc::default()))
+    }
+
+    /// Nobody waits any more: what has not begun need not begin.
+    pub fn end(&self) {
+        if let Some(ended) = &self.0 {
+            ended.store(true, Relaxed);
+        }
+    }
+
+    pub fn has_ended(&self) -> bool {
+        self.0.as_ref().is_some_and(|ended| ended.load(Relaxed))
+    }
 }
 
 /// Called with the reply to a miss, on a worker's thread; must not block.
@@ -143,6 +174,8 @@ pub struct Engine {
     pub writer: Arc<Writer>,
     /// What the secrets of update keys are derived from.
     pub update_secret: tsig::Secret,
+    /// What proves the addresses of clients over UDP.
+    pub cookies: Cookies,
 }
 
 impl Gateway {
@@ -163,14 +196,17 @@ impl Gateway {
         }
         match Query::parse(message) {
             Ok(query) if query.tsig_at.is_some() => self.engine.begin_signed(message, query, client),
-            Ok(query) => self.engine.begin(query, client),
+            Ok(mut query) => {
+                self.engine.greet(&mut query, client);
+                self.engine.begin(query, client)
+            }
             Err(QueryError::Reply(refused)) => Begun::Ready(refused.reply()),
             Err(QueryError::Ignore) => Begun::Ignore,
         }
     }
 
-    /// Executes on a worker's thread and calls `done` there, exactly once; at once, with SERVFAIL and EDE 14
-    /// (Not Ready), if too many are waiting.
+    /// Executes on a worker's thread and calls `done` there, once; at once, with SERVFAIL and EDE 14 (Not Ready), if too
+    /// many are waiting; not at all if the answer is not wanted any more when its turn comes.
     pub fn finish(&self, miss: Miss, done: Done) {
         self.queue(Task::Answer(Box::new(miss), done));
     }
@@ -229,9 +265,18 @@ impl Gateway {
 const FAILURE_SECONDS: u32 = 5;
 
 impl Engine {
+    /// Cookies are for transports that do not prove by themselves who is at the other end, and for TCP, where a client
+    /// may get its first one (RFC 7873 §5.2).
+    fn greet(&self, query: &mut Query, client: Client) {
+        if client.transport.is_encrypted() {
+            return query.forget_cookie();
+        }
+        query.greet(&self.cookies, client.addr, || (self.clock)());
+    }
+
     fn begin(&self, query: Query, client: Client) -> Begun {
         if self.may_transfer(&query, client) && self.tlds.find(&query.name).is_some() {
-            return Begun::Transfer(Miss { query, client, tsig: None });
+            return Begun::Transfer(Miss::new(query, client));
         }
         if let Some((rcode, ede)) = self.refusal(&query) {
             return Begun::Ready(error(&query, rcode, ede).reply(&query, client.transport.shape(), 0));
@@ -242,7 +287,7 @@ impl Engine {
                 self.metrics.cache_hits.add(1);
                 Begun::Ready(hit.answer().reply(&query, client.transport.shape(), hit.age(now)))
             }
-            None => Begun::Miss(Miss { query, client, tsig: None }),
+            None => Begun::Miss(Miss::new(query, client)),
         }
     }
 

@@ -267,8 +267,18 @@ pub const SECRET_REQUEST_SKEW: u64 = 120;
 /// QUIC and TCP connections in all, and from one client prefix (/32 IPv4, /56 IPv6).
 pub const MAX_CONNECTIONS: usize = 16_384;
 pub const MAX_CONNECTIONS_PER_PREFIX: usize = 512;
+/// Threads that serve sockets.
+pub const MAX_CORES: usize = 64;
 /// Concurrent request streams of one connection.
 pub const MAX_STREAMS: u32 = 256;
+/// TLS sessions that may be resumed over DoQ.
+pub const MAX_SESSIONS: usize = 16_384;
+/// Streams of one QUIC connection that are answered before it is another's turn.
+pub const STREAMS_A_TURN: usize = 64;
+/// Datagrams of one socket that wait for the kernel to take them.
+pub const MAX_UNSENT: usize = 1_024;
+/// QUIC handshakes under way in all, above which clients must prove their address first.
+pub const CROWDED_HANDSHAKES: usize = 256;
 /// Queries of one TCP or TLS connection under way at once.
 pub const MAX_PIPELINED: usize = 128;
 /// Octets of a JSON-RPC body: `SUBMIT_OPS` small ops or one contract, in base64.

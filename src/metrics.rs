@@ -148,6 +148,8 @@ pub struct Metrics {
     pub ops_rejected: Counter,
     /// Misses turned away because too many were waiting.
     pub misses_shed: Counter,
+    /// Responses over UDP that were cut or kept back because the same was said too often.
+    pub responses_limited: Counter,
     pub rpc_calls: Counter,
     pub rpc_limited: Counter,
     /// Names with an owner's RRSIG that ends soon, and with one that has ended, as of the last survey.

@@ -16,7 +16,7 @@ use crate::notary::{Notary, NotaryError, Witnesses};
 use crate::op::{self, CodeHash, Op, OpBody, Rejection, SigilId};
 use crate::registry::{OpenError, Registry};
 use crate::state::{ApplyError, At, View as _, renewable};
-use crate::wire::{Name, Rtype};
+use crate::wire::{Cookies, Name, Rtype};
 use crate::writer::{Clock, Outcome, Writer};
 use crate::zone::policy::{Policy, PolicyError};
 use crate::zone::{Finding, Severity, ZoneData};
@@ -142,6 +142,7 @@ impl Node {
             metrics: metrics.clone(),
             clock: clock.clone(),
             writer: writer.clone(),
+            cookies: cookies(&update_secret),
             update_secret,
         };
         let gateway = Arc::new(Gateway::start(engine).map_err(StartError::Threads)?);
@@ -275,6 +276,14 @@ impl Node {
             update_secret: tsig::Secret::new([240; 32]),
         })
     }
+}
+
+/// What DNS cookies are made with, derived from another secret.
+fn cookies(secret: &tsig::Secret) -> Cookies {
+    let derived = tsig::derive(secret, b"ghostplane cookies v1");
+    let mut root = [0; 16];
+    root.copy_from_slice(&derived[..16]);
+    Cookies::new(root)
 }
 
 /// The four TLDs as the program brings them.

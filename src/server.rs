@@ -1,29 +1,30 @@
 //! Binds all listeners, runs them, and drains them.
 //!
 //! ```text
-//! this thread ── multi-thread runtime: UDP, TCP, DoT (hickory), HTTPS, metrics
-//! "quic" ─────── single-threaded runtime: all DoQ and HTTP/3 endpoints
+//! this thread ── signals, metrics
+//! "edge-0" ───── single-threaded runtime: a socket of its own for every service and address
+//! "edge-1" ───── the same; the kernel shares clients out between the cores (SO_REUSEPORT)
 //! ```
 
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
-use quinn::{Endpoint, EndpointConfig, TokioRuntime};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use crate::metrics::Metrics;
 use crate::transport::admission::{Admission, Limits};
 use crate::transport::tls::{ALPN_DOQ, ALPN_DOT, ALPN_H3, ALPN_HTTPS, Identity, TlsError};
-use crate::transport::udp::Udp;
-use crate::transport::{Answerer, Edge, RpcHandler, Shutdown, doq, h3, https, metrics, stream};
+use crate::transport::{Answerer, Edge, RpcHandler, Shutdown, doq, h3, https, metrics, quic, stream, udp};
 
 /// Octets that the kernel may keep for a UDP socket; it grants what it likes.
 const UDP_BUFFER: usize = 4 << 20;
@@ -37,6 +38,8 @@ pub struct ServerConfig {
     pub ports: Ports,
     pub identity: Identity,
     pub limits: Limits,
+    /// Threads that serve sockets; at most [`MAX_CORES`](crate::limits::MAX_CORES).
+    pub cores: NonZeroUsize,
     /// Drain on SIGTERM and SIGINT.
     pub signals: bool,
 }
@@ -44,6 +47,11 @@ pub struct ServerConfig {
 impl ServerConfig {
     /// Loopback, IPv4 and IPv6.
     pub const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+
+    /// As many threads as the process may use cores.
+    pub fn all_cores() -> NonZeroUsize {
+        thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+    }
 }
 
 /// Ports of the services; 0 lets the kernel choose.
@@ -138,7 +146,7 @@ pub enum ServeError {
     Quic(#[from] quinn::crypto::rustls::NoInitialCipherSuite),
     #[error("cannot start a runtime: {0}")]
     Runtime(#[from] io::Error),
-    #[error("the QUIC thread panicked")]
+    #[error("a thread that serves sockets panicked")]
     Panicked,
 }
 
@@ -172,29 +180,45 @@ pub fn run(
     on_ready: impl FnOnce(&Addrs),
     shutdown: Shutdown,
 ) -> Result<(), ServeError> {
-    let listeners = Listeners::bind(&config.addrs, config.ports)?;
+    let cores = quic::Cores::new(config.cores.get());
+    let listeners = Listeners::bind(&config.addrs, config.ports, cores.count())?;
     let addrs = listeners.addrs()?;
+    listeners.steer(&cores);
     let edge = Arc::new(Edge::new(answerer, rpc, Admission::new(config.limits), metrics, shutdown));
-    let runtime = runtime::Builder::new_multi_thread().worker_threads(2).thread_name("edge").enable_all().build()?;
-    let (quic_sockets, tcp_sockets) = listeners.split();
-    let quic = start_quic(Arc::clone(&edge), quic_sockets, &config.identity)?;
-    let served = runtime.block_on(async {
-        let tasks = Tasks::start(&edge, tcp_sockets, &config.identity)?;
-        if config.signals {
-            // From here on: whoever is told that it is ready may stop it at once.
-            let signals = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
-            tokio::spawn(on_signals(signals, edge.shutdown.clone()));
-        }
-        edge.set_ready(true);
-        on_ready(&addrs);
-        edge.shutdown.triggered().await;
-        tasks.drain().await;
-        Ok(())
+    let setup = Setup::new(&config.identity, cores)?;
+    let Listeners { cores, metrics } = listeners;
+    let mut threads = Threads::default();
+    let served = threads.start(&edge, &setup, cores).and_then(|()| {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(oversee(&edge, metrics, config.signals, || on_ready(&addrs), &mut threads))
     });
-    // Also on an error: the QUIC thread must not outlive us.
+    // Also on an error: no thread must outlive us.
     edge.shutdown.trigger();
-    quic.join().map_err(|_| ServeError::Panicked)?;
+    threads.join()?;
     served
+}
+
+/// Says that all is ready, and serves the operator's view until the cores have stopped.
+async fn oversee(
+    edge: &Arc<Edge>,
+    listeners: Vec<TcpListener>,
+    signals: bool,
+    on_ready: impl FnOnce(),
+    threads: &mut Threads,
+) -> Result<(), ServeError> {
+    let mut tasks = JoinSet::new();
+    for listener in listeners {
+        tasks.spawn(metrics::serve(Arc::clone(edge), tokio_listener(listener)?));
+    }
+    if signals {
+        // From here on: whoever is told that it is ready may stop it at once.
+        let signals = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
+        tokio::spawn(on_signals(signals, edge.shutdown.clone()));
+    }
+    edge.set_ready(true);
+    on_ready();
+    threads.ended().await;
+    Ok(())
 }
 
 async fn on_signals([mut terminate, mut interrupt]: [Signal; 2], shutdown: Shutdown) {
@@ -205,45 +229,72 @@ async fn on_signals([mut terminate, mut interrupt]: [Signal; 2], shutdown: Shutd
     shutdown.trigger();
 }
 
-/// Everything on the multi-thread runtime.
-struct Tasks {
-    udp: Udp,
-    /// TCP, TLS and HTTPS.
-    streams: JoinSet<()>,
-    /// Served to the very end.
-    metrics: JoinSet<()>,
+/// What every core serves with.
+#[derive(Clone)]
+struct Setup {
+    cores: quic::Cores,
+    doq: Arc<quinn_proto::ServerConfig>,
+    h3: Arc<quinn_proto::ServerConfig>,
+    dot: TlsAcceptor,
+    https: TlsAcceptor,
 }
 
-impl Tasks {
-    fn start(edge: &Arc<Edge>, sockets: TcpSockets, identity: &Identity) -> Result<Self, ServeError> {
-        let mut tasks = Self { udp: Udp::new(Arc::clone(edge)), streams: JoinSet::new(), metrics: JoinSet::new() };
-        let dot = TlsAcceptor::from(Arc::new(identity.config(ALPN_DOT)?));
-        let tls = TlsAcceptor::from(Arc::new(identity.config(ALPN_HTTPS)?));
-        for socket in sockets.udp {
-            tasks.udp.add(tokio::net::UdpSocket::from_std(socket)?)?;
+impl Setup {
+    fn new(identity: &Identity, cores: quic::Cores) -> Result<Self, ServeError> {
+        Ok(Self {
+            cores,
+            doq: Arc::new(doq::server_config(identity.quic_config(ALPN_DOQ)?)?),
+            h3: Arc::new(h3::server_config(identity.quic_config(ALPN_H3)?)?),
+            dot: TlsAcceptor::from(Arc::new(identity.config(ALPN_DOT)?)),
+            https: TlsAcceptor::from(Arc::new(identity.config(ALPN_HTTPS)?)),
+        })
+    }
+}
+
+/// The cores' threads.
+#[derive(Default)]
+struct Threads {
+    handles: Vec<JoinHandle<()>>,
+    /// Each ends when its thread does.
+    ends: Vec<oneshot::Receiver<()>>,
+}
+
+impl Threads {
+    /// Returns when every core listens.
+    fn start(&mut self, edge: &Arc<Edge>, setup: &Setup, cores: Vec<CoreSockets>) -> Result<(), ServeError> {
+        for (core, sockets) in cores.into_iter().enumerate() {
+            let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+            let (edge, setup) = (Arc::clone(edge), setup.clone());
+            let (started, starting) = mpsc::channel();
+            let (ending, end) = oneshot::channel::<()>();
+            let serve = move || {
+                let _ending = ending;
+                runtime.block_on(async {
+                    let mut tasks = JoinSet::new();
+                    // Fails only if the starter is gone; then the edge is shut down as well.
+                    let _ = started.send(sockets.serve(&edge, &setup, core, &mut tasks));
+                    while tasks.join_next().await.is_some() {}
+                });
+            };
+            self.handles.push(thread::Builder::new().name(format!("edge-{core}")).spawn(serve)?);
+            self.ends.push(end);
+            // No message: the thread panicked before it could send one.
+            starting.recv().map_err(|_| ServeError::Panicked)??;
         }
-        for listener in sockets.tcp {
-            tasks.streams.spawn(stream::serve_tcp(Arc::clone(edge), tokio_listener(listener)?));
-        }
-        for listener in sockets.tls {
-            tasks.streams.spawn(stream::serve_tls(Arc::clone(edge), tokio_listener(listener)?, dot.clone()));
-        }
-        for listener in sockets.https {
-            // HTTP/3 is on the same number, over UDP.
-            let port = listener.local_addr()?.port();
-            let serve = https::serve(Arc::clone(edge), tokio_listener(listener)?, tls.clone(), Some(port));
-            tasks.streams.spawn(serve);
-        }
-        for listener in sockets.metrics {
-            tasks.metrics.spawn(metrics::serve(Arc::clone(edge), tokio_listener(listener)?));
-        }
-        Ok(tasks)
+        Ok(())
     }
 
-    async fn drain(mut self) {
-        let streams = async { while self.streams.join_next().await.is_some() {} };
-        tokio::join!(self.udp.drain(), streams);
-        self.metrics.shutdown().await;
+    /// Resolves when all have stopped.
+    async fn ended(&mut self) {
+        for end in self.ends.drain(..) {
+            // Nothing is ever sent: it is dropped.
+            let _ = end.await;
+        }
+    }
+
+    fn join(self) -> Result<(), ServeError> {
+        let panicked = self.handles.into_iter().filter_map(|thread| thread.join().err()).count();
+        if panicked == 0 { Ok(()) } else { Err(ServeError::Panicked) }
     }
 }
 
@@ -251,81 +302,61 @@ fn tokio_listener(listener: TcpListener) -> io::Result<tokio::net::TcpListener> 
     tokio::net::TcpListener::from_std(listener)
 }
 
-/// Starts the QUIC thread; returns when its endpoints are up.
-fn start_quic(edge: Arc<Edge>, sockets: QuicSockets, identity: &Identity) -> Result<JoinHandle<()>, ServeError> {
-    let doq_config = doq::server_config(identity.quic_config(ALPN_DOQ)?)?;
-    let h3_config = h3::server_config(identity.quic_config(ALPN_H3)?)?;
-    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-    let (started, starting) = mpsc::channel();
-    let thread = thread::Builder::new().name("quic".to_owned()).spawn(move || {
-        runtime.block_on(async {
-            let mut tasks = JoinSet::new();
-            let result = sockets.serve(&edge, &doq_config, &h3_config, &mut tasks);
-            // Fails only if the starter is gone; then the edge is shut down as well.
-            let _ = started.send(result);
-            while tasks.join_next().await.is_some() {}
-        });
-    })?;
-    // No message: the thread panicked before it could send one.
-    starting.recv().map_err(|_| ServeError::Panicked)??;
-    Ok(thread)
-}
-
-struct QuicSockets {
-    doq: Vec<UdpSocket>,
-    h3: Vec<UdpSocket>,
-}
-
-impl QuicSockets {
-    fn serve(
-        self,
-        edge: &Arc<Edge>,
-        doq_config: &quinn::ServerConfig,
-        h3_config: &quinn::ServerConfig,
-        tasks: &mut JoinSet<()>,
-    ) -> io::Result<()> {
-        for socket in self.doq {
-            tasks.spawn(doq::serve(Arc::clone(edge), endpoint(socket, doq_config)?));
-        }
-        for socket in self.h3 {
-            tasks.spawn(h3::serve(Arc::clone(edge), endpoint(socket, h3_config)?));
-        }
-        Ok(())
-    }
-}
-
-fn endpoint(socket: UdpSocket, config: &quinn::ServerConfig) -> io::Result<Endpoint> {
-    Endpoint::new(EndpointConfig::default(), Some(config.clone()), socket, Arc::new(TokioRuntime))
-}
-
-struct TcpSockets {
-    udp: Vec<UdpSocket>,
-    tcp: Vec<TcpListener>,
-    tls: Vec<TcpListener>,
-    https: Vec<TcpListener>,
+/// All sockets, bound and not yet served.
+#[derive(Debug, Default)]
+pub struct Listeners {
+    cores: Vec<CoreSockets>,
     metrics: Vec<TcpListener>,
 }
 
-/// All sockets, bound and not yet served. One address's sockets stand at one index.
+/// Those that one core serves. One address's sockets stand at one index.
 #[derive(Debug, Default)]
-pub struct Listeners {
+struct CoreSockets {
     udp: Vec<UdpSocket>,
     tcp: Vec<TcpListener>,
     tls: Vec<TcpListener>,
     quic: Vec<UdpSocket>,
     https: Vec<TcpListener>,
     h3: Vec<UdpSocket>,
-    metrics: Vec<TcpListener>,
+}
+
+impl CoreSockets {
+    fn serve(self, edge: &Arc<Edge>, setup: &Setup, core: usize, tasks: &mut JoinSet<()>) -> io::Result<()> {
+        let Self { udp, tcp, tls, quic, https, h3 } = self;
+        let edge = || Arc::clone(edge);
+        for socket in udp {
+            tasks.spawn(udp::serve(edge(), socket)?);
+        }
+        for socket in quic {
+            tasks.spawn(doq::serve(edge(), socket, setup.cores.endpoint(core), Arc::clone(&setup.doq))?);
+        }
+        for socket in h3 {
+            tasks.spawn(h3::serve(edge(), socket, setup.cores.endpoint(core), &setup.h3)?);
+        }
+        for listener in tcp {
+            tasks.spawn(stream::serve_tcp(edge(), tokio_listener(listener)?));
+        }
+        for listener in tls {
+            tasks.spawn(stream::serve_tls(edge(), tokio_listener(listener)?, setup.dot.clone()));
+        }
+        for listener in https {
+            // HTTP/3 is on the same number, over UDP.
+            let port = listener.local_addr()?.port();
+            tasks.spawn(https::serve(edge(), tokio_listener(listener)?, setup.https.clone(), Some(port)));
+        }
+        Ok(())
+    }
 }
 
 impl Listeners {
-    /// Binds every service on every address. An address that this machine does not have is passed over
-    /// with a warning, as long as there is another.
+    /// Binds every service on every address, once for each core. An address that this machine does not have is passed
+    /// over with a warning, as long as there is another.
     ///
     /// # Errors
     /// A port is taken or forbidden, or no address is left.
-    pub fn bind(addrs: &[IpAddr], ports: Ports) -> Result<Self, ServeError> {
-        let mut listeners = Self::default();
+    pub fn bind(addrs: &[IpAddr], ports: Ports, cores: usize) -> Result<Self, ServeError> {
+        let mut listeners = Self { cores: Vec::new(), metrics: Vec::new() };
+        listeners.cores.resize_with(cores.max(1), CoreSockets::default);
         for &addr in addrs {
             match listeners.bind_one(addr, ports) {
                 Err(error) if error.is_absence() => tracing::warn!(%addr, %error, "address passed over"),
@@ -336,18 +367,31 @@ impl Listeners {
     }
 
     fn bind_one(&mut self, ip: IpAddr, ports: Ports) -> Result<(), ServeError> {
-        let (udp, tcp) = pair(ip, ports.dns, Service::Udp, Service::Tcp)?;
-        let (quic, tls) = pair(ip, ports.tls, Service::Quic, Service::Tls)?;
-        let (h3, https) = pair(ip, ports.https, Service::H3, Service::Https)?;
-        let metrics = listen(SocketAddr::new(ip, ports.metrics), Service::Metrics)?;
-        self.udp.push(udp);
-        self.tcp.push(tcp);
-        self.quic.push(quic);
-        self.tls.push(tls);
-        self.h3.push(h3);
-        self.https.push(https);
+        let at = |port| SocketAddr::new(ip, port);
+        let count = self.cores.len();
+        let dns = pairs(at(ports.dns), Service::Udp, Service::Tcp, count)?;
+        let tls = pairs(at(ports.tls), Service::Quic, Service::Tls, count)?;
+        let https = pairs(at(ports.https), Service::H3, Service::Https, count)?;
+        let metrics = listen(at(ports.metrics), Service::Metrics, false)?;
+        for (core, ((dns, tls), https)) in self.cores.iter_mut().zip(dns.into_iter().zip(tls).zip(https)) {
+            core.udp.push(dns.0);
+            core.tcp.push(dns.1);
+            core.quic.push(tls.0);
+            core.tls.push(tls.1);
+            core.h3.push(https.0);
+            core.https.push(https.1);
+        }
         self.metrics.push(metrics);
         Ok(())
+    }
+
+    /// Has the kernel lead QUIC's datagrams to their cores.
+    fn steer(&self, cores: &quic::Cores) {
+        let first = &self.cores[0];
+        let steered = first.quic.iter().chain(&first.h3).try_for_each(|socket| cores.steer(socket));
+        if let Err(error) = steered {
+            tracing::warn!(%error, "QUIC clients that change their address may have to connect again");
+        }
     }
 
     /// Where the sockets really are.
@@ -355,48 +399,53 @@ impl Listeners {
     /// # Errors
     /// The kernel does not say.
     pub fn addrs(&self) -> io::Result<Addrs> {
+        let first = &self.cores[0];
         let mut addrs = Vec::new();
         for index in 0..self.metrics.len() {
             addrs.extend([
-                (Service::Udp, self.udp[index].local_addr()?),
-                (Service::Tcp, self.tcp[index].local_addr()?),
-                (Service::Tls, self.tls[index].local_addr()?),
-                (Service::Quic, self.quic[index].local_addr()?),
-                (Service::Https, self.https[index].local_addr()?),
-                (Service::H3, self.h3[index].local_addr()?),
+                (Service::Udp, first.udp[index].local_addr()?),
+                (Service::Tcp, first.tcp[index].local_addr()?),
+                (Service::Tls, first.tls[index].local_addr()?),
+                (Service::Quic, first.quic[index].local_addr()?),
+                (Service::Https, first.https[index].local_addr()?),
+                (Service::H3, first.h3[index].local_addr()?),
                 (Service::Metrics, self.metrics[index].local_addr()?),
             ]);
         }
         Ok(Addrs(addrs))
     }
-
-    fn split(self) -> (QuicSockets, TcpSockets) {
-        let Self { udp, tcp, tls, quic, https, h3, metrics } = self;
-        (QuicSockets { doq: quic, h3 }, TcpSockets { udp, tcp, tls, https, metrics })
-    }
 }
 
-/// A UDP and a TCP socket on the same port number, also if the kernel chooses it.
-fn pair(ip: IpAddr, port: u16, udp: Service, tcp: Service) -> Result<(UdpSocket, TcpListener), ServeError> {
-    let mut attempts = if port == 0 { PORT_ATTEMPTS } else { 1 };
+/// A UDP and a TCP socket for each core.
+type Pairs = Vec<(UdpSocket, TcpListener)>;
+
+/// Such sockets, all on the same port number, also if the kernel chooses it.
+fn pairs(addr: SocketAddr, udp: Service, tcp: Service, count: usize) -> Result<Pairs, ServeError> {
+    let mut attempts = if addr.port() == 0 { PORT_ATTEMPTS } else { 1 };
     loop {
         attempts -= 1;
-        let socket = datagram(SocketAddr::new(ip, port), udp)?;
-        let chosen = socket.local_addr()?;
-        match listen(chosen, tcp) {
+        match try_pairs(addr, udp, tcp, count) {
             Err(ServeError::Taken { .. }) if attempts > 0 => {}
-            listener => return Ok((socket, listener?)),
+            pairs => return pairs,
         }
     }
 }
 
+fn try_pairs(addr: SocketAddr, udp: Service, tcp: Service, count: usize) -> Result<Pairs, ServeError> {
+    // Sockets that share a port would share it with another server's, too: one that does not share finds out.
+    let chosen = datagram(addr, udp, false)?.local_addr()?;
+    drop(listen(chosen, tcp, false)?);
+    (0..count).map(|_| Ok((datagram(chosen, udp, true)?, listen(chosen, tcp, true)?))).collect()
+}
+
 /// No SO_REUSEADDR: on Linux it would let two servers share a UDP port without either noticing.
-fn datagram(addr: SocketAddr, service: Service) -> Result<UdpSocket, ServeError> {
+fn datagram(addr: SocketAddr, service: Service, shared: bool) -> Result<UdpSocket, ServeError> {
     let bind = || {
         let socket = socket(addr, Type::DGRAM, Protocol::UDP)?;
         // The kernel cuts these to its own limits; a small buffer only loses more under load.
         let _ = socket.set_recv_buffer_size(UDP_BUFFER);
         let _ = socket.set_send_buffer_size(UDP_BUFFER);
+        socket.set_reuse_port(shared)?;
         socket.bind(&addr.into())?;
         Ok(socket.into())
     };
@@ -404,10 +453,11 @@ fn datagram(addr: SocketAddr, service: Service) -> Result<UdpSocket, ServeError>
 }
 
 /// SO_REUSEADDR: a restart must not wait for old connections in TIME_WAIT.
-fn listen(addr: SocketAddr, service: Service) -> Result<TcpListener, ServeError> {
+fn listen(addr: SocketAddr, service: Service, shared: bool) -> Result<TcpListener, ServeError> {
     let bind = || {
         let socket = socket(addr, Type::STREAM, Protocol::TCP)?;
         socket.set_reuse_address(true)?;
+        socket.set_reuse_port(shared)?;
         socket.bind(&addr.into())?;
         socket.listen(BACKLOG)?;
         Ok(socket.into())
@@ -439,11 +489,11 @@ mod tests {
     #[test]
     fn a_taken_port_is_said_with_the_way_out() {
         let addrs = [IpAddr::V4(Ipv4Addr::LOCALHOST)];
-        let first = Listeners::bind(&addrs, Ports::ANY).unwrap().addrs();
+        let first = Listeners::bind(&addrs, Ports::ANY, 2).unwrap().addrs();
         drop(first);
-        let held = Listeners::bind(&addrs, Ports::ANY).unwrap();
+        let held = Listeners::bind(&addrs, Ports::ANY, 2).unwrap();
         let taken = held.addrs().unwrap().of(Service::Udp).unwrap();
-        let error = Listeners::bind(&addrs, Ports { dns: taken.port(), ..Ports::ANY }).unwrap_err();
+        let error = Listeners::bind(&addrs, Ports { dns: taken.port(), ..Ports::ANY }, 2).unwrap_err();
         assert_eq!(
             error.to_string(),
             format!("udp port {taken} is taken by another program; choose others with --port-base N")
@@ -452,7 +502,7 @@ mod tests {
 
     #[test]
     fn udp_and_tcp_share_a_chosen_port() {
-        let listeners = Listeners::bind(&[IpAddr::V4(Ipv4Addr::LOCALHOST)], Ports::ANY).unwrap();
+        let listeners = Listeners::bind(&[IpAddr::V4(Ipv4Addr::LOCALHOST)], Ports::ANY, 2).unwrap();
         let addrs = listeners.addrs().unwrap();
         assert_eq!(addrs.of(Service::Udp), addrs.of(Service::Tcp));
         assert_eq!(addrs.of(Service::Quic), addrs.of(Service::Tls));
@@ -463,8 +513,8 @@ mod tests {
     #[test]
     fn addresses_of_other_machines_are_passed_over() {
         let elsewhere: IpAddr = "192.0.2.1".parse().unwrap();
-        assert!(matches!(Listeners::bind(&[elsewhere], Ports::ANY), Err(ServeError::NoAddress)));
+        assert!(matches!(Listeners::bind(&[elsewhere], Ports::ANY, 1), Err(ServeError::NoAddress)));
         let both = [elsewhere, IpAddr::V4(Ipv4Addr::LOCALHOST)];
-        assert_eq!(Listeners::bind(&both, Ports::ANY).unwrap().addrs().unwrap().0.len(), 7);
+        assert_eq!(Listeners::bind(&both, Ports::ANY, 1).unwrap().addrs().unwrap().0.len(), 7);
     }
 }

@@ -155,7 +155,7 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
     write_checkpoints(&node)?;
     renew(&node)?;
     let Settings { addrs, ports, limits, .. } = settings;
-    let config = ServerConfig { addrs, ports, identity, limits, signals: true };
+    let config = ServerConfig { addrs, ports, identity, limits, cores: ServerConfig::all_cores(), signals: true };
     let rpc = Arc::new(Rpc { service: node.service.clone() });
     server::run(config, node.gateway.clone(), rpc, node.metrics.clone(), print_ready, Shutdown::default())?;
     settle_once(&node);

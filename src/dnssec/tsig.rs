@@ -95,6 +95,13 @@ pub fn secret(master: &Secret, registry: &[u8; 32], name: &Name, seq: u64) -> Se
     secret
 }
 
+/// A secret for another purpose, which `label` names, derived from a lasting one.
+pub fn derive(master: &Secret, label: &[u8]) -> Secret {
+    let mut secret = Secret::default();
+    secret.copy_from_slice(&Algorithm::Sha256.mac(master, &[label]));
+    secret
+}
+
 /// When a signature stops to be good, seconds since 1970.
 pub fn until(tsig: &Tsig) -> u64 {
     tsig.time + u64::from(tsig.fudge)

@@ -216,7 +216,8 @@ fn serve(engine: &Engine, shared: &Shared) {
         }
         BURNT.set(0);
         match job.task {
-            Task::Answer(miss, done) => done(engine.execute(&miss)),
+            Task::Answer(miss, done) if !miss.wanted.has_ended() => done(engine.execute(&miss)),
+            Task::Answer(..) => {}
             Task::Transfer(request, done) => done(engine.transfer(&request)),
             Task::Chain(name, rtype, done) => done(engine.chain(&name, rtype)),
             Task::Other(_, errand) => errand(Some(engine)),

@@ -193,7 +193,7 @@ impl Engine {
         match self.begin(query.clone(), client) {
             // A hit, too: whose key it is takes a look into the registry.
             Begun::Ready(_) | Begun::Miss(_) if self.refusal(&query).is_none() => {
-                Begun::Miss(Miss { query, client, tsig: Some(Box::new(tsig)) })
+                Begun::Miss(Miss { tsig: Some(Box::new(tsig)), ..Miss::new(query, client) })
             }
             begun => begun,
         }
@@ -214,6 +214,8 @@ impl Engine {
             reply.wire[2] |= 0x02;
         }
         tsig::sign_reply(&mut reply.wire, tsig, secret.as_ref(), error, now);
+        // What is signed is not cut any more; and who has a key is no stranger.
+        (reply.opt_at, reply.proven) = (None, error.is_none());
         reply
     }
 
@@ -330,6 +332,7 @@ impl Reporter {
             let error = error.or(secret.is_none().then_some(TsigError::BadKey));
             tsig::sign_reply(&mut wire, tsig, secret.as_ref(), error, now);
         }
-        Reply { wire, ttl: 0, rcode }
+        // Who may write is no stranger.
+        Reply { wire, ttl: 0, rcode, opt_at: None, proven: rcode == Rcode::NoError }
     }
 }

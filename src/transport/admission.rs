@@ -9,14 +9,19 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use governor::clock::DefaultClock;
+use governor::middleware::NoOpMiddleware;
+use governor::nanos::Nanos;
+use governor::state::{InMemoryState, NotKeyed, StateStore};
+use governor::{Quota, RateLimiter};
 
 use crate::gateway::Prefix;
-use crate::limits::{IDLE_TIMEOUT, MAX_CONNECTIONS, MAX_CONNECTIONS_PER_PREFIX};
+use crate::limits::{CROWDED_HANDSHAKES, IDLE_TIMEOUT, MAX_CONNECTIONS, MAX_CONNECTIONS_PER_PREFIX};
+use crate::wire::{Rcode, Reply};
 
 /// Rate-limit states kept, at most.
 pub const BUCKETS: usize = 1 << 16;
@@ -29,6 +34,8 @@ pub struct Limits {
     pub burst: NonZeroU32,
     pub rpc_per_second: NonZeroU32,
     pub rpc_burst: NonZeroU32,
+    /// Responses over UDP that say the same to one network, to clients whose address is not proven.
+    pub responses_per_second: NonZeroU32,
     /// Loopback addresses are not rate limited: for load tests and for a resolver on the same machine.
     pub exempt_loopback: bool,
     /// Connections in all, at most [`MAX_CONNECTIONS`].
@@ -47,6 +54,7 @@ impl Default for Limits {
             burst: const { NonZeroU32::new(40_000).unwrap() },
             rpc_per_second: const { NonZeroU32::new(200).unwrap() },
             rpc_burst: const { NonZeroU32::new(1_000).unwrap() },
+            responses_per_second: const { NonZeroU32::new(100).unwrap() },
             exempt_loopback: false,
             connections: MAX_CONNECTIONS,
             connections_per_prefix: MAX_CONNECTIONS_PER_PREFIX,
@@ -55,14 +63,39 @@ impl Default for Limits {
     }
 }
 
+type Limiter = RateLimiter<u16, Buckets, DefaultClock, NoOpMiddleware>;
+
+/// The states of all buckets, each of which is one atomic number: no core waits for another.
+#[derive(Debug)]
+struct Buckets(Box<[InMemoryState]>);
+
+impl Default for Buckets {
+    fn default() -> Self {
+        Self((0..BUCKETS).map(|_| InMemoryState::default()).collect())
+    }
+}
+
+impl StateStore for Buckets {
+    type Key = u16;
+
+    fn measure_and_replace<T, F, E>(&self, bucket: &u16, decide: F) -> Result<T, E>
+    where
+        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
+    {
+        self.0[usize::from(*bucket)].measure_and_replace(&NotKeyed::NonKey, decide)
+    }
+}
+
 /// Rate limits and connection counts. One for the process.
 pub struct Admission {
     limits: Limits,
     hasher: RandomState,
-    queries: DefaultKeyedRateLimiter<u16>,
-    rpc: DefaultKeyedRateLimiter<u16>,
+    queries: Limiter,
+    rpc: Limiter,
+    responses: Limiter,
     slips: AtomicU64,
     connections: Arc<Mutex<Connections>>,
+    handshakes: Arc<AtomicUsize>,
 }
 
 #[derive(Debug, Default)]
@@ -75,13 +108,17 @@ struct Connections {
 impl Admission {
     /// Limits wider than `crate::limits` allows are narrowed to it.
     pub fn new(limits: Limits) -> Self {
-        let quota = |rate, burst| RateLimiter::keyed(Quota::per_second(rate).allow_burst(burst));
+        let quota = |rate, burst| {
+            RateLimiter::new(Quota::per_second(rate).allow_burst(burst), Buckets::default(), DefaultClock::default())
+        };
         Self {
             hasher: RandomState::new(),
             queries: quota(limits.queries_per_second, limits.burst),
             rpc: quota(limits.rpc_per_second, limits.rpc_burst),
+            responses: quota(limits.responses_per_second, limits.responses_per_second),
             slips: AtomicU64::new(0),
             connections: Arc::default(),
+            handshakes: Arc::default(),
             limits: Limits {
                 connections: limits.connections.min(MAX_CONNECTIONS),
                 connections_per_prefix: limits.connections_per_prefix.min(MAX_CONNECTIONS_PER_PREFIX),
@@ -99,6 +136,20 @@ impl Admission {
     /// Takes one RPC call from the client's allowance; false if it is used up.
     pub fn rpc(&self, addr: IpAddr) -> bool {
         self.exempt(addr) || self.rpc.check_key(&self.bucket(addr)).is_ok()
+    }
+
+    /// True if this response over UDP may leave (response rate limiting). Limited together are, to one /24 of IPv4 or
+    /// /56 of IPv6: the same answer; all that does not exist below one TLD; all errors.
+    pub fn response(&self, addr: IpAddr, reply: &Reply) -> bool {
+        if reply.proven || self.exempt(addr) {
+            return true;
+        }
+        let network = match Prefix::from(addr) {
+            Prefix::V4(bits) => Prefix::V4(bits & 0xffff_ff00),
+            v6 => v6,
+        };
+        let bucket = self.hasher.hash_one((network, said(reply))) as u16;
+        self.responses.check_key(&bucket).is_ok()
     }
 
     /// True for every second UDP query over the limit: it is answered TC, so that a real client behind a
@@ -120,9 +171,17 @@ impl Admission {
         Some(ConnectionGuard { connections: Arc::clone(&self.connections), prefix })
     }
 
-    /// More than half of all places for connections are taken: clients must prove their address first.
+    /// More than half of all places for connections are taken, or many handshakes are under way, each of which costs a
+    /// signature: clients must prove their address first.
     pub fn crowded(&self) -> bool {
-        lock(&self.connections).total * 2 > self.limits.connections
+        self.handshakes.load(Relaxed) >= CROWDED_HANDSHAKES
+            || lock(&self.connections).total * 2 > self.limits.connections
+    }
+
+    /// Counts a QUIC handshake while the guard lives.
+    pub fn handshake(&self) -> Handshake {
+        self.handshakes.fetch_add(1, Relaxed);
+        Handshake(Arc::clone(&self.handshakes))
     }
 
     /// See [`Limits::idle`].
@@ -137,6 +196,47 @@ impl Admission {
     fn bucket(&self, addr: IpAddr) -> u16 {
         const { assert!(BUCKETS == u16::MAX as usize + 1) };
         self.hasher.hash_one(Prefix::from(addr)) as u16
+    }
+}
+
+/// What a reply says, as far as those who would have it sent to others can vary it.
+#[derive(Hash)]
+enum Said {
+    /// An answer to this question, hashed without its letter case.
+    Answer(Vec<u8>),
+    /// That there is nothing, below this TLD.
+    Nothing(Vec<u8>),
+    Error(u16),
+}
+
+fn said(reply: &Reply) -> Said {
+    let question = reply.question().to_ascii_lowercase();
+    let answers = reply.wire.get(6..8).is_some_and(|count| count != [0, 0]);
+    match reply.rcode {
+        Rcode::NoError if answers => Said::Answer(question),
+        Rcode::NoError | Rcode::NxDomain => Said::Nothing(last_label(&question).to_vec()),
+        rcode => Said::Error(rcode as u16),
+    }
+}
+
+/// Of a name in wire form, whatever stands behind it.
+fn last_label(name: &[u8]) -> &[u8] {
+    let (mut at, mut last) = (0, &name[..0]);
+    while let Some(&length) = name.get(at).filter(|length| **length != 0) {
+        let end = at + 1 + usize::from(length);
+        last = name.get(at..end).unwrap_or_default();
+        at = end;
+    }
+    last
+}
+
+/// A handshake under way.
+#[derive(Debug)]
+pub struct Handshake(Arc<AtomicUsize>);
+
+impl Drop for Handshake {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
     }
 }
 
@@ -168,6 +268,7 @@ fn lock(connections: &Mutex<Connections>) -> MutexGuard<'_, Connections> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::{Builder, Query, Rrset, Rtype, Section, Shape};
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
@@ -180,6 +281,7 @@ mod tests {
             burst: NonZeroU32::new(2).unwrap(),
             rpc_per_second: one,
             rpc_burst: one,
+            responses_per_second: NonZeroU32::new(2).unwrap(),
             exempt_loopback: true,
             connections: 3,
             connections_per_prefix: 2,
@@ -204,6 +306,31 @@ mod tests {
         assert!(admission.rpc(client));
         assert!(!admission.rpc(client));
         assert!((0..100).all(|_| admission.query(ip("::1"))));
+    }
+
+    #[test]
+    fn the_same_response_to_one_network_is_limited() {
+        let admission = Admission::new(tight());
+        let answer = |name: &str, rcode, proven| {
+            let name = crate::wire::Name::from_user(name).unwrap();
+            let query = Query::internal(name.clone(), Rtype::A);
+            let mut builder = Builder::new(&query);
+            if rcode == Rcode::NoError {
+                builder.push(Section::Answer, &Rrset::new(name, Rtype::A, 300, [vec![192, 0, 2, 1]]), 300);
+            }
+            Reply { proven, ..builder.finish(rcode, true, None).reply(&query, Shape::Datagram, 0) }
+        };
+        let allowed = |name, rcode, from, proven| {
+            (0..4).filter(|_| admission.response(ip(from), &answer(name, rcode, proven))).count()
+        };
+        assert_eq!(allowed("a.ghost", Rcode::NoError, "192.0.2.1", false), 2);
+        assert_eq!(allowed("a.ghost", Rcode::NoError, "192.0.2.99", false), 0);
+        assert_eq!(allowed("b.ghost", Rcode::NoError, "192.0.2.1", false), 2);
+        assert_eq!(allowed("a.ghost", Rcode::NoError, "192.0.3.1", false), 2);
+        assert_eq!(allowed("a.ghost", Rcode::NoError, "192.0.2.1", true), 4);
+        assert_eq!(allowed("x.ghost", Rcode::NxDomain, "192.0.2.1", false), 2);
+        assert_eq!(allowed("y.z.ghost", Rcode::NxDomain, "192.0.2.1", false), 0);
+        assert_eq!(allowed("y.sig", Rcode::NxDomain, "192.0.2.1", false), 2);
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! HTTP/3 (RFC 9114) on quinn: reads requests for the router, writes its responses.
 
+use std::future::Future;
+use std::io;
+use std::net::UdpSocket;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,12 +11,12 @@ use bytes::{Buf, Bytes};
 use h3::server::RequestResolver;
 use http::Response;
 use quinn::crypto::rustls::NoInitialCipherSuite;
-use quinn::{Connection, Endpoint, VarInt};
+use quinn::{Connection, Endpoint, EndpointConfig, Incoming, ServerConfig, TokioRuntime, VarInt};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::router::{BodyGone, BodySource, MAX_HEADERS, route};
-use super::{Edge, doq, idle_ticks};
+use super::{Edge, idle_ticks, quic};
 use crate::gateway::{Client, Transport};
 use crate::limits::{DRAIN_TIMEOUT, IDLE_TIMEOUT, MAX_STREAMS, REQUEST_TIMEOUT};
 
@@ -32,20 +35,82 @@ const UNI_STREAMS: u32 = 8;
 ///
 /// # Errors
 /// `tls` has no cipher suite that QUIC can use.
-pub fn server_config(tls: rustls::ServerConfig) -> Result<quinn::ServerConfig, NoInitialCipherSuite> {
-    let mut transport = doq::base_transport();
+pub fn server_config(tls: rustls::ServerConfig) -> Result<ServerConfig, NoInitialCipherSuite> {
+    let mut transport = quic::transport();
     transport
         .max_concurrent_uni_streams(VarInt::from_u32(UNI_STREAMS))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
         .receive_window(VarInt::from_u32(RECEIVE_WINDOW));
-    doq::base_config(tls, transport)
+    quic::server(tls, transport)
 }
 
-/// Accepts connections until shutdown, then lets the responses under way leave.
-pub async fn serve(edge: Arc<Edge>, endpoint: Endpoint) {
-    doq::accept_all(&edge, &endpoint, Transport::H3, run).await;
-    endpoint.close(NO_ERROR, b"");
-    let _ = timeout(Duration::from_secs(1), endpoint.wait_idle()).await;
+/// Gives the future that accepts connections until shutdown, then lets the responses under way leave. Must be called
+/// inside a runtime.
+///
+/// # Errors
+/// The socket cannot be used.
+pub fn serve(
+    edge: Arc<Edge>,
+    socket: UdpSocket,
+    config: EndpointConfig,
+    server: &ServerConfig,
+) -> io::Result<impl Future<Output = ()> + Send + use<>> {
+    let endpoint = Endpoint::new(config, Some(server.clone()), socket, Arc::new(TokioRuntime))?;
+    Ok(async move {
+        accept_all(&edge, &endpoint).await;
+        endpoint.close(NO_ERROR, b"");
+        let _ = timeout(Duration::from_secs(1), endpoint.wait_idle()).await;
+    })
+}
+
+/// Returns when all connections have ended or are overdue.
+async fn accept_all(edge: &Arc<Edge>, endpoint: &Endpoint) {
+    let mut connections = JoinSet::new();
+    let mut shutdown = pin!(edge.shutdown.triggered());
+    loop {
+        tokio::select! {
+            incoming = endpoint.accept() => match incoming {
+                Some(incoming) => {
+                    if let Some(connection) = admit(edge, incoming) {
+                        connections.spawn(connection);
+                    }
+                }
+                None => break,
+            },
+            Some(_) = connections.join_next() => {}
+            () = &mut shutdown => break,
+        }
+    }
+    endpoint.set_server_config(None);
+    let _ = timeout(DRAIN_TIMEOUT, async { while connections.join_next().await.is_some() {} }).await;
+}
+
+/// Turns an attempt away, has it prove its address, or gives the future that serves its connection.
+fn admit(edge: &Arc<Edge>, incoming: Incoming) -> Option<impl Future<Output = ()> + Send + 'static> {
+    if edge.admission.crowded() && !incoming.remote_address_validated() && incoming.may_retry() {
+        // Fails only where a Retry is not allowed, which was asked before.
+        let _ = incoming.retry();
+        return None;
+    }
+    let client = Client { transport: Transport::H3, addr: incoming.remote_address().ip() };
+    let Some(connected) = edge.connect(client) else {
+        incoming.refuse();
+        return None;
+    };
+    let connecting = incoming.accept().ok()?;
+    let (edge, handshake) = (Arc::clone(edge), edge.admission.handshake());
+    Some(async move {
+        let _connected = connected;
+        // A handshake that stalls is a request that does not complete.
+        let Ok(Ok(connection)) = timeout(REQUEST_TIMEOUT, connecting).await else { return };
+        drop(handshake);
+        run(edge, connection, client).await;
+    })
+}
+
+/// Closing a connection drops what the peer has not acknowledged: gives the last responses time to arrive.
+async fn linger(connection: &Connection) {
+    let _ = timeout(connection.rtt() * 2, connection.closed()).await;
 }
 
 /// Serves one connection to its end.
@@ -80,7 +145,7 @@ async fn run(edge: Arc<Edge>, quic: Connection, client: Client) {
             }
         }
     }
-    doq::linger(&quic).await;
+    linger(&quic).await;
     quic.close(NO_ERROR, b"");
 }
 

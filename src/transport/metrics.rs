@@ -181,7 +181,7 @@ impl Families {
 
     fn totals(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
         let metrics = &self.0;
-        let totals: [(&str, &str, &Counter); 15] = [
+        let totals: [(&str, &str, &Counter); 16] = [
             ("cache_hits", "Queries answered from the cache", &metrics.cache_hits),
             ("cache_misses", "Queries not in the cache", &metrics.cache_misses),
             ("misses_shed", "Queries turned away because too many were waiting", &metrics.misses_shed),
@@ -199,6 +199,7 @@ impl Families {
             ("commits", "Registry commits", &metrics.commits),
             ("ops_accepted", "Operations applied", &metrics.ops_accepted),
             ("ops_rejected", "Operations rejected", &metrics.ops_rejected),
+            ("responses_limited", "UDP responses cut or kept back by their rate", &metrics.responses_limited),
             ("rpc_calls", "JSON-RPC bodies handled", &metrics.rpc_calls),
             ("rpc_limited", "JSON-RPC bodies over the rate limit", &metrics.rpc_limited),
         ];

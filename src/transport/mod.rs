@@ -1,18 +1,22 @@
 //! The edge: sockets, TLS, HTTP. Every listener feeds the same [`Edge`].
 //!
 //! ```text
-//! udp (hickory-server) ──┐
-//! stream (TCP, DoT) ─────┤
-//! doq (quinn) ───────────┼─ Edge::answer ─ Answerer::begin ─ hit: inline
-//! https (hyper) ─┐       │                       └ miss: Answerer::finish, oneshot
+//! udp ───────────────────┐
+//! doq (quinn-proto) ─────┼─ Edge::ask ─ Answerer::begin ─ hit: inline
+//! stream (TCP, DoT) ─────┤                    └ miss: Answerer::finish, which calls back
+//! https (hyper) ─┐       │
 //! h3 (h3-quinn) ─┴ router┘
 //! ```
+//! Every core has a thread, on it a single-threaded runtime, and in that a socket of its own for each listener. A
+//! connection stays on its core; nothing of it is shared with another.
 
 pub mod admission;
+pub mod datagrams;
 pub mod doq;
 pub mod h3;
 pub mod https;
 pub mod metrics;
+pub mod quic;
 pub mod router;
 pub mod stream;
 pub mod tls;
@@ -30,7 +34,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, Interval, interval_at};
 
 use crate::gateway::{
-    Begun, ChainDone, ChainReply, Client, Gateway, Miss, Transfer, TransferDone, Transport, UpdateRequest,
+    Begun, ChainDone, ChainReply, Client, Gateway, Miss, Transfer, TransferDone, Transport, UpdateRequest, Wanted,
 };
 use crate::metrics::{Metrics, Outcome};
 use crate::wire::update::{UpdateMessage, is_update};
@@ -84,6 +88,16 @@ pub enum Replies {
         next: usize,
     },
     Done,
+}
+
+impl Replies {
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::One(reply) => reply.rcode.into(),
+            Self::Many { messages, .. } => messages.first().map_or(Outcome::Unanswered, |first| first.rcode.into()),
+            Self::Done => Outcome::Unanswered,
+        }
+    }
 }
 
 impl Iterator for Replies {
@@ -190,58 +204,71 @@ impl Edge {
 
     /// [`Self::answer`] over a stream of messages, on which zones may be transferred.
     pub async fn exchange(&self, message: &[u8], client: Client, transfers: bool) -> Option<Replies> {
-        let mut count = Counted { metrics: &self.metrics, transport: client.transport, outcome: Outcome::Unanswered };
-        let one = match self.answerer.begin(message, client) {
+        let mut waiting = None;
+        let asked = self.ask(message, client, transfers, |ticket| {
+            let (sender, receiver) = oneshot::channel();
+            waiting = Some((ticket, receiver));
+            // Fails if the requester left.
+            Box::new(move |replies| drop(sender.send(replies)))
+        });
+        match asked {
+            Asked::Now(replies) => replies,
+            Asked::Later => {
+                let (ticket, receiver) = waiting?;
+                Some(ticket.give(receiver.await.ok()?))
+            }
+        }
+    }
+
+    /// Answers a DNS message at once if it can. Else `later` is asked for what to call with the answer, once at most, on
+    /// any thread.
+    pub fn ask(
+        &self,
+        message: &[u8],
+        client: Client,
+        transfers: bool,
+        later: impl FnOnce(Ticket) -> Callback,
+    ) -> Asked {
+        let Client { transport, addr } = client;
+        let ticket = || Ticket::new(&self.metrics, transport);
+        let reply = match self.answerer.begin(message, client) {
             Begun::Ready(reply) => reply,
-            Begun::Ignore => return None,
-            Begun::Miss(miss) => self.finish(miss).await?,
+            Begun::Ignore => {
+                self.metrics.count_query(transport, Outcome::Unanswered);
+                return Asked::Now(None);
+            }
+            Begun::Miss(mut miss) => {
+                let ticket = ticket();
+                miss.wanted = ticket.wanted.clone();
+                let callback = later(ticket);
+                self.answerer.finish(miss, Box::new(move |reply| callback(Replies::One(reply))));
+                return Asked::Later;
+            }
             Begun::Transfer(request) if transfers => {
-                let (query, shape) = (request.query.clone(), client.transport.shape());
-                let messages = self.transfer(request).await?;
-                count.outcome = messages.first().map_or(Outcome::Unanswered, |message| message.rcode.into());
-                return Some(Replies::Many { query, shape, messages, next: 0 });
+                let (query, shape, callback) = (request.query.clone(), transport.shape(), later(ticket()));
+                let done = move |messages| callback(Replies::Many { query, shape, messages, next: 0 });
+                self.answerer.transfer(request, Box::new(done));
+                return Asked::Later;
             }
             // It writes: it counts as a call, of which a client has fewer.
-            Begun::Update(request) if !self.admission.rpc(client.addr) => {
+            Begun::Update(request) if !self.admission.rpc(addr) => {
                 request.message.refuse(Rcode::Refused).reply_with(Some(EdeCode::Prohibited))
             }
-            Begun::Update(request) => self.update(request).await?,
+            Begun::Update(request) => {
+                let callback = later(ticket());
+                self.answerer.update(request, Box::new(move |reply| callback(Replies::One(reply))));
+                return Asked::Later;
+            }
             Begun::Transfer(request) => request.query.refuse(Rcode::Refused).reply_with(Some(EdeCode::Prohibited)),
         };
-        count.outcome = one.rcode.into();
-        Some(Replies::One(one))
-    }
-
-    async fn finish(&self, miss: Miss) -> Option<Reply> {
-        let (sender, receiver) = oneshot::channel();
-        self.answerer.finish(
-            miss,
-            Box::new(move |reply| {
-                // Fails if the requester left; nobody is waiting then.
-                let _ = sender.send(reply);
-            }),
-        );
-        receiver.await.ok()
-    }
-
-    async fn update(&self, request: UpdateRequest) -> Option<Reply> {
-        let (sender, receiver) = oneshot::channel();
-        // As in `finish`; what was accepted stands all the same.
-        self.answerer.update(request, Box::new(move |reply| drop(sender.send(reply))));
-        receiver.await.ok()
-    }
-
-    async fn transfer(&self, request: Miss) -> Option<Transfer> {
-        let (sender, receiver) = oneshot::channel();
-        // As in `finish`.
-        self.answerer.transfer(request, Box::new(move |messages| drop(sender.send(messages))));
-        receiver.await.ok()
+        self.metrics.count_query(transport, reply.rcode.into());
+        Asked::Now(Some(Replies::One(reply)))
     }
 
     /// The DNSSEC chain for a question.
     pub async fn chain(&self, name: Name, rtype: Rtype) -> ChainReply {
         let (sender, receiver) = oneshot::channel();
-        // As in `finish`.
+        // Fails if the requester left.
         self.answerer.chain(name, rtype, Box::new(move |chain| drop(sender.send(chain))));
         receiver.await.unwrap_or(Err(Rcode::ServFail))
     }
@@ -292,16 +319,43 @@ pub(crate) fn idle_ticks(edge: &Edge) -> Interval {
     interval_at(Instant::now() + period, period)
 }
 
-/// Counts a query however its future ends.
-struct Counted<'a> {
-    metrics: &'a Metrics,
-    transport: Transport,
-    outcome: Outcome,
+/// What became of a message.
+pub enum Asked {
+    /// To be sent; `None`: nothing may be.
+    Now(Option<Replies>),
+    /// The callback will be called.
+    Later,
 }
 
-impl Drop for Counted<'_> {
+/// Takes an answer that was not there at once.
+pub type Callback = Box<dyn FnOnce(Replies) + Send>;
+
+/// Whoever holds it waits for an answer. Dropped before it is given one, the query counts as unanswered, and need not be
+/// executed any more.
+pub struct Ticket {
+    metrics: Arc<Metrics>,
+    transport: Transport,
+    outcome: Outcome,
+    wanted: Wanted,
+}
+
+impl Ticket {
+    fn new(metrics: &Arc<Metrics>, transport: Transport) -> Self {
+        let (metrics, wanted) = (Arc::clone(metrics), Wanted::ending());
+        Self { metrics, transport, outcome: Outcome::Unanswered, wanted }
+    }
+
+    /// Counts the answer as given, and gives it.
+    pub fn give(mut self, replies: Replies) -> Replies {
+        self.outcome = replies.outcome();
+        replies
+    }
+}
+
+impl Drop for Ticket {
     fn drop(&mut self) {
         self.metrics.count_query(self.transport, self.outcome);
+        self.wanted.end();
     }
 }
 

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::io;
 
-use super::query::{HEADER, OPT_CLIENT_SUBNET, OPT_EDE, OPT_PADDING, u16_at, u32_at};
-use super::{ClientSubnet, EdeCode, Name, Query, Rcode, Refused, Rrset, Rtype, Scope};
+use super::query::{HEADER, OPT_CLIENT_SUBNET, OPT_COOKIE, OPT_EDE, OPT_PADDING, u16_at, u32_at};
+use super::{COOKIE, EdeCode, Edns, Name, Query, Rcode, Refused, Rrset, Rtype, Scope};
 use crate::limits::{MAX_EDE_TEXT, MAX_MESSAGE, RESPONSE_PAD_BLOCK, UDP_PAYLOAD, UDP_PAYLOAD_MIN};
 
 /// An answer to one question, in wire form, without OPT record: what the cache keeps. The same answer
@@ -96,6 +96,10 @@ pub struct Reply {
     /// Smallest TTL, aged, seconds: `max-age` over HTTP (RFC 8484 §5.1).
     pub ttl: u32,
     pub rcode: Rcode,
+    /// Where in `wire` the OPT record begins, if there is one.
+    pub opt_at: Option<u16>,
+    /// The client has shown by a cookie that its address is its own.
+    pub proven: bool,
 }
 
 /// Which section an RRset goes to.
@@ -266,7 +270,7 @@ impl Builder {
 /// Octets of a client subnet option, at most.
 const MAX_SUBNET: usize = 4 + 4 + 16;
 /// Octets kept free for the OPT record with an EDE text and a client subnet; padding only fills what is left.
-const MAX_OPT: usize = 11 + 4 + 2 + MAX_EDE_TEXT + MAX_SUBNET + 4;
+const MAX_OPT: usize = 11 + 4 + 2 + MAX_EDE_TEXT + MAX_SUBNET + 4 + COOKIE + 4;
 
 impl Answer {
     /// Octets this answer takes in memory, roughly.
@@ -288,14 +292,18 @@ impl Answer {
             let left = u32_at(&wire, at).saturating_sub(age);
             wire[at..at + 4].copy_from_slice(&left.to_be_bytes());
         }
+        let mut opt_at = None;
         if let Some(edns) = query.edns {
-            let opt = self.opt_len() + if edns.subnet.is_some() { MAX_SUBNET } else { 0 };
+            let opt = self.opt_len(&edns);
             self.fit(&mut wire, query, shape, usize::from(edns.udp_payload.min(UDP_PAYLOAD)), opt);
-            self.push_opt(&mut wire, edns.dnssec_ok, edns.subnet, shape);
+            // Whatever stands before it leaves room for it (`MAX_OPT`).
+            opt_at = Some(wire.len() as u16);
+            self.push_opt(&mut wire, &edns, shape);
         } else {
             self.fit(&mut wire, query, shape, usize::from(UDP_PAYLOAD_MIN), 0);
         }
-        Reply { wire, ttl: self.ttl.saturating_sub(age), rcode: self.rcode }
+        let proven = query.edns.is_some_and(|edns| edns.proven);
+        Reply { wire, ttl: self.ttl.saturating_sub(age), rcode: self.rcode, opt_at, proven }
     }
 
     /// Header and question only, TC set, if a datagram cannot carry the whole.
@@ -308,14 +316,19 @@ impl Answer {
         wire[2] |= 0x02;
     }
 
-    fn opt_len(&self) -> usize {
-        11 + self.ede.as_ref().map_or(0, |(_, text)| 6 + text.len())
+    fn opt_len(&self, edns: &Edns) -> usize {
+        let subnet = if edns.subnet.is_some() { MAX_SUBNET } else { 0 };
+        let cookie = if edns.cookie.is_some() { 4 + COOKIE } else { 0 };
+        11 + self.ede.as_ref().map_or(0, |(_, text)| 6 + text.len()) + subnet + cookie
     }
 
-    fn push_opt(&self, wire: &mut Vec<u8>, dnssec_ok: bool, subnet: Option<ClientSubnet>, shape: Shape) {
+    fn push_opt(&self, wire: &mut Vec<u8>, edns: &Edns, shape: Shape) {
         let mut options = Vec::new();
-        if let Some(subnet) = subnet {
+        if let Some(subnet) = edns.subnet {
             push_option(&mut options, OPT_CLIENT_SUBNET, &subnet.response(self.scope));
+        }
+        if let Some(cookie) = edns.cookie {
+            push_option(&mut options, OPT_COOKIE, &cookie.to_octets());
         }
         if let Some((code, text)) = &self.ede {
             push_option(&mut options, OPT_EDE, &[&(*code as u16).to_be_bytes()[..], text.as_bytes()].concat());
@@ -324,11 +337,47 @@ impl Answer {
             push_padding(&mut options, wire.len() + 11, block);
         }
         let extended = (self.rcode as u16 >> 4) as u8;
-        push_opt_record(wire, UDP_PAYLOAD, extended, dnssec_ok, &options);
+        push_opt_record(wire, UDP_PAYLOAD, extended, edns.dnssec_ok, &options);
     }
 }
 
 impl Reply {
+    /// Leaves header, question and OPT record, and says that there is more over TCP (RFC 2181 §9).
+    pub fn truncate(&mut self) {
+        self.wire[2] |= 0x02;
+        let end = self.opt_at.map_or(self.wire.len(), usize::from);
+        let question = HEADER + self.question().len();
+        self.wire.drain(question.min(end)..end);
+        self.wire[6..10].fill(0);
+        self.wire[10..12].copy_from_slice(&u16::from(self.opt_at.is_some()).to_be_bytes());
+        self.opt_at = self.opt_at.map(|_| question as u16);
+    }
+
+    /// A truncated reply that asks the client to come again with the cookie that it holds (RFC 7873 §5.2.3); false if
+    /// the client knows nothing of cookies.
+    pub fn ask_for_cookie(&mut self) -> bool {
+        let Some(opt_at) = self.opt_at.map(usize::from).filter(|at| has_cookie(&self.wire[*at..])) else {
+            return false;
+        };
+        self.wire[3] = self.wire[3] & 0xf0 | (Rcode::BadCookie as u16 & 0xf) as u8;
+        self.wire[opt_at + 5] = (Rcode::BadCookie as u16 >> 4) as u8;
+        self.rcode = Rcode::BadCookie;
+        true
+    }
+
+    /// Name, type and class that were asked for; empty if the reply does not repeat them.
+    pub fn question(&self) -> &[u8] {
+        if u16_at(&self.wire, 4) == 0 {
+            return &[];
+        }
+        let mut end = HEADER;
+        // Uncompressed, as it is in all that we write.
+        while self.wire.get(end).is_some_and(|length| *length != 0) {
+            end += 1 + usize::from(self.wire[end]);
+        }
+        self.wire.get(HEADER..end + 5).unwrap_or_default()
+    }
+
     /// The message behind its length (RFC 1035 §4.2.2).
     ///
     /// # Errors
@@ -340,6 +389,18 @@ impl Reply {
         framed.extend_from_slice(&self.wire);
         Ok(framed)
     }
+}
+
+/// The COOKIE option stands first, or behind the client's subnet, in an OPT record of ours.
+fn has_cookie(opt: &[u8]) -> bool {
+    let mut rest = opt.get(11..).unwrap_or_default();
+    while let Some((&[c0, c1, l0, l1], after)) = rest.split_first_chunk() {
+        if u16::from_be_bytes([c0, c1]) == OPT_COOKIE {
+            return true;
+        }
+        rest = after.get(usize::from(u16::from_be_bytes([l0, l1]))..).unwrap_or_default();
+    }
+    false
 }
 
 impl Refused {
@@ -361,7 +422,8 @@ impl Refused {
             }
             push_opt_record(&mut wire, UDP_PAYLOAD, (self.rcode as u16 >> 4) as u8, false, &options);
         }
-        Reply { wire, ttl: 0, rcode: self.rcode }
+        let opt_at = self.edns.then_some(HEADER as u16);
+        Reply { wire, ttl: 0, rcode: self.rcode, opt_at, proven: false }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Bytes to types and back: names, RR types, RDATA, queries, answers.
 
 mod answer;
+mod cookie;
 mod idna;
 pub mod master;
 mod message;
@@ -17,10 +18,13 @@ pub use answer::{
     Answer, Builder, Reply, Section, Shape, Transport, UnknownTransport, clip_ede, push_opt_record, push_option,
     push_padding,
 };
+pub use cookie::{COOKIE, Cookie, CookieSecret, Cookies};
 pub use idna::{ALabelError, check_a_label};
 pub use message::{Message, MessageError, MessageRecord, Opt};
 pub use name::{Name, NameError};
-pub use query::{Edns, HEADER, OPT_CLIENT_SUBNET, OPT_EDE, OPT_PADDING, OPT_TCP_KEEPALIVE, Query, QueryError, Refused};
+pub use query::{
+    Edns, HEADER, OPT_CLIENT_SUBNET, OPT_COOKIE, OPT_EDE, OPT_PADDING, OPT_TCP_KEEPALIVE, Query, QueryError, Refused,
+};
 pub(crate) use query::{u16_at, u32_at};
 pub use rrset::{Resolution, Rrset};
 pub use rtype::{CLASS_ANY, CLASS_IN, CLASS_NONE, EdeCode, Rcode, Rtype, UnknownRtype};

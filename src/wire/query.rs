@@ -1,7 +1,9 @@
 //! Queries: bytes from a socket to a checked type.
 
+use std::net::IpAddr;
+
 use super::rtype::CLASS_ANY;
-use super::{CLASS_IN, ClientSubnet, Name, NameError, Rcode, Rtype};
+use super::{CLASS_IN, ClientSubnet, Cookie, Cookies, Name, NameError, Rcode, Rtype};
 use crate::limits::{MAX_EDNS_OPTIONS, MAX_QUERY, UDP_PAYLOAD, UDP_PAYLOAD_MIN};
 
 /// Octets of the message header (RFC 1035 §4.1.1).
@@ -9,6 +11,7 @@ pub const HEADER: usize = 12;
 
 /// EDNS option codes (IANA registry "DNS EDNS0 Option Codes").
 pub const OPT_CLIENT_SUBNET: u16 = 8;
+pub const OPT_COOKIE: u16 = 10;
 pub const OPT_TCP_KEEPALIVE: u16 = 11;
 pub const OPT_PADDING: u16 = 12;
 pub const OPT_EDE: u16 = 15;
@@ -47,6 +50,10 @@ pub struct Edns {
     pub padded: bool,
     /// For whom the client asks (RFC 7871).
     pub subnet: Option<ClientSubnet>,
+    /// The client's cookie (RFC 7873). [`Query::greet`] turns it into the one to answer with.
+    pub cookie: Option<Cookie>,
+    /// The cookie says that the client's address is its own; only [`Query::greet`] finds out.
+    pub proven: bool,
 }
 
 /// Why a message is not a query that can be answered from data.
@@ -110,6 +117,8 @@ impl Query {
             tcp_keepalive: false,
             padded: false,
             subnet: None,
+            cookie: None,
+            proven: false,
         };
         Self { id: 0, rd: false, cd: false, name, rtype, question, edns: Some(edns), serial: None, tsig_at: None }
     }
@@ -127,6 +136,23 @@ impl Query {
     /// Octets of a datagram that the client takes.
     pub fn udp_room(&self) -> usize {
         usize::from(self.edns.map_or(UDP_PAYLOAD_MIN, |edns| edns.udp_payload.min(UDP_PAYLOAD)))
+    }
+
+    /// Looks at the client's cookie, if it sent one: whether it is ours for `addr`, and what to answer it with.
+    pub fn greet(&mut self, cookies: &Cookies, addr: IpAddr, now: impl FnOnce() -> u64) {
+        if let Some(edns) = &mut self.edns
+            && let Some(cookie) = &mut edns.cookie
+        {
+            // Cookies count seconds modulo 2^32 (RFC 9018 §4.3).
+            edns.proven = cookies.greet(cookie, addr, now() as u32);
+        }
+    }
+
+    /// Leaves the client's cookie unanswered: over a transport that proves who it is.
+    pub fn forget_cookie(&mut self) {
+        if let Some(edns) = &mut self.edns {
+            edns.cookie = None;
+        }
     }
 
     /// This query answered with `rcode` and no data.
@@ -217,6 +243,8 @@ impl Header {
             tcp_keepalive: false,
             padded: false,
             subnet: None,
+            cookie: None,
+            proven: false,
         };
         let mut rest = data;
         for _ in 0..MAX_EDNS_OPTIONS {
@@ -230,6 +258,8 @@ impl Header {
             match u16_at(head, 0) {
                 OPT_TCP_KEEPALIVE => edns.tcp_keepalive = true,
                 OPT_PADDING => edns.padded = true,
+                // Of several the first counts (RFC 7873 §5.2).
+                OPT_COOKIE if edns.cookie.is_none() => edns.cookie = Some(Cookie::parse(value).ok_or_else(malformed)?),
                 OPT_CLIENT_SUBNET if edns.subnet.is_some() => return Err(malformed()),
                 OPT_CLIENT_SUBNET => edns.subnet = Some(ClientSubnet::parse(value).ok_or_else(malformed)?),
                 _ => {}

@@ -92,6 +92,7 @@ pub enum Rcode {
     NotAuth = 9,
     NotZone = 10,
     BadVers = 16,
+    BadCookie = 23,
 }
 
 impl Rcode {

@@ -17,12 +17,11 @@ const LAYERS: [&[&str]; 5] = [
 const CORE_ORDER: [&str; 7] = ["limits", "wire", "dnssec", "op", "tlog", "state", "zone"];
 
 /// Crates that one place alone may name.
-const HEAVY: [(&str, &[&str]); 8] = [
+const HEAVY: [(&str, &[&str]); 7] = [
     ("idna", &["wire"]),
     ("wasmtime", &["contract"]),
     ("redb", &["registry"]),
-    ("hickory_server", &["transport"]),
-    ("hickory_proto", &["transport"]),
+    ("quinn_proto", &["transport", "server"]),
     ("clap", &["cli"]),
     ("rcgen", &["transport"]),
     ("prometheus_client", &["transport"]),

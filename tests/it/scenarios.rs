@@ -25,6 +25,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -74,7 +75,14 @@ impl Served {
         let identity = Identity::development(dir.path(), SystemTime::now()).unwrap();
         let roots = load_roots(&dir.path().join("ca.pem")).unwrap();
         let addrs = vec![IpAddr::V4(Ipv4Addr::LOCALHOST)];
-        let config = ServerConfig { addrs, ports: Ports::ANY, identity, limits: Limits::default(), signals: false };
+        let config = ServerConfig {
+            addrs,
+            ports: Ports::ANY,
+            identity,
+            limits: Limits::default(),
+            cores: NonZeroUsize::MIN,
+            signals: false,
+        };
         let (gateway, rpc) = (world.node.gateway.clone(), Arc::new(Rpc { service: world.node.service.clone() }));
         let (metrics, shutdown) = (world.node.metrics.clone(), Shutdown::default());
         let stop = shutdown.clone();
@@ -103,7 +111,7 @@ impl Served {
             let wire = self.runtime.block_on(async {
                 tokio::time::timeout(Duration::from_secs(20), connection.exchange(&message)).await.unwrap().unwrap()
             });
-            let wire = Reply { wire, ttl: 0, rcode: ghostplane::wire::Rcode::NoError };
+            let wire = Reply { wire, ttl: 0, rcode: ghostplane::wire::Rcode::NoError, opt_at: None, proven: false };
             (*via, Told::read(&wire))
         };
         self.connections.iter().map(told).collect()

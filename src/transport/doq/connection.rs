@@ -1,0 +1,345 @@
+//! One DoQ connection: what its streams have sent, and what they wait for.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use quinn_proto::{Dir, Event, ReadError, ReadableError, StreamEvent, StreamId, VarInt, WriteError};
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::super::admission::Handshake;
+use super::super::{Asked, Connected, Edge, Replies, Ticket, refuse_update};
+use super::timers::Armed;
+use super::{
+    EXCESSIVE_LOAD, Fault, INTERNAL_ERROR, Incoming, NO_ERROR, PREFIX, PROTOCOL_ERROR, Piece, REQUEST_CANCELLED,
+    UNSPECIFIED_ERROR, check,
+};
+use crate::gateway::Client;
+use crate::limits::{MAX_QUERY, REQUEST_TIMEOUT, STREAMS_A_TURN};
+use crate::wire::EdeCode;
+
+/// An answer that was not there at once, and the stream that waits for it.
+pub(super) struct Completed {
+    /// [`Connection::key`] and [`Connection::id`].
+    pub(super) key: usize,
+    pub(super) id: u64,
+    stream: StreamId,
+    replies: Replies,
+}
+
+/// What a connection is served with.
+pub(super) struct Service<'a> {
+    pub(super) edge: &'a Edge,
+    pub(super) completed: &'a UnboundedSender<Completed>,
+    pub(super) now: Instant,
+    /// No stream is begun any more.
+    pub(super) draining: bool,
+}
+
+pub(super) struct Connection {
+    pub(super) inner: quinn_proto::Connection,
+    /// Its place among the connections of the endpoint, which another has after it.
+    pub(super) key: usize,
+    /// Told apart by this.
+    pub(super) id: u64,
+    pub(super) armed: Armed,
+    /// It is among those that are to be served.
+    pub(super) queued: bool,
+    client: Client,
+    /// Those that are not answered where they begin.
+    streams: HashMap<StreamId, Stream>,
+    /// When the first of them may be overdue.
+    overdue: Option<Instant>,
+    /// There may be streams that have not been begun.
+    opened: bool,
+    handshake: Option<Handshake>,
+    /// `None` once it is closed or lost.
+    connected: Option<Connected>,
+    /// When it was accepted, connected, or last asked something.
+    used: Instant,
+}
+
+struct Stream {
+    state: State,
+    deadline: Instant,
+}
+
+enum State {
+    Reading(Incoming),
+    Waiting(Ticket),
+    Writing(Outgoing),
+}
+
+/// What became of a query.
+enum Begun {
+    Answered(Replies),
+    Waits(Ticket),
+}
+
+/// What is left of an answer.
+struct Outgoing {
+    rest: Bytes,
+    replies: Replies,
+}
+
+impl Connection {
+    pub(super) fn new(
+        (key, id): (usize, u64),
+        inner: quinn_proto::Connection,
+        client: Client,
+        (handshake, connected): (Handshake, Connected),
+        now: Instant,
+    ) -> Self {
+        Self {
+            inner,
+            key,
+            id,
+            armed: Armed::default(),
+            queued: false,
+            client,
+            streams: HashMap::new(),
+            overdue: None,
+            opened: false,
+            handshake: Some(handshake),
+            connected: Some(connected),
+            used: now,
+        }
+    }
+
+    /// Does what there is to do; true if there is more than one turn's share of it.
+    pub(super) fn serve(&mut self, service: &Service<'_>) -> bool {
+        while let Some(event) = self.inner.poll() {
+            match event {
+                Event::Connected => {
+                    self.handshake = None;
+                    self.used = service.now;
+                }
+                Event::ConnectionLost { .. } => self.leave(),
+                Event::Stream(StreamEvent::Opened { dir: Dir::Uni }) => {
+                    self.close(service.now, PROTOCOL_ERROR, "unidirectional stream");
+                }
+                Event::Stream(StreamEvent::Opened { dir: Dir::Bi }) => self.opened = true,
+                Event::Stream(StreamEvent::Readable { id }) => self.read(id, service),
+                Event::Stream(StreamEvent::Writable { id }) => self.writable(id, service),
+                Event::Stream(StreamEvent::Stopped { id, .. }) => self.abandon(id, REQUEST_CANCELLED),
+                _ => {}
+            }
+        }
+        self.begin_streams(service);
+        self.opened
+    }
+
+    fn begin_streams(&mut self, service: &Service<'_>) {
+        if !self.opened || service.draining {
+            self.opened = false;
+            return;
+        }
+        for _ in 0..STREAMS_A_TURN {
+            let Some(id) = self.inner.streams().accept(Dir::Bi) else {
+                self.opened = false;
+                return;
+            };
+            self.read(id, service);
+        }
+    }
+
+    /// Takes what has come of a query, and answers it if that was all.
+    fn read(&mut self, id: StreamId, service: &Service<'_>) {
+        let mut incoming = match self.streams.get_mut(&id).map(|stream| &mut stream.state) {
+            Some(State::Reading(incoming)) => std::mem::take(incoming),
+            Some(_) => return,
+            None => Incoming::default(),
+        };
+        match self.receive(id, &mut incoming) {
+            Ok(Some(true)) => self.answer(id, &incoming, service),
+            Ok(Some(false)) => self.keep(id, State::Reading(incoming), service.now),
+            Ok(None) => {}
+            Err(fault) => self.fail(id, fault, service.now),
+        }
+    }
+
+    /// True if the query is whole; `None` if there is no such stream any more.
+    fn receive(&mut self, id: StreamId, incoming: &mut Incoming) -> Result<Option<bool>, Fault> {
+        let mut stream = self.inner.recv_stream(id);
+        let mut chunks = match stream.read(true) {
+            Ok(chunks) => chunks,
+            Err(ReadableError::ClosedStream | ReadableError::IllegalOrderedRead) => return Ok(None),
+        };
+        let received = loop {
+            match chunks.next(PREFIX + MAX_QUERY) {
+                Ok(Some(chunk)) => match incoming.push(&chunk.bytes) {
+                    Ok(Piece::Wanting) => {}
+                    Ok(Piece::TooLong) => break Ok(None),
+                    Err(fault) => break Err(fault),
+                },
+                Ok(None) => break incoming.whole().map(|_| Some(true)),
+                Err(ReadError::Blocked) => break Ok(Some(false)),
+                Err(ReadError::Reset(_)) => break Err(Fault::Stream(REQUEST_CANCELLED)),
+            }
+        };
+        // Whether there is something to send is asked after every turn anyway.
+        let _ = chunks.finalize();
+        if received == Ok(None) {
+            let _ = stream.stop(EXCESSIVE_LOAD);
+            return Ok(Some(true));
+        }
+        received
+    }
+
+    fn answer(&mut self, id: StreamId, incoming: &Incoming, service: &Service<'_>) {
+        self.used = service.now;
+        match self.ask(id, incoming.message(), service) {
+            Ok(Begun::Answered(replies)) => self.write(id, Outgoing { rest: Bytes::new(), replies }, service.now),
+            Ok(Begun::Waits(ticket)) => self.keep(id, State::Waiting(ticket), service.now),
+            Err(fault) => self.fail(id, fault, service.now),
+        }
+    }
+
+    fn ask(&self, stream: StreamId, message: &[u8], service: &Service<'_>) -> Result<Begun, Fault> {
+        check(message)?;
+        // What must not be done twice, in data that anyone can send again (RFC 9250 §4.5).
+        if self.inner.is_handshaking()
+            && let Some(reply) = refuse_update(message, EdeCode::TooEarly)
+        {
+            return Ok(Begun::Answered(Replies::One(reply)));
+        }
+        if !service.edge.admit(self.client) {
+            return Err(Fault::Stream(EXCESSIVE_LOAD));
+        }
+        let (key, id, mut waits) = (self.key, self.id, None);
+        let asked = service.edge.ask(message, self.client, true, |ticket| {
+            waits = Some(ticket);
+            let completed = service.completed.clone();
+            // Fails if the server has stopped.
+            Box::new(move |replies| drop(completed.send(Completed { key, id, stream, replies })))
+        });
+        match (asked, waits) {
+            (Asked::Now(Some(replies)), _) => Ok(Begun::Answered(replies)),
+            (Asked::Later, Some(ticket)) => Ok(Begun::Waits(ticket)),
+            _ => Err(Fault::Stream(INTERNAL_ERROR)),
+        }
+    }
+
+    /// Gives a stream the answer that it waits for.
+    pub(super) fn complete(&mut self, completed: Completed, now: Instant) {
+        let Completed { stream, replies, .. } = completed;
+        match self.streams.remove(&stream) {
+            Some(Stream { state: State::Waiting(ticket), .. }) => {
+                self.write(stream, Outgoing { rest: Bytes::new(), replies: ticket.give(replies) }, now);
+            }
+            Some(other) => drop(self.streams.insert(stream, other)),
+            None => {}
+        }
+    }
+
+    fn writable(&mut self, id: StreamId, service: &Service<'_>) {
+        match self.streams.remove(&id) {
+            Some(Stream { state: State::Writing(outgoing), .. }) => self.write(id, outgoing, service.now),
+            Some(stream) => drop(self.streams.insert(id, stream)),
+            None => {}
+        }
+    }
+
+    /// Writes what the client's and our windows allow, and FIN at the end.
+    fn write(&mut self, id: StreamId, mut outgoing: Outgoing, now: Instant) {
+        loop {
+            if outgoing.rest.is_empty() {
+                match outgoing.replies.next().map(|reply| reply.framed()) {
+                    Some(Ok(framed)) => outgoing.rest = framed.into(),
+                    Some(Err(_)) => return self.abandon(id, INTERNAL_ERROR),
+                    None => break,
+                }
+            }
+            match self.inner.send_stream(id).write_chunks(std::slice::from_mut(&mut outgoing.rest)) {
+                Ok(_) => {}
+                Err(WriteError::Blocked) => return self.keep(id, State::Writing(outgoing), now),
+                Err(WriteError::Stopped(_) | WriteError::ClosedStream) => return self.abandon(id, REQUEST_CANCELLED),
+            }
+        }
+        // Fails if the client has stopped it, which comes as an event, too.
+        let _ = self.inner.send_stream(id).finish();
+        self.streams.remove(&id);
+    }
+
+    /// Keeps a stream in a new state, for which it has so long again.
+    fn keep(&mut self, id: StreamId, state: State, now: Instant) {
+        let deadline = match (&state, self.streams.get(&id)) {
+            // Pieces of a query do not prolong it.
+            (State::Reading(_), Some(stream)) => stream.deadline,
+            _ => now + REQUEST_TIMEOUT,
+        };
+        self.overdue.get_or_insert(deadline);
+        self.streams.insert(id, Stream { state, deadline });
+    }
+
+    fn fail(&mut self, id: StreamId, fault: Fault, now: Instant) {
+        match fault {
+            Fault::Protocol(reason) => self.close(now, PROTOCOL_ERROR, reason),
+            Fault::Stream(code) => self.abandon(id, code),
+        }
+    }
+
+    /// Resets a stream. Its answer, should it come, is for nobody.
+    fn abandon(&mut self, id: StreamId, code: VarInt) {
+        self.streams.remove(&id);
+        // Either fails if the stream is closed already.
+        let _ = self.inner.send_stream(id).reset(code);
+        let _ = self.inner.recv_stream(id).stop(code);
+    }
+
+    pub(super) fn close(&mut self, now: Instant, code: VarInt, reason: &'static str) {
+        self.inner.close(now, code, Bytes::from_static(reason.as_bytes()));
+        self.leave();
+    }
+
+    /// Nothing more will come of it but the end of the connection itself.
+    fn leave(&mut self) {
+        self.streams.clear();
+        (self.handshake, self.connected, self.overdue, self.opened) = (None, None, None, false);
+    }
+
+    /// Closes it if nothing of it is under way.
+    pub(super) fn close_if_done(&mut self, now: Instant) {
+        if !self.is_closed() && self.streams.is_empty() && self.inner.streams().send_streams() == 0 {
+            self.close(now, NO_ERROR, "");
+        }
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.connected.is_none()
+    }
+
+    /// When it must be looked at, if nothing comes before.
+    pub(super) fn deadline(&mut self, idle: Duration) -> Option<Instant> {
+        let own = self.own_deadline(idle);
+        [self.inner.poll_timeout(), self.overdue, own].into_iter().flatten().min()
+    }
+
+    /// The end of a handshake that takes too long, or of a connection that is not used.
+    fn own_deadline(&self, idle: Duration) -> Option<Instant> {
+        let limit = if self.handshake.is_some() { REQUEST_TIMEOUT } else { idle };
+        (!self.is_closed() && self.streams.is_empty()).then(|| self.used + limit)
+    }
+
+    /// Does what is due.
+    pub(super) fn on_time(&mut self, now: Instant, idle: Duration) {
+        if self.inner.poll_timeout().is_some_and(|at| at <= now) {
+            self.inner.handle_timeout(now);
+        }
+        if self.own_deadline(idle).is_some_and(|at| at <= now) {
+            self.close(now, NO_ERROR, "");
+        }
+        if self.overdue.is_some_and(|at| at <= now) {
+            self.drop_overdue(now);
+        }
+    }
+
+    /// Requests that are not whole, and answers that are not taken, in time.
+    fn drop_overdue(&mut self, now: Instant) {
+        let late = self.streams.iter().filter(|(_, stream)| stream.deadline <= now).map(|(id, _)| *id);
+        for id in late.collect::<Vec<_>>() {
+            self.abandon(id, UNSPECIFIED_ERROR);
+        }
+        self.overdue = self.streams.values().map(|stream| stream.deadline).min();
+    }
+}

@@ -1,0 +1,302 @@
+//! Serves one socket with all its connections.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::UdpSocket;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use quinn_proto::{
+    ConnectionHandle, DatagramEvent, EcnCodepoint, Endpoint, EndpointConfig, Incoming, ServerConfig, Transmit,
+};
+use quinn_udp::RecvMeta;
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio::task::yield_now;
+use tokio::time::{Sleep, sleep_until};
+
+use super::super::Edge;
+use super::super::datagrams::{self, Inbox, Outbox};
+use super::NO_ERROR;
+use super::connection::{Completed, Connection, Service};
+use super::timers::{Armed, Timers};
+use crate::gateway::{Client, Transport};
+use crate::limits::DRAIN_TIMEOUT;
+
+/// Times that a socket is read before what came is served.
+const RECEIVES_A_TURN: usize = 2;
+/// Transmits of one connection, of up to [`SEGMENTS`] datagrams each, before it is another's turn.
+const TRANSMITS_A_TURN: usize = 4;
+const SEGMENTS: usize = 10;
+/// When nothing is to be done, as far as a timer is concerned.
+const LONG: Duration = Duration::from_secs(3_600);
+
+/// Gives the future that serves a socket until shutdown, then lets the answers under way leave. Must be called inside a
+/// runtime.
+///
+/// # Errors
+/// The socket cannot be used.
+pub fn serve(
+    edge: Arc<Edge>,
+    socket: UdpSocket,
+    endpoint: EndpointConfig,
+    server: Arc<ServerConfig>,
+) -> io::Result<impl Future<Output = ()> + Send> {
+    let (inbox, outbox) = datagrams::open(socket)?;
+    let endpoint = Endpoint::new(Arc::new(endpoint), Some(server), outbox.may_search_mtu(), None);
+    let (sender, completed) = mpsc::unbounded_channel();
+    let driver = Driver {
+        edge,
+        outbox,
+        endpoint,
+        connections: Vec::new(),
+        open: 0,
+        accepted: 0,
+        timers: Timers::default(),
+        queue: VecDeque::new(),
+        sender,
+        completed,
+        out: Vec::new(),
+        draining_until: None,
+    };
+    Ok(driver.run(inbox))
+}
+
+struct Driver {
+    edge: Arc<Edge>,
+    outbox: Outbox,
+    endpoint: Endpoint,
+    /// By their handles.
+    connections: Vec<Option<Box<Connection>>>,
+    /// How many of them are there, and how many there have been.
+    open: usize,
+    accepted: u64,
+    timers: Timers,
+    /// Connections with something to do, once each.
+    queue: VecDeque<usize>,
+    sender: UnboundedSender<Completed>,
+    completed: UnboundedReceiver<Completed>,
+    /// What is being sent.
+    out: Vec<u8>,
+    draining_until: Option<Instant>,
+}
+
+impl Driver {
+    async fn run(mut self, mut inbox: Inbox) {
+        let edge = Arc::clone(&self.edge);
+        // Once, not once for each turn: subscribing takes a lock.
+        let mut shutdown = pin!(edge.shutdown.triggered());
+        let mut alarm = pin!(sleep_until((Instant::now() + LONG).into()));
+        loop {
+            let more = self.turn(&mut inbox, Instant::now());
+            if self.is_done() {
+                return;
+            }
+            if more {
+                // Others of this core are served, and a shutdown is seen, between two turns.
+                yield_now().await;
+            }
+            set(alarm.as_mut(), [self.timers.next(), self.draining_until].into_iter().flatten().min());
+            tokio::select! {
+                biased;
+                () = &mut shutdown, if self.draining_until.is_none() => self.drain(Instant::now()),
+                () = std::future::ready(()), if more => {}
+                () = inbox.readable() => {}
+                Some(completed) = self.completed.recv() => self.complete(completed, Instant::now()),
+                () = alarm.as_mut() => {}
+                () = self.outbox.unblocked() => self.outbox.flush(),
+            }
+        }
+    }
+
+    /// Takes what has come, and serves who has something to do; true if that was not all.
+    fn turn(&mut self, inbox: &mut Inbox, now: Instant) -> bool {
+        let more = self.receive(inbox, now);
+        while let Ok(completed) = self.completed.try_recv() {
+            self.complete(completed, now);
+        }
+        while let Some(key) = self.timers.take(now) {
+            if let Some(connection) = self.connections[key].as_mut() {
+                connection.armed = Armed::default();
+                connection.on_time(now, self.edge.admission.idle());
+                self.enqueue(key);
+            }
+        }
+        for _ in 0..self.queue.len() {
+            if let Some(key) = self.queue.pop_front() {
+                self.serve(key, now);
+            }
+        }
+        more || !self.queue.is_empty()
+    }
+
+    fn receive(&mut self, inbox: &mut Inbox, now: Instant) -> bool {
+        for _ in 0..RECEIVES_A_TURN {
+            let count = inbox.receive();
+            for index in 0..count {
+                let (meta, datagrams) = inbox.received(index);
+                // Each is given away, and decrypted where it is.
+                datagrams.for_each(|datagram| self.handle(&meta, BytesMut::from(datagram), now));
+            }
+            if count == 0 {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn handle(&mut self, meta: &RecvMeta, datagram: BytesMut, now: Instant) {
+        let ecn = meta.ecn.and_then(|ecn| EcnCodepoint::from_bits(ecn as u8));
+        self.out.clear();
+        match self.endpoint.handle(now, meta.addr, meta.dst_ip, ecn, datagram, &mut self.out) {
+            Some(DatagramEvent::ConnectionEvent(ConnectionHandle(key), event)) => {
+                if let Some(Some(connection)) = self.connections.get_mut(key) {
+                    connection.inner.handle_event(event);
+                    self.enqueue(key);
+                }
+            }
+            Some(DatagramEvent::NewConnection(incoming)) => self.admit(incoming, now),
+            Some(DatagramEvent::Response(transmit)) => self.send(&transmit),
+            None => {}
+        }
+    }
+
+    /// Turns an attempt away, has it prove its address, or begins its connection.
+    fn admit(&mut self, incoming: Incoming, now: Instant) {
+        let edge = Arc::clone(&self.edge);
+        let proven = incoming.remote_address_validated();
+        if edge.admission.crowded() && !proven && incoming.may_retry() {
+            // Fails only where a Retry is not allowed, which was asked before.
+            if let Ok(transmit) = self.endpoint.retry(incoming, &mut self.out) {
+                self.send(&transmit);
+            }
+            return;
+        }
+        let client = Client { transport: Transport::Quic, addr: incoming.remote_address().ip() };
+        let Some(connected) = edge.connect(client) else {
+            let transmit = self.endpoint.refuse(incoming, &mut self.out);
+            return self.send(&transmit);
+        };
+        match self.endpoint.accept(incoming, now, &mut self.out, None) {
+            Ok((ConnectionHandle(key), inner)) => {
+                self.accepted += 1;
+                let places = (edge.admission.handshake(), connected);
+                let connection = Connection::new((key, self.accepted), inner, client, places, now);
+                if self.connections.len() <= key {
+                    self.connections.resize_with(key + 1, || None);
+                }
+                self.connections[key] = Some(Box::new(connection));
+                self.open += 1;
+                self.enqueue(key);
+            }
+            Err(error) => {
+                if let Some(transmit) = error.response {
+                    self.send(&transmit);
+                }
+            }
+        }
+    }
+
+    fn enqueue(&mut self, key: usize) {
+        if let Some(Some(connection)) = self.connections.get_mut(key)
+            && !std::mem::replace(&mut connection.queued, true)
+        {
+            self.queue.push_back(key);
+        }
+    }
+
+    fn complete(&mut self, completed: Completed, now: Instant) {
+        let key = completed.key;
+        if let Some(Some(connection)) = self.connections.get_mut(key)
+            && connection.id == completed.id
+        {
+            connection.complete(completed, now);
+            self.enqueue(key);
+        }
+    }
+
+    /// One connection's turn.
+    fn serve(&mut self, key: usize, now: Instant) {
+        let Some(mut connection) = self.connections.get_mut(key).and_then(Option::take) else { return };
+        connection.queued = false;
+        let draining = self.draining_until.is_some();
+        let service = Service { edge: &self.edge, completed: &self.sender, now, draining };
+        let mut more = connection.serve(&service);
+        if draining {
+            connection.close_if_done(now);
+        }
+        more |= self.transmit(&mut connection, now);
+        while let Some(event) = connection.inner.poll_endpoint_events() {
+            if let Some(event) = self.endpoint.handle_event(ConnectionHandle(key), event) {
+                connection.inner.handle_event(event);
+                more = true;
+            }
+        }
+        if connection.inner.is_drained() {
+            self.timers.disarm(key, &mut connection.armed);
+            self.open -= 1;
+            return;
+        }
+        if let Some(when) = connection.deadline(self.edge.admission.idle()) {
+            self.timers.arm(key, &mut connection.armed, when);
+        }
+        self.connections[key] = Some(connection);
+        if more {
+            self.enqueue(key);
+        }
+    }
+
+    /// Sends what a connection has to send; true if there may be more.
+    fn transmit(&mut self, connection: &mut Connection, now: Instant) -> bool {
+        let segments = self.outbox.segments().min(SEGMENTS);
+        for _ in 0..TRANSMITS_A_TURN {
+            self.out.clear();
+            match connection.inner.poll_transmit(now, segments, &mut self.out) {
+                Some(transmit) => self.send(&transmit),
+                None => return false,
+            }
+        }
+        true
+    }
+
+    fn send(&mut self, transmit: &Transmit) {
+        let ecn = transmit.ecn.and_then(|ecn| quinn_udp::EcnCodepoint::from_bits(ecn as u8));
+        let to = RecvMeta { addr: transmit.destination, ecn, dst_ip: transmit.src_ip, ..RecvMeta::default() };
+        self.outbox.send(&to, &self.out[..transmit.size], transmit.segment_size);
+    }
+
+    /// No more connections and streams; those there are end when their answers have arrived.
+    fn drain(&mut self, now: Instant) {
+        self.endpoint.set_server_config(None);
+        self.draining_until = Some(now + DRAIN_TIMEOUT);
+        for key in 0..self.connections.len() {
+            self.enqueue(key);
+        }
+    }
+
+    /// All connections are closed, or it is time to close those that are not.
+    fn is_done(&mut self) -> bool {
+        let Some(until) = self.draining_until else { return false };
+        let now = Instant::now();
+        if now >= until {
+            for key in 0..self.connections.len() {
+                if let Some(Some(connection)) = self.connections.get_mut(key) {
+                    connection.close(now, NO_ERROR, "");
+                }
+                self.serve(key, now);
+            }
+            return true;
+        }
+        self.connections.iter().flatten().all(|connection| connection.is_closed())
+    }
+}
+
+/// Moves an alarm to `when` if it would come too late, or has come already.
+fn set(alarm: std::pin::Pin<&mut Sleep>, when: Option<Instant>) {
+    let set = alarm.deadline().into_std();
+    let wanted = when.unwrap_or_else(|| Instant::now() + LONG);
+    if wanted < set || alarm.is_elapsed() {
+        alarm.reset(wanted.into());
+    }
+}
