@@ -1,6 +1,7 @@
 //! The config file: its format, checked into a [`Config`]. Unknown keys are errors.
 
 use std::net::IpAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
@@ -19,6 +20,11 @@ pub struct Config {
     pub certificate: Option<(PathBuf, PathBuf)>,
     /// Who may transfer zones.
     pub transfer_to: Vec<IpNet>,
+    /// Balancers that say for whom they ask.
+    pub proxy_from: Vec<IpNet>,
+    /// Threads that serve sockets.
+    pub cores: Option<NonZeroUsize>,
+    pub responses_per_second: Option<u32>,
     pub queries_per_second: Option<u32>,
     pub query_burst: Option<u32>,
     pub calls_per_second: Option<u32>,
@@ -40,6 +46,10 @@ struct File {
     /// Addresses or prefixes.
     #[serde(default)]
     transfer_to: Vec<String>,
+    /// As `transfer_to`.
+    #[serde(default)]
+    proxy_from: Vec<String>,
+    cores: Option<NonZeroUsize>,
     #[serde(default)]
     limits: LimitsFile,
     #[serde(default)]
@@ -65,6 +75,7 @@ struct TlsFile {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct LimitsFile {
+    responses_per_second: Option<u32>,
     queries_per_second: Option<u32>,
     query_burst: Option<u32>,
     calls_per_second: Option<u32>,
@@ -129,6 +140,7 @@ impl Config {
             ("query_burst", limits.query_burst),
             ("calls_per_second", limits.calls_per_second),
             ("call_burst", limits.call_burst),
+            ("responses_per_second", limits.responses_per_second),
         ];
         let out_of_range = |rate: Option<u32>| rate.is_some_and(|rate| !(1..=MAX_RATE).contains(&rate));
         if let Some((name, _)) = rates.iter().find(|(_, rate)| out_of_range(*rate)) {
@@ -139,6 +151,9 @@ impl Config {
             listen: file.listen,
             port_base: file.port_base,
             transfer_to: file.transfer_to.iter().map(|text| prefix(text)).collect::<Result<_, _>>()?,
+            proxy_from: file.proxy_from.iter().map(|text| prefix(text)).collect::<Result<_, _>>()?,
+            cores: file.cores,
+            responses_per_second: limits.responses_per_second,
             certificate: file.tls.map(|tls| (tls.cert, tls.key)),
             queries_per_second: limits.queries_per_second,
             query_burst: limits.query_burst,
@@ -163,6 +178,11 @@ mod tests {
         assert_eq!((config.listen.len(), config.port_base, config.query_burst), (2, Some(7000), Some(7)));
         assert!(config.limit_loopback && config.certificate.is_some());
         assert_eq!(Config::from_toml(""), Ok(Config::default()));
+        let config =
+            Config::from_toml("cores = 3\nproxy_from = [\"192.0.2.0/24\"]\n[limits]\nresponses_per_second = 9");
+        let config = config.unwrap();
+        assert_eq!((config.cores.map(usize::from), config.proxy_from.len()), (Some(3), 1));
+        assert_eq!(config.responses_per_second, Some(9));
         let config = Config::from_toml("transfer_to = [\"192.0.2.1\", \"2001:db8::/32\"]").unwrap();
         assert_eq!(config.transfer_to.iter().map(IpNet::prefix_len).collect::<Vec<_>>(), [32, 32]);
         assert_eq!(Config::from_toml("transfer_to = [\"x\"]"), Err(ConfigError::Prefix("x".into())));

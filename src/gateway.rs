@@ -265,12 +265,9 @@ impl Gateway {
 const FAILURE_SECONDS: u32 = 5;
 
 impl Engine {
-    /// Cookies are for transports that do not prove by themselves who is at the other end, and for TCP, where a client
-    /// may get its first one (RFC 7873 §5.2).
+    /// Options that are between the client and this server.
     fn greet(&self, query: &mut Query, client: Client) {
-        if client.transport.is_encrypted() {
-            return query.forget_cookie();
-        }
+        query.forget_options_for(client.transport);
         query.greet(&self.cookies, client.addr, || (self.clock)());
     }
 

@@ -281,6 +281,8 @@ pub const MAX_UNSENT: usize = 1_024;
 pub const CROWDED_HANDSHAKES: usize = 256;
 /// Queries of one TCP or TLS connection under way at once.
 pub const MAX_PIPELINED: usize = 128;
+/// Octets of a PROXY header: addresses, and what balancers add to them.
+pub const MAX_PROXY_HEADER: usize = 1_024;
 /// Octets of a JSON-RPC body: `SUBMIT_OPS` small ops or one contract, in base64.
 pub const MAX_RPC_BODY: usize = 4 << 20;
 /// Octets of an exported zone: the RPC client reads no more.

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
+use ipnet::IpNet;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -40,6 +41,8 @@ pub struct ServerConfig {
     pub limits: Limits,
     /// Threads that serve sockets; at most [`MAX_CORES`](crate::limits::MAX_CORES).
     pub cores: NonZeroUsize,
+    /// Balancers that speak the PROXY protocol.
+    pub proxies: Vec<IpNet>,
     /// Drain on SIGTERM and SIGINT.
     pub signals: bool,
 }
@@ -184,7 +187,8 @@ pub fn run(
     let listeners = Listeners::bind(&config.addrs, config.ports, cores.count())?;
     let addrs = listeners.addrs()?;
     listeners.steer(&cores);
-    let edge = Arc::new(Edge::new(answerer, rpc, Admission::new(config.limits), metrics, shutdown));
+    let edge =
+        Arc::new(Edge::new(answerer, rpc, Admission::new(config.limits).behind(config.proxies), metrics, shutdown));
     let setup = Setup::new(&config.identity, cores)?;
     let Listeners { cores, metrics } = listeners;
     let mut threads = Threads::default();

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 use std::net::IpAddr;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -63,6 +63,13 @@ pub struct ServeArgs {
     /// [default with --dev: loopback]
     #[arg(long, value_name = "ADDR[/LEN]", value_parser = config::prefix)]
     transfer_to: Vec<IpNet>,
+    /// Address or prefix of load balancers, which must say for whom they ask (PROXY protocol v2, over UDP, TCP, TLS and
+    /// HTTPS); may stand several times
+    #[arg(long, value_name = "ADDR[/LEN]", value_parser = config::prefix)]
+    proxy_from: Vec<IpNet>,
+    /// Threads that serve sockets [default: one for each core that the process may use]
+    #[arg(long)]
+    cores: Option<NonZeroUsize>,
     /// Algorithm of TLD keys that are made: p256 (13) if validators lack ed25519 (15)
     #[arg(long, value_enum, default_value = "ed25519")]
     tld_algorithm: Algorithm,
@@ -76,7 +83,7 @@ pub struct ServeArgs {
     #[arg(long, value_enum, default_value = "text")]
     log: LogForm,
     /// Log filter: a level, or `target=level,…`
-    #[arg(long, env = "GHOSTPLANE_LOG", default_value = "info,hickory_server=warn,hickory_proto=error")]
+    #[arg(long, env = "GHOSTPLANE_LOG", default_value = "info")]
     log_level: String,
 }
 
@@ -94,6 +101,8 @@ struct Settings {
     ports: Ports,
     certificate: Option<(PathBuf, PathBuf)>,
     transfer_to: Vec<IpNet>,
+    proxies: Vec<IpNet>,
+    cores: NonZeroUsize,
     limits: Limits,
     witnesses: Witnesses,
 }
@@ -154,8 +163,8 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
     settle(&node)?;
     write_checkpoints(&node)?;
     renew(&node)?;
-    let Settings { addrs, ports, limits, .. } = settings;
-    let config = ServerConfig { addrs, ports, identity, limits, cores: ServerConfig::all_cores(), signals: true };
+    let Settings { addrs, ports, limits, proxies, cores, .. } = settings;
+    let config = ServerConfig { addrs, ports, identity, limits, cores, proxies, signals: true };
     let rpc = Arc::new(Rpc { service: node.service.clone() });
     server::run(config, node.gateway.clone(), rpc, node.metrics.clone(), print_ready, Shutdown::default())?;
     settle_once(&node);
@@ -216,6 +225,7 @@ fn settings(args: &ServeArgs) -> anyhow::Result<Settings> {
     let limits = Limits {
         queries_per_second: rate(config.queries_per_second, defaults.queries_per_second),
         burst: rate(config.query_burst, defaults.burst),
+        responses_per_second: rate(config.responses_per_second, defaults.responses_per_second),
         rpc_per_second: rate(config.calls_per_second, defaults.rpc_per_second),
         rpc_burst: rate(config.call_burst, defaults.rpc_burst),
         exempt_loopback: !config.limit_loopback,
@@ -226,7 +236,11 @@ fn settings(args: &ServeArgs) -> anyhow::Result<Settings> {
     let transfer_to = [args.transfer_to.clone(), config.transfer_to, loopback];
     let transfer_to = transfer_to.into_iter().find(|nets| !nets.is_empty()).unwrap_or_default();
     let witnesses = Witnesses { keys: config.witnesses, quorum: config.quorum.unwrap_or(1) };
-    Ok(Settings { data: args.data.clone(), zones, addrs, ports, certificate, transfer_to, limits, witnesses })
+    let proxies = [args.proxy_from.clone(), config.proxy_from].into_iter().find(|nets| !nets.is_empty());
+    let proxies = proxies.unwrap_or_default();
+    let cores = args.cores.or(config.cores).unwrap_or_else(ServerConfig::all_cores);
+    let data = args.data.clone();
+    Ok(Settings { data, zones, addrs, ports, certificate, transfer_to, proxies, cores, limits, witnesses })
 }
 
 fn open_registry(data: &Path, operator: &SigningKey, clock: &Clock) -> anyhow::Result<Registry> {

@@ -18,6 +18,7 @@ use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
 use governor::state::{InMemoryState, NotKeyed, StateStore};
 use governor::{Quota, RateLimiter};
+use ipnet::IpNet;
 
 use crate::gateway::Prefix;
 use crate::limits::{CROWDED_HANDSHAKES, IDLE_TIMEOUT, MAX_CONNECTIONS, MAX_CONNECTIONS_PER_PREFIX};
@@ -89,6 +90,8 @@ impl StateStore for Buckets {
 /// Rate limits and connection counts. One for the process.
 pub struct Admission {
     limits: Limits,
+    /// Balancers that say for whom they ask.
+    proxies: Vec<IpNet>,
     hasher: RandomState,
     queries: Limiter,
     rpc: Limiter,
@@ -112,6 +115,7 @@ impl Admission {
             RateLimiter::new(Quota::per_second(rate).allow_burst(burst), Buckets::default(), DefaultClock::default())
         };
         Self {
+            proxies: Vec::new(),
             hasher: RandomState::new(),
             queries: quota(limits.queries_per_second, limits.burst),
             rpc: quota(limits.rpc_per_second, limits.rpc_burst),
@@ -126,6 +130,17 @@ impl Admission {
                 ..limits
             },
         }
+    }
+
+    /// Believes what is said at these addresses of the clients behind them (PROXY protocol), and asks them to say it.
+    pub fn behind(self, proxies: Vec<IpNet>) -> Self {
+        Self { proxies, ..self }
+    }
+
+    /// True if who connects from `addr` speaks the PROXY protocol.
+    pub fn is_proxy(&self, addr: IpAddr) -> bool {
+        let addr = addr.to_canonical();
+        self.proxies.iter().any(|proxies| proxies.contains(&addr))
     }
 
     /// Takes one query from the client's allowance; false if it is used up.

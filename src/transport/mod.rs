@@ -16,6 +16,7 @@ pub mod doq;
 pub mod h3;
 pub mod https;
 pub mod metrics;
+pub mod proxy;
 pub mod quic;
 pub mod router;
 pub mod stream;

@@ -9,6 +9,7 @@
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +24,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
-use super::{Edge, Replies, idle_ticks, refuse_update};
+use super::{Connected, Edge, Replies, idle_ticks, proxy, refuse_update};
 use crate::gateway::{Client, Transport};
 use crate::limits::{DRAIN_TIMEOUT, MAX_PIPELINED, MAX_QUERY, REQUEST_TIMEOUT};
 use crate::wire::update::is_update;
@@ -54,32 +55,55 @@ pub async fn serve_tls(edge: Arc<Edge>, listener: TcpListener, tls: TlsAcceptor)
 /// Accepts connections until shutdown, then lets those that are open end by themselves for a while.
 pub(super) async fn accept_all<R, F>(edge: Arc<Edge>, listener: TcpListener, transport: Transport, run: R)
 where
-    R: Fn(Arc<Edge>, TcpStream, Client) -> F,
+    R: Fn(Arc<Edge>, TcpStream, Client) -> F + Clone + Send + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
     let mut connections = JoinSet::new();
+    let mut shutdown = pin!(edge.shutdown.triggered());
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) if edge.admission.is_proxy(peer.ip()) => {
+                    let (edge, run) = (Arc::clone(&edge), run.clone());
+                    connections.spawn(async move { introduce(edge, stream, peer, transport, run).await });
+                }
                 Ok((stream, peer)) => {
                     let client = Client { transport, addr: peer.ip() };
                     if let Some(connected) = edge.connect(client) {
-                        let _ = stream.set_nodelay(true);
-                        let connection = run(Arc::clone(&edge), stream, client);
-                        connections.spawn(async move {
-                            let _connected = connected;
-                            connection.await;
-                        });
+                        connections.spawn(serve(connected, run(Arc::clone(&edge), immediate(stream), client)));
                     }
                 }
                 Err(error) => pause_after(&error).await,
             },
             Some(_) = connections.join_next() => {}
-            () = edge.shutdown.triggered() => break,
+            () = &mut shutdown => break,
         }
     }
     drop(listener);
     let _ = timeout(DRAIN_TIMEOUT, async { while connections.join_next().await.is_some() {} }).await;
+}
+
+async fn serve(_place: Connected, connection: impl Future<Output = ()>) {
+    connection.await;
+}
+
+/// Answers leave when they are ready.
+fn immediate(stream: TcpStream) -> TcpStream {
+    let _ = stream.set_nodelay(true);
+    stream
+}
+
+/// Serves a connection of a balancer, which says first for whom it is.
+async fn introduce<R, F>(edge: Arc<Edge>, mut stream: TcpStream, peer: SocketAddr, transport: Transport, run: R)
+where
+    R: Fn(Arc<Edge>, TcpStream, Client) -> F,
+    F: Future<Output = ()>,
+{
+    let Ok(Ok(client)) = timeout(REQUEST_TIMEOUT, proxy::read(&mut stream)).await else { return };
+    let client = Client { transport, addr: proxy::of(client, peer) };
+    if let Some(connected) = edge.connect(client) {
+        serve(connected, run(edge, immediate(stream), client)).await;
+    }
 }
 
 /// Out of file descriptors, `accept` fails again at once: lets some connections end first.

@@ -17,7 +17,7 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until};
 
 use super::datagrams::{self, Inbox, Outbox};
-use super::{Asked, Edge, Replies};
+use super::{Asked, Edge, Replies, proxy};
 use crate::gateway::{Client, Transport};
 use crate::limits::DRAIN_TIMEOUT;
 use crate::wire::{Builder, Query, Rcode, Reply};
@@ -89,7 +89,13 @@ struct Replier {
 
 impl Replier {
     fn answer(&mut self, from: &RecvMeta, message: &[u8]) {
-        let client = Client { transport: Transport::Udp, addr: from.addr.ip() };
+        let (client, message) = if self.edge.admission.is_proxy(from.addr.ip()) {
+            let Some(introduced) = proxy::split(message) else { return };
+            introduced
+        } else {
+            (None, message)
+        };
+        let client = Client { transport: Transport::Udp, addr: proxy::of(client, from.addr) };
         if !self.edge.admit(client) {
             return self.limit(from, message);
         }

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::io;
 
-use super::query::{HEADER, OPT_CLIENT_SUBNET, OPT_COOKIE, OPT_EDE, OPT_PADDING, u16_at, u32_at};
+use super::query::{HEADER, OPT_CLIENT_SUBNET, OPT_COOKIE, OPT_EDE, OPT_PADDING, OPT_TCP_KEEPALIVE, u16_at, u32_at};
 use super::{COOKIE, EdeCode, Edns, Name, Query, Rcode, Refused, Rrset, Rtype, Scope};
-use crate::limits::{MAX_EDE_TEXT, MAX_MESSAGE, RESPONSE_PAD_BLOCK, UDP_PAYLOAD, UDP_PAYLOAD_MIN};
+use crate::limits::{IDLE_TIMEOUT, MAX_EDE_TEXT, MAX_MESSAGE, RESPONSE_PAD_BLOCK, UDP_PAYLOAD, UDP_PAYLOAD_MIN};
 
 /// An answer to one question, in wire form, without OPT record: what the cache keeps. The same answer
 /// serves every client whose question differs in letter case, ID, RD and CD only.
@@ -270,7 +270,7 @@ impl Builder {
 /// Octets of a client subnet option, at most.
 const MAX_SUBNET: usize = 4 + 4 + 16;
 /// Octets kept free for the OPT record with an EDE text and a client subnet; padding only fills what is left.
-const MAX_OPT: usize = 11 + 4 + 2 + MAX_EDE_TEXT + MAX_SUBNET + 4 + COOKIE + 4;
+const MAX_OPT: usize = 11 + 4 + 2 + MAX_EDE_TEXT + MAX_SUBNET + 4 + COOKIE + 4 + 2 + 4;
 
 impl Answer {
     /// Octets this answer takes in memory, roughly.
@@ -329,6 +329,11 @@ impl Answer {
         }
         if let Some(cookie) = edns.cookie {
             push_option(&mut options, OPT_COOKIE, &cookie.to_octets());
+        }
+        if edns.tcp_keepalive {
+            // In tenths of a second (RFC 7828 §3.1).
+            let idle = (IDLE_TIMEOUT.as_millis() / 100) as u16;
+            push_option(&mut options, OPT_TCP_KEEPALIVE, &idle.to_be_bytes());
         }
         if let Some((code, text)) = &self.ede {
             push_option(&mut options, OPT_EDE, &[&(*code as u16).to_be_bytes()[..], text.as_bytes()].concat());

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::rtype::CLASS_ANY;
-use super::{CLASS_IN, ClientSubnet, Cookie, Cookies, Name, NameError, Rcode, Rtype};
+use super::{CLASS_IN, ClientSubnet, Cookie, Cookies, Name, NameError, Rcode, Rtype, Transport};
 use crate::limits::{MAX_EDNS_OPTIONS, MAX_QUERY, UDP_PAYLOAD, UDP_PAYLOAD_MIN};
 
 /// Octets of the message header (RFC 1035 §4.1.1).
@@ -148,10 +148,12 @@ impl Query {
         }
     }
 
-    /// Leaves the client's cookie unanswered: over a transport that proves who it is.
-    pub fn forget_cookie(&mut self) {
+    /// Leaves unanswered what has no meaning over this transport: a cookie where it is known who asks, and
+    /// edns-tcp-keepalive where there is no TCP (RFC 7828 §3.2.1).
+    pub fn forget_options_for(&mut self, transport: Transport) {
         if let Some(edns) = &mut self.edns {
-            edns.cookie = None;
+            edns.cookie = edns.cookie.filter(|_| !transport.is_encrypted());
+            edns.tcp_keepalive &= matches!(transport, Transport::Tcp | Transport::Tls);
         }
     }
 

@@ -1,7 +1,7 @@
 //! The edge over real sockets, in front of a canned answerer: the rules of each transport.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
@@ -155,13 +155,24 @@ impl Fixture {
     }
 
     async fn with(limits: Limits) -> Self {
+        Self::on(limits, 1).await
+    }
+
+    async fn on(limits: Limits, cores: usize) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let identity = Identity::development(dir.path(), SystemTime::now()).unwrap();
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(read_certificates(&dir.path().join("ca.pem")).unwrap());
         let addrs = vec![IpAddr::V4(Ipv4Addr::LOCALHOST)];
-        let config =
-            ServerConfig { addrs, ports: Ports::ANY, identity, limits, cores: NonZeroUsize::MIN, signals: false };
+        let config = ServerConfig {
+            addrs,
+            ports: Ports::ANY,
+            identity,
+            limits,
+            cores: cores.try_into().unwrap(),
+            proxies: Vec::new(),
+            signals: false,
+        };
         let (answerer, metrics, shutdown) = (Arc::<Canned>::default(), Arc::<Metrics>::default(), Shutdown::default());
         let shared = (Arc::clone(&answerer), Arc::clone(&metrics), shutdown.clone());
         let (sender, ready) = oneshot::channel();
@@ -448,6 +459,65 @@ fn doq_over_the_rate_a_stream_is_reset() {
 fn tight() -> Limits {
     let one = NonZeroU32::MIN;
     Limits { queries_per_second: one, burst: one, rpc_per_second: one, rpc_burst: one, ..Limits::default() }
+}
+
+/// The kernel's own choice would be by address, and lead every other of these to a core that knows nothing of them.
+#[test]
+fn quic_clients_that_move_are_found_again_on_whichever_core() {
+    run(async {
+        let server = Fixture::on(Limits::default(), 4).await;
+        let endpoint = Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let move_on = || endpoint.rebind(std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()).unwrap();
+        let connect = async |service, alpn: &[u8]| {
+            let crypto = QuicClientConfig::try_from(server.tls(alpn)).unwrap();
+            let config = quinn::ClientConfig::new(Arc::new(crypto));
+            endpoint.connect_with(config, server.addr(service), "localhost").unwrap().await.unwrap()
+        };
+        let doq = connect(Service::Quic, b"doq").await;
+        let h3 = h3_quinn::Connection::new(connect(Service::H3, b"h3").await);
+        let (mut driver, mut sender) = h3::client::new(h3).await.unwrap();
+        tokio::spawn(async move { driver.wait_idle().await });
+        for _ in 0..8 {
+            move_on();
+            assert!(is_answer(&exchange(&doq, &framed(&query(0, "alice.ghost", b""))).await.unwrap(), 0));
+            let (parts, _) = get(&query(0, "alice.ghost", b"")).into_parts();
+            let mut stream = sender.send_request(Request::from_parts(parts, ())).await.unwrap();
+            stream.finish().await.unwrap();
+            assert_eq!(stream.recv_response().await.unwrap().status(), 200);
+        }
+    });
+}
+
+#[test]
+fn doq_takes_queries_in_0rtt_and_nothing_that_writes() {
+    run(async {
+        let server = Fixture::start().await;
+        let mut tls = server.tls(b"doq");
+        tls.enable_early_data = true;
+        let crypto = QuicClientConfig::try_from(tls).unwrap();
+        let config = quinn::ClientConfig::new(Arc::new(crypto));
+        let connect = || {
+            let endpoint = Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+            endpoint.connect_with(config.clone(), server.addr(Service::Quic), "localhost").unwrap()
+        };
+        let first = connect().await.unwrap();
+        // The ticket comes with or before the answer.
+        exchange(&first, &framed(&query(0, "alice.ghost", b""))).await.unwrap();
+        let Ok((second, accepted)) = connect().into_0rtt() else { panic!("no ticket") };
+        let mut update = query(0, "alice.ghost", b"");
+        // Opcode UPDATE, and a zone section asks for SOA.
+        update[2] = 0x28;
+        let at = update.len() - 11 - 4;
+        update[at + 1] = 6;
+        let asked = async { exchange(&second, &framed(&query(0, "bob.ghost", b""))).await.unwrap() };
+        let (answer, refused) = tokio::join!(asked, async { exchange(&second, &framed(&update)).await.unwrap() });
+        assert!(accepted.await);
+        assert!(is_answer(&answer, 0));
+        // EDE 26, Too Early.
+        assert_eq!((rcode(&refused), refused.ends_with(b"\0\x0f\0\x02\0\x1a")), (5, true), "{refused:02x?}");
+        // On a connection that is made it is looked at, and is none that this server knows.
+        assert_eq!(rcode(&exchange(&second, &framed(&update)).await.unwrap()), 4);
+    });
 }
 
 #[test]
@@ -817,6 +887,27 @@ fn over_the_rate_udp_drops_or_truncates_and_tcp_refuses() {
         let refused = ask_stream(&mut tcp, &query(4, "alice.ghost", b"")).await;
         assert_eq!(rcode(&refused), 5);
         assert!(refused.ends_with(b"\0\x0f\0\x02\0\x12"));
+    });
+}
+
+#[test]
+fn what_is_said_too_often_over_udp_is_said_no_more() {
+    run(async {
+        let server =
+            Fixture::with(Limits { responses_per_second: NonZeroU32::new(2).unwrap(), ..Limits::default() }).await;
+        let socket = udp(&server).await;
+        for id in 1..=4 {
+            socket.send(&query(id, "alice.ghost", b"")).await.unwrap();
+        }
+        socket.send(&query(5, "bob.ghost", b"")).await.unwrap();
+        let mut told = Vec::new();
+        for _ in 0..4 {
+            let answer = receive(&socket).await;
+            told.push((answer[1], answer[2] & 2 != 0, answer[7]));
+        }
+        // The third is silence, and the fourth asks over to TCP.
+        assert_eq!(told, [(1, false, 1), (2, false, 1), (4, true, 0), (5, false, 1)]);
+        assert_eq!(server.metrics.responses_limited.get(), 2);
     });
 }
 

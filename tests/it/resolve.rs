@@ -1,11 +1,12 @@
 //! What an answer costs: an execution once, then the cache, until something it read changes.
 
 use ghostplane::dnssec::ZoneKey;
+use ghostplane::gateway::{Client, Transport};
 use ghostplane::node::SHIPPED;
 use ghostplane::op::Op;
-use ghostplane::wire::{Rcode, Rrset, Rtype};
+use ghostplane::wire::{Rcode, Reply, Rrset, Rtype};
 
-use crate::support::{World, name};
+use crate::support::{World, name, query};
 
 #[test]
 fn every_answer_comes_from_an_execution_or_the_cache_of_one() {
@@ -114,4 +115,41 @@ fn a_strict_name_ends_with_its_signatures() {
         assert_eq!((told.rcode, told.ede.as_ref().map(|ede| ede.0)), (Rcode::ServFail as u16, Some(7)), "{owner}");
         assert!(told.records.is_empty());
     }
+}
+
+/// RFC 7873: a client that brings back the cookie it was given has its address.
+#[test]
+fn a_cookie_proves_an_address_over_udp() {
+    let mut world = World::new();
+    let mut alice = world.person(1);
+    world.register(&mut alice, "alice.ghost");
+    world.put(&mut alice, "alice.ghost", "A", &["192.0.2.1"]).unwrap();
+    let ask = |cookie: &[u8], addr: &str, transport| {
+        let mut message = query("alice.ghost", "A", 0);
+        let option = [&[0, 10, 0, cookie.len() as u8], cookie].concat();
+        let at = message.len() - 2;
+        message[at..].copy_from_slice(&(option.len() as u16).to_be_bytes());
+        message.extend(option);
+        let client = Client { transport, addr: addr.parse().unwrap() };
+        world.node.gateway.answer(&message, client).unwrap()
+    };
+    let cookie = |reply: &Reply| reply.wire[reply.wire.len() - 24..].to_vec();
+    let first = ask(&[7; 8], "192.0.2.9", Transport::Udp);
+    assert!(!first.proven && first.wire.windows(4).any(|octets| octets == [0, 10, 0, 24]));
+    let given = cookie(&first);
+    assert_eq!(given[..8], [7; 8]);
+    assert!(ask(&given, "192.0.2.9", Transport::Udp).proven);
+    assert!(!ask(&given, "192.0.2.8", Transport::Udp).proven);
+    world.advance(3_601);
+    let late = ask(&given, "192.0.2.9", Transport::Udp);
+    assert!(!late.proven && cookie(&late) != given);
+    // Nothing to prove where there is a connection; a length that cannot be is told.
+    assert!(!ask(&given, "192.0.2.9", Transport::Quic).wire.windows(4).any(|octets| octets == [0, 10, 0, 24]));
+    assert_eq!(ask(&[7; 9], "192.0.2.9", Transport::Udp).rcode, Rcode::FormErr);
+    // Told to come back with it, a client has it.
+    let mut limited = late;
+    limited.truncate();
+    assert!(limited.ask_for_cookie());
+    assert_eq!((limited.wire[3] & 0xf, limited.wire[6..12].to_vec()), (7, vec![0, 0, 0, 0, 0, 1]));
+    assert_eq!((limited.wire[2] & 2, limited.wire.len()), (2, 12 + 17 + 11 + 4 + 24));
 }

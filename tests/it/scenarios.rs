@@ -81,6 +81,7 @@ impl Served {
             identity,
             limits: Limits::default(),
             cores: NonZeroUsize::MIN,
+            proxies: Vec::new(),
             signals: false,
         };
         let (gateway, rpc) = (world.node.gateway.clone(), Arc::new(Rpc { service: world.node.service.clone() }));

@@ -1,0 +1,72 @@
+#!/usr/bin/env bash
+# Hours of mixed load: honest questions at a fixed rate over every encrypted transport, beside clients that come and go,
+# cancel, move, and send what is no message, on a loopback that loses packets; one line of figures a minute. In a network
+# namespace of its own (unshare), with netem where the kernel has it.
+#
+#   benches/soak.sh [MINUTES] [LOSS%]       default 60 minutes, 5 %
+set -euo pipefail
+
+cd "$(dirname "$0")/.."
+minutes=${1:-60}
+loss=${2:-5}
+if [ -z "${GHOSTPLANE_SOAK:-}" ]; then
+    cargo build --release --quiet --bin ghostplane --example storm
+    exec env GHOSTPLANE_SOAK=1 unshare -rn "$0" "$minutes" "$loss"
+fi
+ip link set lo up
+tc qdisc add dev lo root netem loss "$loss%" || echo "no netem here: nothing is lost" >&2
+program=$PWD/target/release/ghostplane
+work=$(mktemp -d)
+pids=()
+finish() {
+    for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
+    rm -rf "$work"
+}
+trap finish EXIT
+
+export GHOSTPLANE_DATA=$work/data
+printf '[limits]\nqueries_per_second = 1000000\nquery_burst = 1000000\n' >"$work/config.toml"
+"$program" serve --dev --port-base 7800 --config "$work/config.toml" --log-level warn >"$work/serve.out" 2>&1 &
+server=$!
+pids+=("$server")
+for _ in $(seq 600); do grep -q ready "$work/serve.out" && break; sleep 0.1; done
+grep -q ready "$work/serve.out"
+for n in $(seq 1000); do
+    echo "{\"name\":\"n$n\",\"owner\":1,\"records\":{\"A\":[\"192.0.2.$((n % 250 + 1))\"]}}"
+done >"$work/names.jsonl"
+"$program" zone import "$work/names.jsonl" --server 127.0.0.1:7802 >/dev/null 2>&1
+"$program" name register wild.ghost --server 127.0.0.1:7802 >/dev/null
+"$program" record set '*.wild.ghost' A 192.0.2.1 --server 127.0.0.1:7802 >/dev/null
+seq -f 'n%.0f.ghost A' 1000 >"$work/names"
+for kind in churn garbage; do
+    target/release/examples/storm "$kind" 7800 "$work/data/ca.pem" "$((minutes * 60 + 30))" >"$work/$kind.done" &
+    pids+=("$!")
+done
+
+# ask VIA PORT: p50, p99, lost.
+ask() {
+    "$program" bench --json --via "$1" --server "127.0.0.1:$2" --tls-hostname localhost --connections 4 --concurrency 8 \
+        --rate 300 --duration 15 --names "$work/names" >"$work/last-$1" 2>/dev/null || true
+    python3 - "$work/last-$1" <<'PY'
+import json, sys
+run = json.load(open(sys.argv[1]))
+lost = sum(run["errors"].values()) + sum(n for code, n in run["rcodes"].items() if code != "NOERROR")
+print("%d / %d / %d" % (run["latency_us"]["p50"], run["latency_us"]["p99"], lost))
+PY
+}
+
+echo "| minute | DoQ p50 / p99 us / lost | DoH3 | DoT | memory MiB | connections | threads | files |"
+echo "|---|---|---|---|---|---|---|---|"
+for minute in $(seq "$minutes"); do
+    begun=$SECONDS
+    quic=$(ask quic 7801) h3=$(ask h3 7802) tls=$(ask tls 7801)
+    open=$(python3 -c 'import urllib.request as u; print(sum(int(l.split()[1]) for l in
+        u.urlopen("http://127.0.0.1:7803/metrics").read().decode().splitlines() if l.startswith("ghostplane_connections{")))')
+    memory=$(awk '/VmRSS/ { print int($2 / 1024) }' "/proc/$server/status")
+    threads=$(awk '/Threads/ { print $2 }' "/proc/$server/status")
+    echo "| $minute | $quic | $h3 | $tls | $memory | $open | $threads | $(ls "/proc/$server/fd" | wc -l) |"
+    rest=$((60 - (SECONDS - begun)))
+    [ "$rest" -le 0 ] || sleep "$rest"
+done
+cat "$work/serve.out" | grep -i -e warn -e error -e panic | sort | uniq -c | sort -rn | head || true
+kill "${pids[1]}" "${pids[2]}" 2>/dev/null || true
