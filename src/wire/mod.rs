@@ -19,6 +19,7 @@ pub use answer::{
 };
 pub use idna::{ALabelError, check_a_label};
 pub use message::{Message, MessageError, MessageRecord, Opt};
+pub(crate) use name::percent_decoded;
 pub use name::{Name, NameError};
 pub use query::{Edns, HEADER, OPT_CLIENT_SUBNET, OPT_EDE, OPT_PADDING, OPT_TCP_KEEPALIVE, Query, QueryError, Refused};
 pub(crate) use query::{u16_at, u32_at};
