@@ -9,9 +9,11 @@
 //! ```
 
 pub mod admission;
+pub mod certificates;
 pub mod doq;
 pub mod h3;
 pub mod https;
+pub mod json;
 pub mod metrics;
 pub mod router;
 pub mod stream;
