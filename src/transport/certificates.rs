@@ -264,7 +264,7 @@ mod tests {
         let old = leaf(&certificates, None);
         let unchanged = certificates.reload(NOW, false);
         assert!(unchanged.fresh.is_empty() && unchanged.failed.is_empty());
-        assert_eq!(certificates.reload(NOW, true).fresh, [files.0.clone()]);
+        assert_eq!(certificates.reload(NOW, true).fresh, std::slice::from_ref(&files.0));
         let bad = |change: &dyn Fn()| {
             change();
             let reloaded = certificates.reload(NOW, false);
@@ -289,7 +289,7 @@ mod tests {
         fs::rename(&other.0, &files.0).unwrap();
         assert_eq!(certificates.reload(NOW, false).failed.len(), 1);
         fs::rename(&other.1, &files.1).unwrap();
-        assert_eq!(certificates.reload(NOW, false).fresh, [files.0.clone()]);
+        assert_eq!(certificates.reload(NOW, false).fresh, std::slice::from_ref(&files.0));
         assert_ne!(leaf(&certificates, None), old);
     }
 }

@@ -299,6 +299,15 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn whatever_is_a_question_is_a_query(text in "(name|type|do|cd|ct|edns_client_subnet|=|&|%[0-9A-F]{2}|[a-z0-9./:]{1,9}){0,20}") {
+            if let Ok(question) = JsonQuestion::parse(&text) {
+                assert!(Query::parse(&question.message()).is_ok());
+            }
+        }
+    }
+
     #[test]
     fn the_first_known_form_that_is_accepted_counts() {
         let accepted = |accept: &str| Form::accepted(accept);

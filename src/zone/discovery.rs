@@ -87,8 +87,8 @@ fn ranges(codes: &[u16]) -> String {
     codes.chunk_by(|a, b| a + 1 == *b).map(text).collect::<Vec<_>>().join(",")
 }
 
-/// What is answered beside our TLDs: the zone `resolver.arpa`, which every server has for itself (RFC 9462 §6.4), and
-/// RESINFO at this server's name. Unsigned: nobody could have signed it in advance.
+/// What is answered beside our TLDs: the zone `resolver.arpa`, which every server has for itself (RFC 9462 §6.4), and what
+/// this server's name is asked for by those who know it: RESINFO, and SVCB at `_dns` below. Unsigned: the names are not ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Discovery {
     apex: Name,
@@ -117,13 +117,16 @@ impl Discovery {
         rrsets.extend(name.map(|name| resinfo(name.clone(), info_url)));
         let mut addresses = Vec::new();
         if let Some((offer, target, hints)) = designated {
-            rrsets.push(offer.svcb(apex.child(b"_dns")?, target, hints)?);
+            // For those who know an address, and for those who know the name (RFC 9462 §4, §5).
+            for owner in [&apex, target] {
+                rrsets.push(offer.svcb(owner.child(b"_dns")?, target, hints)?);
+            }
             addresses = address_rrsets(target, hints);
         }
         Ok(Self { apex, soa, rrsets, addresses })
     }
 
-    /// The answer, if the question is one for this zone or for this server's RESINFO.
+    /// The answer, if the question is one for this zone or about this server's name.
     pub fn answer(&self, query: &Query) -> Option<Answer> {
         if query.rtype.is_meta() && query.rtype != Rtype::ANY {
             return None;
@@ -201,8 +204,10 @@ mod tests {
             "additional A 192.0.2.1".to_owned(),
             "additional AAAA 2001:db8::1".to_owned(),
         ];
-        for rtype in [Rtype::SVCB, Rtype::ANY] {
-            assert_eq!(ask(&discovery(), "_dns.resolver.arpa", rtype).unwrap(), expected);
+        for (owner, rtype) in
+            [("resolver.arpa", Rtype::SVCB), ("resolver.arpa", Rtype::ANY), ("gw.example", Rtype::SVCB)]
+        {
+            assert_eq!(ask(&discovery(), &format!("_dns.{owner}"), rtype).unwrap(), expected);
         }
     }
 

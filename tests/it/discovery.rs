@@ -43,6 +43,7 @@ fn a_resolver_is_discovered_over_every_transport_and_is_where_it_says() {
     for via in Transport::ALL.map(Transport::text) {
         let found = ask(&server, via, "_dns.resolver.arpa", "SVCB");
         assert_eq!(data(&found, "answer"), designated(&server), "{via}");
+        assert_eq!(data(&ask(&server, via, "_dns.localhost", "SVCB"), "answer"), designated(&server), "{via}");
         assert_eq!(data(&found, "additional"), ["127.0.0.1"], "{via}");
         let flags = found["flags"].to_string();
         assert!(flags.contains("aa") && !flags.contains("ad"), "{found}");

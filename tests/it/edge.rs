@@ -781,6 +781,19 @@ fn trailers_of_a_request_say_nothing_over_http_2() {
     });
 }
 
+#[test]
+fn headers_over_the_bound_are_refused_over_tcp() {
+    run(async {
+        let server = Fixture::start().await;
+        for version in [Version::HTTP_11, Version::HTTP_2] {
+            let mut long = get(&query(0, "alice.ghost", b""));
+            long.headers_mut().insert("x-long", "x".repeat(MAX_HEADERS).parse().unwrap());
+            let response = http(&server, version, long).await;
+            assert_eq!(response.status(), StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "{version:?}");
+        }
+    });
+}
+
 /// RFC 9113 §6.5.2: what we tell clients of our bounds, octet by octet.
 #[test]
 fn http_2_settings_are_ours() {
