@@ -48,7 +48,7 @@ pub struct ServeArgs {
     /// Config file (TOML); options on the command line come first
     #[arg(long)]
     config: Option<PathBuf>,
-    /// Read the config file and the zones, say what is wrong, and stop
+    /// Read the config file, the zones and the certificates, say what is wrong, and stop
     #[arg(long)]
     check_config: bool,
     /// Folder of TLDs, NAME.zone and NAME.toml each [default: the four that come with the program]
@@ -116,6 +116,9 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
         None => node::built_in_tlds()?,
     };
     if args.check_config {
+        if !settings.certificates.is_empty() {
+            Identity::load(settings.certificates)?;
+        }
         println!("ok: {} TLDs", tlds.len());
         return Ok(());
     }

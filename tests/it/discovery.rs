@@ -1,17 +1,18 @@
 //! What clients find out by themselves: encrypted transports (RFC 9461, RFC 9462), what the server is like (RFC 9606), and
 //! its certificates while they are exchanged.
 
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
-use ghostplane::cli::client::Connection;
+use ghostplane::cli::client::{Connection, Target};
 use ghostplane::transport::tls::Identity;
 use ghostplane::wire::Transport;
 use serde_json::Value;
 
 use crate::clients::{have, have_python, skip};
-use crate::process::{Server, free_port_base, http_get};
+use crate::process::{PROGRAM, Server, free_port_base, http_get, local};
 use crate::support::query;
 
 /// Asks over one transport with the program's own client.
@@ -154,6 +155,53 @@ fn certificates_are_exchanged_while_connections_go_on_and_bad_ones_are_not() {
 }
 
 #[test]
+fn several_certificates_are_given_and_the_one_for_the_servers_name_is_announced() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    let mut args = vec!["--server-name".to_owned(), "b.example".to_owned()];
+    for host in ["a.example", "b.example"] {
+        let made = rcgen::generate_simple_self_signed([host.to_owned()]).unwrap();
+        roots.add(made.cert.der().clone()).unwrap();
+        let (chain, key) = (dir.path().join(format!("{host}.pem")), dir.path().join(format!("{host}.key")));
+        std::fs::write(&chain, made.cert.pem()).unwrap();
+        std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+        for (option, file) in [("--cert", chain), ("--key", key)] {
+            args.extend([option.to_owned(), file.display().to_string()]);
+        }
+    }
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let server = Server::start_with(&dir.path().join("data"), &args);
+    let roots = Some(std::sync::Arc::new(roots));
+    let target = |service: &str, host: &str| Target {
+        addr: (Ipv4Addr::LOCALHOST, server.port(service)).into(),
+        host: host.to_owned(),
+        roots: roots.clone(),
+        timeout: Duration::from_secs(20),
+    };
+    for via in [Transport::Tls, Transport::Quic, Transport::Https, Transport::H3] {
+        let open = |host: &str| block_on(Connection::open(via, &target(via.text(), host)));
+        for host in ["a.example", "b.example"] {
+            assert_eq!(exchange(&open(host).unwrap())[3] & 0xf, 0, "{host}");
+        }
+        assert!(open("c.example").is_err());
+    }
+    // The program's own client cannot verify these; over UDP there is nothing to verify.
+    let udp = ["query", "_dns.resolver.arpa", "SVCB", "--via", "udp", "--short", "--server"];
+    let told = local(&[&udp[..], &[&format!("127.0.0.1:{}", server.port("udp"))]].concat());
+    assert!(told.starts_with("1 b.example. alpn=\"doq\""), "{told}");
+
+    let check = |more: &[&str]| {
+        let output = Command::new(PROGRAM).args(["serve", "--check-config"]).args(more).output().unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    assert!(check(&args).0);
+    let (ok, told) = check(&args[..args.len() - 2]);
+    assert!(!ok && told.contains("give one --key for each --cert"), "{told}");
+    let (ok, told) = check(&["--cert", args[3], "--key", args[9]]);
+    assert!(!ok && told.contains("do not go together"), "{told}");
+}
+
+#[test]
 fn a_changed_certificate_is_seen_without_being_told() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path());
@@ -258,5 +306,12 @@ fn curl_gets_json_over_http_1_2_and_3() {
             assert!(told.contains(part), "{flag}: no {part} in {told}");
         }
         assert!(curl(&["-i", &format!("{url}/resolve?name=a..b")]).contains(" 400"), "{flag}");
+        // Of what is not there by the SOA: MINIMUM is 300, its own TTL 3,600 (RFC 2308 section 5).
+        for missing in ["name=nobody.ghost", "name=ghost&type=MX"] {
+            let told = curl(&["-I", &format!("{url}/resolve?{missing}")]).to_lowercase();
+            let seconds =
+                told.split("max-age=").nth(1).and_then(|rest| rest.split_whitespace().next()?.parse::<u32>().ok());
+            assert!(seconds.is_some_and(|seconds| (200..=300).contains(&seconds)), "{told}");
+        }
     }
 }
