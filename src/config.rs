@@ -1,14 +1,19 @@
 //! The config file: its format, checked into a [`Config`]. Unknown keys are errors.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
-use serde::Deserialize;
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
-use crate::limits::MAX_WITNESSES;
+use crate::limits::{MAX_CERTIFICATES, MAX_WITNESSES};
 use crate::tlog::{Purpose, VerifierKey};
+use crate::wire::Name;
+use crate::zone::discovery::MAX_INFO_URL;
 
 /// What an operator may set in a file. Everything has a default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -16,8 +21,12 @@ pub struct Config {
     pub zones: Option<PathBuf>,
     pub listen: Vec<IpAddr>,
     pub port_base: Option<u16>,
-    /// Chain and key.
-    pub certificate: Option<(PathBuf, PathBuf)>,
+    /// Chain and key of each; the first is for clients that name no other.
+    pub certificates: Vec<(PathBuf, PathBuf)>,
+    /// What clients may call this server: a certificate is for it.
+    pub server_name: Option<Name>,
+    /// A page about this server, for people.
+    pub info_url: Option<String>,
     /// Who may transfer zones.
     pub transfer_to: Vec<IpNet>,
     /// Balancers that say for whom they ask.
@@ -42,7 +51,10 @@ struct File {
     #[serde(default)]
     listen: Vec<IpAddr>,
     port_base: Option<u16>,
-    tls: Option<TlsFile>,
+    server_name: Option<String>,
+    info_url: Option<String>,
+    #[serde(default)]
+    tls: TlsFiles,
     /// Addresses or prefixes.
     #[serde(default)]
     transfer_to: Vec<String>,
@@ -72,6 +84,35 @@ struct TlsFile {
     key: PathBuf,
 }
 
+/// `[tls]`, or `[[tls]]` for several.
+#[derive(Debug, Default)]
+struct TlsFiles(Vec<TlsFile>);
+
+impl<'de> Deserialize<'de> for TlsFiles {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // An untagged enum would say of a wrong key only that nothing fits.
+        deserializer.deserialize_any(OneOrMany)
+    }
+}
+
+struct OneOrMany;
+
+impl<'de> Visitor<'de> for OneOrMany {
+    type Value = TlsFiles;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a table with cert and key, or several")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<TlsFiles, A::Error> {
+        Ok(TlsFiles(vec![TlsFile::deserialize(MapAccessDeserializer::new(map))?]))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<TlsFiles, A::Error> {
+        Vec::deserialize(SeqAccessDeserializer::new(seq)).map(TlsFiles)
+    }
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct LimitsFile {
@@ -96,6 +137,12 @@ pub enum ConfigError {
     Rate(&'static str),
     #[error("transfer_to: {0:?} is neither an address nor a prefix such as 192.0.2.0/24")]
     Prefix(String),
+    #[error("server_name: {0:?} is not a host name")]
+    ServerName(String),
+    #[error("info_url must begin with https:// and have at most {MAX_INFO_URL} visible ASCII characters")]
+    InfoUrl,
+    #[error("at most {MAX_CERTIFICATES} certificates")]
+    Certificates,
     #[error("log.witnesses: {0:?} is not the key of a witness, as `ghostplane log witness --show-key` prints it")]
     Witness(String),
     #[error("log.witnesses: at most {MAX_WITNESSES}")]
@@ -111,6 +158,33 @@ pub enum ConfigError {
 pub fn prefix(text: &str) -> Result<IpNet, ConfigError> {
     let addr = || text.parse::<IpAddr>().map(IpNet::from);
     text.parse().or_else(|_| addr()).map_err(|_| ConfigError::Prefix(text.to_owned()))
+}
+
+/// Reads the name that clients may call a server.
+///
+/// # Errors
+/// [`ConfigError::ServerName`]
+pub fn server_name(text: &str) -> Result<Name, ConfigError> {
+    let bad = || ConfigError::ServerName(text.to_owned());
+    let name = Name::from_user(text).map_err(|_| bad())?;
+    let fits = |label: &[u8]| label.iter().all(|octet| octet.is_ascii_alphanumeric() || *octet == b'-');
+    if name.is_root() || !name.labels().all(fits) { Err(bad()) } else { Ok(name) }
+}
+
+/// Checks the URL of a page about a server (RFC 9606 §5).
+///
+/// # Errors
+/// [`ConfigError::InfoUrl`]
+pub fn info_url(text: &str) -> Result<String, ConfigError> {
+    let fits = text.starts_with("https://") && text.len() <= MAX_INFO_URL && text.bytes().all(|b| b.is_ascii_graphic());
+    if fits { Ok(text.to_owned()) } else { Err(ConfigError::InfoUrl) }
+}
+
+fn certificates(files: TlsFiles) -> Result<Vec<(PathBuf, PathBuf)>, ConfigError> {
+    if files.0.len() > MAX_CERTIFICATES {
+        return Err(ConfigError::Certificates);
+    }
+    Ok(files.0.into_iter().map(|tls| (tls.cert, tls.key)).collect())
 }
 
 fn witnesses(file: &LogFile) -> Result<Vec<VerifierKey>, ConfigError> {
@@ -154,7 +228,9 @@ impl Config {
             proxy_from: file.proxy_from.iter().map(|text| prefix(text)).collect::<Result<_, _>>()?,
             cores: file.cores,
             responses_per_second: limits.responses_per_second,
-            certificate: file.tls.map(|tls| (tls.cert, tls.key)),
+            certificates: certificates(file.tls)?,
+            server_name: file.server_name.as_deref().map(server_name).transpose()?,
+            info_url: file.info_url.as_deref().map(info_url).transpose()?,
             queries_per_second: limits.queries_per_second,
             query_burst: limits.query_burst,
             calls_per_second: limits.calls_per_second,
@@ -176,7 +252,7 @@ mod tests {
                     [limits]\nquery_burst = 7\nloopback = true\n";
         let config = Config::from_toml(text).unwrap();
         assert_eq!((config.listen.len(), config.port_base, config.query_burst), (2, Some(7000), Some(7)));
-        assert!(config.limit_loopback && config.certificate.is_some());
+        assert!(config.limit_loopback && config.certificates.len() == 1);
         assert_eq!(Config::from_toml(""), Ok(Config::default()));
         let config =
             Config::from_toml("cores = 3\nproxy_from = [\"192.0.2.0/24\"]\n[limits]\nresponses_per_second = 9");
@@ -196,5 +272,34 @@ mod tests {
         assert_eq!(Config::from_toml("[log]\nquorum = 1"), Err(ConfigError::Quorum));
         assert!(matches!(Config::from_toml("nope = 1"), Err(ConfigError::Syntax(text)) if text.contains("nope")));
         assert_eq!(Config::from_toml("[limits]\nquery_burst = 0"), Err(ConfigError::Rate("query_burst")));
+    }
+
+    #[test]
+    fn certificates_may_be_one_table_or_several() {
+        let one = |n: u32| format!("cert = \"{n}.pem\"\nkey = \"{n}.key\"\n");
+        let text = format!("[[tls]]\n{}[[tls]]\n{}", one(1), one(2));
+        let pair = |n: u32| (PathBuf::from(format!("{n}.pem")), PathBuf::from(format!("{n}.key")));
+        assert_eq!(Config::from_toml(&text).unwrap().certificates, [pair(1), pair(2)]);
+        assert_eq!(Config::from_toml(&format!("[tls]\n{}", one(1))).unwrap().certificates, [pair(1)]);
+        let many = (0..=MAX_CERTIFICATES as u32).map(|n| format!("[[tls]]\n{}", one(n))).collect::<String>();
+        assert_eq!(Config::from_toml(&many), Err(ConfigError::Certificates));
+        for wrong in ["[tls]\ncert = \"c\"", "[[tls]]\ncert = \"c\"\nkey = \"k\"\nkee = 1", "tls = 5"] {
+            let Err(ConfigError::Syntax(told)) = Config::from_toml(wrong) else { panic!("{wrong}") };
+            assert!(["`key`", "`kee`", "cert and key"].iter().any(|word| told.contains(word)), "{told}");
+        }
+    }
+
+    #[test]
+    fn names_and_urls_for_discovery_are_checked() {
+        let config = Config::from_toml("server_name = \"gw.example\"\ninfo_url = \"https://gw.example/\"").unwrap();
+        assert_eq!(config.server_name, Some(Name::from_user("gw.example").unwrap()));
+        assert_eq!(config.info_url.as_deref(), Some("https://gw.example/"));
+        for bad in ["", "a b", "a_b.example", "*.example"] {
+            assert_eq!(server_name(bad), Err(ConfigError::ServerName(bad.into())));
+        }
+        let long = format!("https://{}", "a".repeat(MAX_INFO_URL));
+        for bad in ["http://gw.example/", "https://a b", &long] {
+            assert_eq!(info_url(bad), Err(ConfigError::InfoUrl));
+        }
     }
 }

@@ -9,6 +9,7 @@
 
 mod call;
 mod chain;
+mod discovery;
 mod export;
 mod gate;
 mod meter;
@@ -23,6 +24,7 @@ mod update;
 
 pub use call::{Call, CallError, Called};
 pub use chain::{ChainDone, ChainReply};
+pub use discovery::Announced;
 pub use export::export;
 pub use gate::{Door, Gate};
 pub use meter::{Meter, OutOfGas, Pending, Settlement};
@@ -169,6 +171,8 @@ pub struct Engine {
     pub quarantine: Quarantine,
     pub meter: Meter,
     pub gate: Gate,
+    /// What clients discover of this server.
+    pub announced: Announced,
     pub metrics: Arc<Metrics>,
     pub clock: Clock,
     pub writer: Arc<Writer>,
@@ -276,7 +280,8 @@ impl Engine {
             return Begun::Transfer(Miss::new(query, client));
         }
         if let Some((rcode, ede)) = self.refusal(&query) {
-            return Begun::Ready(error(&query, rcode, ede).reply(&query, client.transport.shape(), 0));
+            let answer = self.announced.answer(&query).unwrap_or_else(|| error(&query, rcode, ede));
+            return Begun::Ready(answer.reply(&query, client.transport.shape(), 0));
         }
         let now = (self.clock)();
         match self.cache.get(&Key::of(&query), || client.asker(&query), self.registry.stamps(), now) {

@@ -289,6 +289,14 @@ pub const MAX_RPC_BODY: usize = 4 << 20;
 pub const MAX_EXPORT: usize = 48 << 20;
 /// Octets of a DoH POST body and of a decoded GET parameter.
 pub const MAX_DOH_BODY: usize = MAX_QUERY;
+/// Octets of the query string of a question in JSON: a name of 255 octets, each as `%XX`, and the other parameters.
+pub const MAX_JSON_QUERY: usize = 1_024;
+/// Certificates to choose from by the name that a client asks for.
+pub const MAX_CERTIFICATES: usize = 64;
+/// Between two looks at the files of certificates.
+pub const CERTIFICATES_EVERY: Duration = Duration::from_secs(5);
+/// A certificate that ends sooner is warned of.
+pub const CERTIFICATE_MARGIN: Duration = Duration::from_secs(14 * 86_400);
 /// A connection without a request for so long is closed.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// A request that has begun must be whole by then.
@@ -315,7 +323,7 @@ const _: () = {
     assert!(MISSES_PER_ZONE < MISS_QUEUE);
     assert!(MAX_LEAF <= u16::MAX as usize && MAX_WITNESSES < MAX_NOTE_SIGNATURES);
     assert!(COMPILATIONS < MISS_WORKERS && CODE_FILE < CODE_FILES_BYTES);
-    assert!(UDP_PAYLOAD_MIN <= UDP_PAYLOAD);
+    assert!(UDP_PAYLOAD_MIN <= UDP_PAYLOAD && MAX_JSON_QUERY > 3 * MAX_NAME);
     assert!(MAX_SHARED_OP <= MAX_OP && MAX_SIGNATURES * 128 < MAX_SHARED_OP);
     assert!(MAX_OP_LIFETIME <= MAX_SHARED_OP_LIFETIME && MIN_RECOVERY_DELAY < MAX_RECOVERY_DELAY);
     assert!(COMMIT_MIN_DEFAULT < COMMIT_MAX_DEFAULT && COMMIT_MAX_DEFAULT <= COMMIT_MAX);

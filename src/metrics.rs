@@ -1,6 +1,7 @@
 //! Counters of the whole process: plain atomics, so that every layer may count. `transport::metrics` turns
 //! them into Prometheus text.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
 use crate::wire::{Rcode, Transport};
@@ -155,6 +156,9 @@ pub struct Metrics {
     /// Names with an owner's RRSIG that ends soon, and with one that has ended, as of the last survey.
     pub signatures_ending: Gauge,
     pub signatures_ended: Gauge,
+    /// When the certificates end, seconds since 1970, by the file of each.
+    pub certificates: OnceLock<Vec<(String, Gauge)>>,
+    pub certificate_reload_failures: Counter,
 }
 
 impl Metrics {

@@ -9,7 +9,9 @@ use crate::api::Service;
 use crate::cache::AnswerCache;
 use crate::contract::{CodeFolder, ContractHost, HostConfig, HostError};
 use crate::dnssec::{FLAGS_ONLINE, FLAGS_OWNER, Secret, ZoneKey, tsig};
-use crate::gateway::{Engine, Gate, Gateway, Keys, Meter, Quarantine, Settlement, Signer, Tld, Tlds, Transfers};
+use crate::gateway::{
+    Announced, Engine, Gate, Gateway, Keys, Meter, Quarantine, Settlement, Signer, Tld, Tlds, Transfers,
+};
 use crate::limits::{CACHE_BYTES, MAX_RENEWALS, MAX_ZONE_FILE, MISS_WORKERS};
 use crate::metrics::Metrics;
 use crate::notary::{Notary, NotaryError, Witnesses};
@@ -139,6 +141,7 @@ impl Node {
             quarantine: Quarantine::default(),
             meter: Meter::default(),
             gate: Gate::default(),
+            announced: Announced::default(),
             metrics: metrics.clone(),
             clock: clock.clone(),
             writer: writer.clone(),

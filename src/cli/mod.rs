@@ -3,10 +3,12 @@
 mod anchor;
 pub mod author;
 mod bench;
+mod certificates;
 pub mod client;
 pub mod clock;
 mod control;
 mod covenant;
+mod discovery;
 mod draft;
 mod guardian;
 mod import;

@@ -15,14 +15,15 @@ use tracing_subscriber::EnvFilter;
 use zeroize::Zeroizing;
 
 use super::anchor::{Anchor, AnchorFormat};
+use super::discovery::Naming;
 use super::owner::Algorithm;
 use super::ring::Ring;
-use super::{clock, keys};
+use super::{certificates, clock, discovery, keys};
 use crate::api::{Rpc, Service};
 use crate::config::{self, Config};
 use crate::contract::CodeFolder;
 use crate::gateway::{Signer, Tld, Transfers};
-use crate::limits::{CHECKPOINT_EVERY, RENEW_EVERY, SETTLE_EVERY};
+use crate::limits::{CHECKPOINT_EVERY, MAX_CERTIFICATES, RENEW_EVERY, SETTLE_EVERY};
 use crate::node::{self, Node, Parts, SHIPPED};
 use crate::notary::{Notary, Witnesses};
 use crate::op::{self, Op, SigilId, Symbol};
@@ -47,7 +48,7 @@ pub struct ServeArgs {
     /// Config file (TOML); options on the command line come first
     #[arg(long)]
     config: Option<PathBuf>,
-    /// Read the config file and the zones, say what is wrong, and stop
+    /// Read the config file, the zones and the certificates, say what is wrong, and stop
     #[arg(long)]
     check_config: bool,
     /// Folder of TLDs, NAME.zone and NAME.toml each [default: the four that come with the program]
@@ -73,12 +74,20 @@ pub struct ServeArgs {
     /// Algorithm of TLD keys that are made: p256 (13) if validators lack ed25519 (15)
     #[arg(long, value_enum, default_value = "ed25519")]
     tld_algorithm: Algorithm,
-    /// Certificate chain (PEM)
+    /// Certificate chain (PEM); may stand several times, for several names: the first is for clients that name no other.
+    /// Read again when it changes, and on SIGHUP
     #[arg(long, requires = "key")]
-    cert: Option<PathBuf>,
-    /// Private key of the certificate (PEM)
+    cert: Vec<PathBuf>,
+    /// Private key of a certificate (PEM): as many as certificates, in their order
     #[arg(long, requires = "cert")]
-    key: Option<PathBuf>,
+    key: Vec<PathBuf>,
+    /// What clients may call this server; a certificate must be for it. They discover DoQ, DoH and DoT by it (RFC 9462)
+    /// [default with --dev: localhost]
+    #[arg(long, value_name = "NAME", value_parser = config::server_name)]
+    server_name: Option<Name>,
+    /// Page about this server for people, told in RESINFO (RFC 9606)
+    #[arg(long, value_name = "URL", value_parser = config::info_url)]
+    info_url: Option<String>,
     /// Form of the log
     #[arg(long, value_enum, default_value = "text")]
     log: LogForm,
@@ -99,7 +108,8 @@ struct Settings {
     zones: Option<PathBuf>,
     addrs: Vec<IpAddr>,
     ports: Ports,
-    certificate: Option<(PathBuf, PathBuf)>,
+    certificates: Vec<(PathBuf, PathBuf)>,
+    naming: Naming,
     transfer_to: Vec<IpNet>,
     proxies: Vec<IpNet>,
     cores: NonZeroUsize,
@@ -115,6 +125,9 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
         None => node::built_in_tlds()?,
     };
     if args.check_config {
+        if !settings.certificates.is_empty() {
+            Identity::load(settings.certificates)?;
+        }
         println!("ok: {} TLDs", tlds.len());
         return Ok(());
     }
@@ -132,11 +145,15 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let operator = keys::load_or_create(&settings.data.join("operator.pem"))?;
     let clock: Clock = Arc::new(clock::unix_time);
     let registry = open_registry(&settings.data, &operator, &clock)?;
-    let identity = match &settings.certificate {
-        Some((chain, key)) => Identity::load(chain, key)?,
-        None if args.dev => Identity::development(&settings.data, std::time::SystemTime::now())?,
-        None => anyhow::bail!("give a certificate with --cert and --key, or run with --dev"),
+    let identity = match &settings.certificates[..] {
+        [] if args.dev => Identity::development(&settings.data, std::time::SystemTime::now())?,
+        [] => anyhow::bail!("give a certificate with --cert and --key, or run with --dev"),
+        files => Identity::load(files.to_vec())?,
     };
+    if settings.ports.https != 0 {
+        let describe = |tld| discovery::describe_name_servers(tld, settings.ports, &identity, &settings.naming);
+        tlds.iter_mut().try_for_each(describe)?;
+    }
     Ring::load_or_create(&settings.data.join("keys"), &tlds, args.tld_algorithm.number(), clock())?;
     let apexes: Vec<Name> = tlds.iter().map(|tld| tld.apex.clone()).collect();
     let signer = load_signer(&settings.data, &apexes)?;
@@ -163,10 +180,17 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
     settle(&node)?;
     write_checkpoints(&node)?;
     renew(&node)?;
-    let Settings { addrs, ports, limits, proxies, cores, .. } = settings;
-    let config = ServerConfig { addrs, ports, identity, limits, cores, proxies, signals: true };
+    let Settings { addrs, ports, limits, naming, proxies, cores, .. } = settings;
+    let config = ServerConfig { addrs, ports, identity: identity.clone(), limits, cores, proxies, signals: true };
     let rpc = Arc::new(Rpc { service: node.service.clone() });
-    server::run(config, node.gateway.clone(), rpc, node.metrics.clone(), print_ready, Shutdown::default())?;
+    let on_ready = |addrs: &server::Addrs| {
+        // It serves all the same; what cannot be announced is said.
+        if let Err(error) = look_after(&node, identity, naming, addrs.clone()) {
+            tracing::error!("certificates are not looked after: {error:#}");
+        }
+        print_ready(addrs);
+    };
+    server::run(config, node.gateway.clone(), rpc, node.metrics.clone(), on_ready, Shutdown::default())?;
     settle_once(&node);
     write_checkpoint(&node);
     tracing::info!("stopped");
@@ -181,6 +205,18 @@ fn name_gateway(tld: &mut Tld, port: u16) -> anyhow::Result<()> {
     let rrset = || Arc::new(Rrset::new(owner.clone(), Rtype::HTTPS, tld.soa.ttl, [data]));
     tld.rrsets.entry(owner.clone()).or_default().entry(Rtype::HTTPS).or_insert_with(rrset);
     Ok(())
+}
+
+/// Announces the server, and again whenever its certificates are others.
+fn look_after(node: &Node, identity: Identity, naming: Naming, addrs: server::Addrs) -> anyhow::Result<()> {
+    let (gateway, shown) = (node.gateway.clone(), identity.clone());
+    let announce = move || {
+        if let Err(error) = discovery::announce(&gateway, &shown, &naming, &addrs) {
+            tracing::error!("this server cannot be discovered: {error:#}");
+        }
+    };
+    announce();
+    certificates::watch(identity, node.metrics.clone(), announce)
 }
 
 fn print_ready(addrs: &server::Addrs) {
@@ -219,7 +255,15 @@ fn settings(args: &ServeArgs) -> anyhow::Result<Settings> {
     };
     let addrs = [args.listen.clone(), config.listen, ServerConfig::LOOPBACK.to_vec()];
     let addrs = addrs.into_iter().find(|addrs| !addrs.is_empty()).unwrap_or_default();
-    let certificate = args.cert.clone().zip(args.key.clone()).or(config.certificate);
+    anyhow::ensure!(args.cert.len() == args.key.len(), "give one --key for each --cert");
+    anyhow::ensure!(args.cert.len() <= MAX_CERTIFICATES, "at most {MAX_CERTIFICATES} certificates");
+    let given: Vec<_> = args.cert.iter().cloned().zip(args.key.iter().cloned()).collect();
+    let certificates = if given.is_empty() { config.certificates } else { given };
+    let localhost = if args.dev { Some(Name::from_user("localhost")?) } else { None };
+    let naming = Naming {
+        server: args.server_name.clone().or(config.server_name).or(localhost),
+        info_url: args.info_url.clone().or(config.info_url),
+    };
     let rate = |number: Option<u32>, default: NonZeroU32| number.and_then(NonZeroU32::new).unwrap_or(default);
     let defaults = Limits::default();
     let limits = Limits {
@@ -240,7 +284,7 @@ fn settings(args: &ServeArgs) -> anyhow::Result<Settings> {
     let proxies = proxies.unwrap_or_default();
     let cores = args.cores.or(config.cores).unwrap_or_else(ServerConfig::all_cores);
     let data = args.data.clone();
-    Ok(Settings { data, zones, addrs, ports, certificate, transfer_to, proxies, cores, limits, witnesses })
+    Ok(Settings { data, zones, addrs, ports, certificates, naming, transfer_to, proxies, cores, limits, witnesses })
 }
 
 fn open_registry(data: &Path, operator: &SigningKey, clock: &Clock) -> anyhow::Result<Registry> {

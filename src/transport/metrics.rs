@@ -105,6 +105,7 @@ impl Collector for Families {
         self.connections(&mut encoder)?;
         self.contract_failures(&mut encoder)?;
         self.signatures(&mut encoder)?;
+        self.certificates(&mut encoder)?;
         self.gas_price(&mut encoder)?;
         self.machine_code(&mut encoder)?;
         self.totals(&mut encoder)
@@ -159,6 +160,17 @@ impl Families {
         Ok(())
     }
 
+    fn certificates(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
+        let Some(certificates) = self.0.certificates.get() else { return Ok(()) };
+        let help = "When certificates end, seconds since 1970";
+        let mut family = encoder.encode_descriptor("certificate_expiry", help, None, MetricType::Gauge)?;
+        for (file, gauge) in certificates {
+            let ends = i64::try_from(gauge.get()).unwrap_or(i64::MAX);
+            ConstGauge::new(ends).encode(family.encode_family(&[("file", file.as_str())])?)?;
+        }
+        Ok(())
+    }
+
     fn gas_price(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
         let help = "Billionths of a GCC for a million units of fuel, as of the last settlement";
         let price = ConstGauge::new(i64::try_from(self.0.gas_price.get()).unwrap_or(i64::MAX));
@@ -181,7 +193,7 @@ impl Families {
 
     fn totals(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
         let metrics = &self.0;
-        let totals: [(&str, &str, &Counter); 16] = [
+        let totals: [(&str, &str, &Counter); 17] = [
             ("cache_hits", "Queries answered from the cache", &metrics.cache_hits),
             ("cache_misses", "Queries not in the cache", &metrics.cache_misses),
             ("misses_shed", "Queries turned away because too many were waiting", &metrics.misses_shed),
@@ -200,6 +212,11 @@ impl Families {
             ("ops_accepted", "Operations applied", &metrics.ops_accepted),
             ("ops_rejected", "Operations rejected", &metrics.ops_rejected),
             ("responses_limited", "UDP responses cut or kept back by their rate", &metrics.responses_limited),
+            (
+                "certificate_reload_failures",
+                "Changed certificates that could not be used",
+                &metrics.certificate_reload_failures,
+            ),
             ("rpc_calls", "JSON-RPC bodies handled", &metrics.rpc_calls),
             ("rpc_limited", "JSON-RPC bodies over the rate limit", &metrics.rpc_limited),
         ];

@@ -11,10 +11,12 @@
 //! connection stays on its core; nothing of it is shared with another.
 
 pub mod admission;
+pub mod certificates;
 pub mod datagrams;
 pub mod doq;
 pub mod h3;
 pub mod https;
+pub mod json;
 pub mod metrics;
 pub mod proxy;
 pub mod quic;

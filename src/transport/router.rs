@@ -4,18 +4,24 @@ use std::future::Future;
 
 use bytes::Bytes;
 use data_encoding::BASE64URL_NOPAD;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::header::{
+    ACCEPT, ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER,
+    VARY,
+};
 use http::request::Parts;
 use http::{HeaderMap, Method, Response, StatusCode};
 use tokio::time::timeout;
 
+use super::json::{Form, JsonError, JsonQuestion};
 use super::{Edge, Resource};
 use crate::gateway::Client;
-use crate::limits::{CONTRACT_INPUT, MAX_DOH_BODY, MAX_NOTE, MAX_RPC_BODY, REQUEST_TIMEOUT};
+use crate::limits::{CONTRACT_INPUT, MAX_DOH_BODY, MAX_JSON_QUERY, MAX_NOTE, MAX_RPC_BODY, REQUEST_TIMEOUT};
 use crate::wire::{Name, Rcode, Reply, Rtype};
 
 /// Path of DNS over HTTPS.
 pub const DOH_PATH: &str = "/dns-query";
+/// Path of DNS in JSON; at [`DOH_PATH`], too, where there is a `name` and no `dns`.
+pub const RESOLVE_PATH: &str = "/resolve";
 /// Path of JSON-RPC.
 pub const RPC_PATH: &str = "/rpc";
 /// Path of DNSSEC chains: `/chain/NAME/TYPE`.
@@ -59,6 +65,7 @@ pub async fn route(
 ) -> Result<Response<Bytes>, BodyGone> {
     let answered = match parts.uri.path() {
         DOH_PATH => doh(edge, client, parts, body).await,
+        RESOLVE_PATH => json(edge, client, parts).await,
         RPC_PATH => rpc(edge, client, parts, body).await,
         COSIGN_PATH => cosign(edge, client, parts, body).await,
         path if path.starts_with(LOG_PATH) => log(edge, client, parts).await,
@@ -76,10 +83,18 @@ pub async fn route(
         let length = response.body().len();
         response.headers_mut().insert(CONTENT_LENGTH, length.into());
     }
+    if is_read(parts) && [DOH_PATH, RESOLVE_PATH].contains(&parts.uri.path()) {
+        // What any client may ask, any page may. A POST has a media type that asks leave first, and gets none.
+        response.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    }
     if parts.method == Method::HEAD {
         *response.body_mut() = Bytes::new();
     }
     Ok(response)
+}
+
+fn is_read(parts: &Parts) -> bool {
+    parts.method == Method::GET || parts.method == Method::HEAD
 }
 
 async fn doh(
@@ -89,7 +104,10 @@ async fn doh(
     body: &mut impl BodySource,
 ) -> Result<Response<Bytes>, Problem> {
     let message = match parts.method {
-        Method::GET | Method::HEAD => dns_parameter(parts.uri.query())?,
+        Method::GET | Method::HEAD => match dns_parameter(parts.uri.query()) {
+            Err(Problem::NoDnsParameter) if has_parameter(parts, "name") => return json(edge, client, parts).await,
+            message => message?,
+        },
         Method::POST => {
             require_type(&parts.headers, DNS_MESSAGE)?;
             read_body(&parts.headers, body, MAX_DOH_BODY).await?
@@ -103,9 +121,46 @@ async fn doh(
     Ok(dns_response(reply))
 }
 
+/// A question in the query string, answered in JSON, or in whichever form is asked for.
+async fn json(edge: &Edge, client: Client, parts: &Parts) -> Result<Response<Bytes>, Problem> {
+    if !is_read(parts) {
+        return Err(Problem::Method("GET, HEAD"));
+    }
+    let query = parts.uri.query().unwrap_or_default();
+    if query.len() > MAX_JSON_QUERY {
+        return Err(Problem::QueryTooLong);
+    }
+    let question = JsonQuestion::parse(query)?;
+    if !edge.admit(client) {
+        return Err(Problem::Limited);
+    }
+    let reply = edge.answer(&question.message(), client).await.ok_or(Problem::NotAQuery)?;
+    let accept = parts.headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let form = question.form.or_else(|| Form::accepted(accept)).unwrap_or(Form::DnsJson);
+    let mut response = match form {
+        Form::Message => dns_response(reply),
+        Form::DnsJson | Form::Json => json_response(&question, form, &reply).ok_or(Problem::NotAQuery)?,
+    };
+    response.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
+    Ok(response)
+}
+
+fn json_response(question: &JsonQuestion, form: Form, reply: &Reply) -> Option<Response<Bytes>> {
+    let mut response = Response::new(question.answer(&reply.wire)?);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(form.media_type()));
+    headers.insert(CACHE_CONTROL, max_age(reply.ttl));
+    Some(response)
+}
+
+fn has_parameter(parts: &Parts, key: &str) -> bool {
+    let pairs = parts.uri.query().unwrap_or_default().split('&');
+    pairs.filter_map(|pair| pair.split_once('=')).any(|(found, _)| found == key)
+}
+
 /// The answer to one question with every RRset and RRSIG up to the TLD's keys (RFC 9102 §3.4).
 async fn chain(edge: &Edge, client: Client, parts: &Parts) -> Result<Response<Bytes>, Problem> {
-    if parts.method != Method::GET && parts.method != Method::HEAD {
+    if !is_read(parts) {
         return Err(Problem::Method("GET, HEAD"));
     }
     let question = parts.uri.path().strip_prefix(CHAIN_PATH).and_then(|rest| rest.split_once('/'));
@@ -183,7 +238,7 @@ async fn code(edge: &Edge, client: Client, parts: &Parts) -> Result<Response<Byt
 
 /// What a request that fetches something names behind `prefix`.
 fn fetched(parts: &Parts, prefix: &str) -> Result<String, Problem> {
-    if parts.method != Method::GET && parts.method != Method::HEAD {
+    if !is_read(parts) {
         return Err(Problem::Method("GET, HEAD"));
     }
     Ok(parts.uri.path().strip_prefix(prefix).unwrap_or_default().to_owned())
@@ -283,7 +338,7 @@ enum Problem {
     #[error("the client is gone")]
     Gone,
     #[error(
-        "nothing here; DNS is at /dns-query, chains at /chain/NAME/TYPE, code at /contract/HASH, programs at /v1/call/NAME, the log at /log/checkpoint, JSON-RPC at /rpc"
+        "nothing here; DNS is at /dns-query, in JSON at /resolve, chains at /chain/NAME/TYPE, code at /contract/HASH, programs at /v1/call/NAME, the log at /log/checkpoint, JSON-RPC at /rpc"
     )]
     NotFound,
     #[error("this path takes {0}")]
@@ -294,8 +349,12 @@ enum Problem {
     TooLarge(usize),
     #[error("the dns parameter is too long; use POST")]
     UriTooLong,
-    #[error("the dns parameter is missing")]
+    #[error("the query string may have {MAX_JSON_QUERY} octets")]
+    QueryTooLong,
+    #[error("the dns parameter is missing; or give name and type, for an answer in JSON")]
     NoDnsParameter,
+    #[error(transparent)]
+    Json(#[from] JsonError),
     #[error("the dns parameter is not unpadded base64url")]
     BadBase64,
     #[error("the message is not a DNS query")]
@@ -317,8 +376,8 @@ impl Problem {
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::MediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::UriTooLong => StatusCode::URI_TOO_LONG,
-            Self::Gone | Self::NoDnsParameter | Self::BadBase64 | Self::NotAQuery | Self::BadChain => {
+            Self::UriTooLong | Self::QueryTooLong => StatusCode::URI_TOO_LONG,
+            Self::Gone | Self::NoDnsParameter | Self::BadBase64 | Self::Json(_) | Self::NotAQuery | Self::BadChain => {
                 StatusCode::BAD_REQUEST
             }
             Self::NoChain => StatusCode::SERVICE_UNAVAILABLE,
@@ -355,6 +414,12 @@ mod tests {
         let longest = "A".repeat(MAX_DNS_PARAMETER);
         assert_eq!(dns_parameter(Some(&format!("dns={longest}"))).unwrap().len(), MAX_DOH_BODY);
         assert_eq!(dns_parameter(Some(&format!("dns={longest}A"))), Err(Problem::UriTooLong));
+    }
+
+    #[test]
+    fn discovery_leads_to_the_path_of_doh() {
+        let path = crate::zone::discovery::DOH_TEMPLATE.split('{').next();
+        assert_eq!(path, Some(DOH_PATH));
     }
 
     #[test]

@@ -15,9 +15,10 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{RootCertStore, ServerConfig};
 
+use super::certificates::{Certificate, Certificates};
 use crate::limits::MAX_KEY_FILE;
 
 /// ALPN of DNS over QUIC (RFC 9250 §4.1.1).
@@ -51,27 +52,30 @@ pub enum TlsError {
     Pem { path: PathBuf, reason: String },
     #[error("certificate and key do not go together, or TLS cannot use them: {0}")]
     Unusable(#[from] rustls::Error),
+    #[error("the certificate in {} has ended", .0.display())]
+    Ended(PathBuf),
+    #[error("there is no certificate")]
+    None,
     #[error("cannot make a development certificate: {0}")]
     Make(#[from] rcgen::Error),
 }
 
-/// A certificate chain and its key.
-#[derive(Debug)]
-pub struct Identity {
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
-}
+/// What the server shows to clients. Clones and configurations share the certificates: when those are reloaded, the next
+/// handshake of every listener has the new ones.
+#[derive(Debug, Clone)]
+pub struct Identity(Arc<Certificates>);
 
 impl Identity {
-    /// Reads PEM files: the leaf certificate first, and its PKCS#8, SEC1 or PKCS#1 key.
+    /// Reads pairs of PEM files, chain and key.
     ///
     /// # Errors
-    /// A file cannot be read, is too long, or has no PEM of its kind.
-    pub fn load(chain: &Path, key: &Path) -> Result<Self, TlsError> {
-        let certificates = read_certificates(chain)?;
-        let pem = read(key)?;
-        let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|reason| bad_pem(key, reason))?;
-        Ok(Self { chain: certificates, key })
+    /// As [`Certificates::load`].
+    pub fn load(files: Vec<(PathBuf, PathBuf)>) -> Result<Self, TlsError> {
+        Certificates::load(files).map(|certificates| Self(Arc::new(certificates)))
+    }
+
+    pub fn certificates(&self) -> &Certificates {
+        &self.0
     }
 
     /// The development identity in `dir`: `ca.pem`, `ca.key`, `tls.pem`, `tls.key`, each made if it is
@@ -83,32 +87,32 @@ impl Identity {
         let files = Files::of(dir);
         if !(files.ca.exists() && files.ca_key.exists()) {
             files.make_ca(now)?;
-        } else if let Ok(identity) = Self::load(&files.leaf, &files.leaf_key)
-            && files.accepts(&identity.chain, now + LEAF_MARGIN)
+        } else if let Ok(certificate) = Certificate::load(&files.leaf, &files.leaf_key)
+            && files.accepts(certificate.chain(), now + LEAF_MARGIN)
         {
-            return Ok(identity);
+            return Self::load(vec![(files.leaf, files.leaf_key)]);
         }
         files.make_leaf(now)?;
-        Self::load(&files.leaf, &files.leaf_key)
+        Self::load(vec![(files.leaf, files.leaf_key)])
     }
 
     /// A TLS configuration that speaks these application protocols, TLS 1.2 and 1.3 over TCP.
     ///
     /// # Errors
-    /// Certificate and key do not go together.
+    /// TLS cannot be had with these versions.
     pub fn config(&self, alpn: &[&[u8]]) -> Result<ServerConfig, TlsError> {
         let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
-        self.finish(builder, alpn)
+        Ok(self.finish(builder, alpn))
     }
 
     /// The same for QUIC: TLS 1.3 only, no 0-RTT.
     ///
     /// # Errors
-    /// Certificate and key do not go together.
+    /// TLS cannot be had with these versions.
     pub fn quic_config(&self, alpn: &[&[u8]]) -> Result<ServerConfig, TlsError> {
         let builder =
             ServerConfig::builder_with_provider(provider()).with_protocol_versions(&[&rustls::version::TLS13])?;
-        let mut config = self.finish(builder, alpn)?;
+        let mut config = self.finish(builder, alpn);
         // 0-RTT data can be replayed; nothing here is ready for that.
         config.max_early_data_size = 0;
         Ok(config)
@@ -118,10 +122,10 @@ impl Identity {
         &self,
         builder: rustls::ConfigBuilder<ServerConfig, rustls::WantsVerifier>,
         alpn: &[&[u8]],
-    ) -> Result<ServerConfig, TlsError> {
-        let mut config = builder.with_no_client_auth().with_single_cert(self.chain.clone(), self.key.clone_key())?;
+    ) -> ServerConfig {
+        let mut config = builder.with_no_client_auth().with_cert_resolver(self.0.clone());
         config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
-        Ok(config)
+        config
     }
 }
 
@@ -223,7 +227,8 @@ fn leaf_params(now: SystemTime) -> Result<CertificateParams, TlsError> {
     Ok(params)
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+/// Reads a file of certificates or of a key.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     let size = fs::metadata(path).map_err(|source| at(path, source))?.len();
     // A chain has a few certificates; four times a key file is plenty.
     if size > 4 * MAX_KEY_FILE {
@@ -249,7 +254,7 @@ fn at(path: &Path, source: io::Error) -> TlsError {
     TlsError::File { path: path.to_owned(), source }
 }
 
-fn bad_pem(path: &Path, reason: impl ToString) -> TlsError {
+pub(super) fn bad_pem(path: &Path, reason: impl ToString) -> TlsError {
     TlsError::Pem { path: path.to_owned(), reason: reason.to_string() }
 }
 
@@ -263,14 +268,17 @@ mod tests {
     fn a_development_identity_is_reused_until_it_nears_its_end() {
         let dir = tempfile::tempdir().unwrap();
         let now = SystemTime::UNIX_EPOCH + 20_000 * DAY;
-        let first = Identity::development(dir.path(), now).unwrap();
+        let development = |now| {
+            let identity = Identity::development(dir.path(), now).unwrap();
+            identity.certificates().list()[0].1.chain().to_vec()
+        };
+        let first = development(now);
         let ca = fs::read(dir.path().join("ca.pem")).unwrap();
-        let again = Identity::development(dir.path(), now + 300 * DAY).unwrap();
-        assert_eq!(first.chain, again.chain);
-        let renewed = Identity::development(dir.path(), now + 365 * DAY).unwrap();
-        assert_ne!(first.chain, renewed.chain);
+        assert_eq!(first, development(now + 300 * DAY));
+        let renewed = development(now + 365 * DAY);
+        assert_ne!(first, renewed);
         assert_eq!(fs::read(dir.path().join("ca.pem")).unwrap(), ca);
-        assert!(Files::of(dir.path()).accepts(&renewed.chain, now + 366 * DAY));
+        assert!(Files::of(dir.path()).accepts(&renewed, now + 366 * DAY));
         for file in ["ca.key", "tls.key"] {
             let mode = fs::metadata(dir.path().join(file)).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{file}");
@@ -282,7 +290,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let identity = Identity::development(dir.path(), SystemTime::UNIX_EPOCH + 20_000 * DAY).unwrap();
         // 3 x 1200 octets before the client's address is validated (RFC 9000 §8.1).
-        assert!(identity.chain.iter().map(|certificate| certificate.len()).sum::<usize>() < 1_000);
+        let chain = identity.certificates().list()[0].1.chain().to_vec();
+        assert!(chain.iter().map(|certificate| certificate.len()).sum::<usize>() < 1_000);
         identity.config(ALPN_HTTPS).unwrap();
         assert_eq!(identity.quic_config(ALPN_DOQ).unwrap().max_early_data_size, 0);
     }

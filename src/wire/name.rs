@@ -156,19 +156,7 @@ impl Name {
 
     /// A name in the path of a URI: as a person types it, percent-encoded (RFC 3986 §2.1).
     pub fn from_uri(text: &str) -> Result<Self, NameError> {
-        let mut octets = Vec::with_capacity(text.len());
-        let mut rest = text.as_bytes();
-        while let Some((first, after)) = rest.split_first() {
-            rest = after;
-            if *first != b'%' {
-                octets.push(*first);
-                continue;
-            }
-            let (digits, after) = rest.split_at_checked(2).ok_or(NameError::Escape)?;
-            octets.extend(HEXLOWER_PERMISSIVE.decode(digits).map_err(|_| NameError::Escape)?);
-            rest = after;
-        }
-        Self::from_user(std::str::from_utf8(&octets).map_err(|_| NameError::Escape)?)
+        Self::from_user(&percent_decoded(text)?)
     }
 
     /// As people read it, without the final dot, where that differs: A-labels as U-labels.
@@ -436,6 +424,23 @@ pub(super) fn unescape(bytes: &mut std::str::Bytes<'_>) -> Result<u8, NameError>
         value = value * 10 + u16::from(digit - b'0');
     }
     u8::try_from(value).map_err(|_| NameError::Escape)
+}
+
+/// Text with `%XX` undone (RFC 3986 §2.1).
+pub(crate) fn percent_decoded(text: &str) -> Result<String, NameError> {
+    let mut octets = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        rest = after;
+        if *first != b'%' {
+            octets.push(*first);
+            continue;
+        }
+        let (digits, after) = rest.split_at_checked(2).ok_or(NameError::Escape)?;
+        octets.extend(HEXLOWER_PERMISSIVE.decode(digits).map_err(|_| NameError::Escape)?);
+        rest = after;
+    }
+    String::from_utf8(octets).map_err(|_| NameError::Escape)
 }
 
 #[cfg(test)]

@@ -26,7 +26,8 @@ rtypes! {
     NSEC3PARAM = 51 "NSEC3PARAM", TLSA = 52 "TLSA", SMIMEA = 53 "SMIMEA", CDS = 59 "CDS", CDNSKEY = 60 "CDNSKEY",
     OPENPGPKEY = 61 "OPENPGPKEY", CSYNC = 62 "CSYNC", ZONEMD = 63 "ZONEMD", SVCB = 64 "SVCB", HTTPS = 65 "HTTPS",
     SPF = 99 "SPF", NXNAME = 128 "NXNAME", TKEY = 249 "TKEY", TSIG = 250 "TSIG", IXFR = 251 "IXFR", AXFR = 252 "AXFR",
-    ANY = 255 "ANY", URI = 256 "URI", CAA = 257 "CAA", WALLET = 262 "WALLET",
+    ANY = 255 "ANY", URI = 256 "URI", CAA = 257 "CAA", RESINFO = 261 "RESINFO",
+    WALLET = 262 "WALLET",
 }
 
 impl Rtype {
@@ -118,21 +119,25 @@ impl Rcode {
     }
 }
 
-/// INFO-CODEs of extended DNS errors (RFC 8914 §4, IANA registry) that this server sends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u16)]
-pub enum EdeCode {
-    Other = 0,
-    StaleAnswer = 3,
-    SignatureExpired = 7,
-    NotReady = 14,
-    Blocked = 15,
-    Prohibited = 18,
-    NotAuthoritative = 20,
-    NotSupported = 21,
-    InvalidData = 24,
-    TooEarly = 26,
-    InvalidQueryType = 30,
+macro_rules! ede_codes {
+    ($($ident:ident = $number:literal),* $(,)?) => {
+        /// INFO-CODEs of extended DNS errors (RFC 8914 §4, IANA registry) that this server sends.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u16)]
+        pub enum EdeCode {
+            $($ident = $number),*
+        }
+
+        impl EdeCode {
+            /// All of them, in rising order: RESINFO tells clients (RFC 9606 §5).
+            pub const ALL: &'static [Self] = &[$(Self::$ident),*];
+        }
+    };
+}
+
+ede_codes! {
+    Other = 0, SignatureExpired = 7, NotReady = 14, Blocked = 15, Prohibited = 18, NotAuthoritative = 20,
+    InvalidData = 24, TooEarly = 26, InvalidQueryType = 30,
 }
 
 impl EdeCode {
@@ -163,6 +168,12 @@ impl EdeCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn extended_errors_rise_and_have_a_text() {
+        assert!(EdeCode::ALL.is_sorted_by_key(|code| *code as u16));
+        assert!(EdeCode::ALL.iter().all(|code| EdeCode::text(*code as u16) != "Unassigned"));
+    }
 
     #[test]
     fn types_round_trip_as_text() {

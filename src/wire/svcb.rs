@@ -33,6 +33,7 @@ pub const PORT: u16 = 3;
 pub const IPV4HINT: u16 = 4;
 pub const ECH: u16 = 5;
 pub const IPV6HINT: u16 = 6;
+pub const DOHPATH: u16 = 7;
 const KEYS: [(u16, &str); 8] = [
     (MANDATORY, "mandatory"),
     (ALPN, "alpn"),
@@ -41,7 +42,7 @@ const KEYS: [(u16, &str); 8] = [
     (IPV4HINT, "ipv4hint"),
     (ECH, "ech"),
     (IPV6HINT, "ipv6hint"),
-    (7, "dohpath"),
+    (DOHPATH, "dohpath"),
 ];
 
 /// Checks parameters in wire form: keys rise, known values have their form, mandatory keys are there.
@@ -81,6 +82,8 @@ fn check_value(key: u16, value: &[u8]) -> Result<(), SvcError> {
         PORT => value.len() == 2,
         IPV4HINT => whole(4),
         IPV6HINT => whole(16),
+        // A relative URI template with the variable "dns" (RFC 9461 §5).
+        DOHPATH => std::str::from_utf8(value).is_ok_and(|path| path.starts_with('/') && path.contains("dns")),
         65535 => false,
         _ => true,
     };
@@ -239,6 +242,8 @@ mod tests {
         assert_eq!(check(b"\0\0\0\x02\0\x01"), Err(SvcError::Mandatory("alpn".into())));
         assert_eq!(check(b"\0\x02\0\0"), Err(SvcError::Mandatory("alpn".into())));
         assert_eq!(check(b"\0\x01\0\x04\x02h3\0"), Err(SvcError::Value("alpn".into())));
+        assert_eq!(check(b"\0\x07\0\x07/{?dns}"), Ok(()));
+        assert_eq!(check(b"\0\x07\0\x02/q"), Err(SvcError::Value("dohpath".into())));
         assert_eq!(check(b"\0\0\0\x04\0\x03\0\x01"), Err(SvcError::Value("mandatory".into())));
     }
 }

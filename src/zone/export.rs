@@ -109,21 +109,25 @@ fn digest(apex: &Name, contents: &Contents) -> Vec<u8> {
     hash.finalize().to_vec()
 }
 
-/// How a type that many programs do not know yet is written for all of them (RFC 3597 §5).
-const GENERIC_WALLET: &str = "TYPE262";
+/// Types that many programs do not know yet: written so that all of them can read it (RFC 3597 §5).
+const GENERIC: [(Rtype, &str, &str); 2] =
+    [(Rtype::RESINFO, "RESINFO", "TYPE261"), (Rtype::WALLET, "WALLET", "TYPE262")];
+
+fn generic_word(word: &str) -> &str {
+    GENERIC.iter().find(|(_, mnemonic, _)| *mnemonic == word).map_or(word, |(.., number)| number)
+}
 
 /// A master file: the SOA first, then owners in canonical order, each RRset with its RRSIGs.
 pub fn to_master_file(apex: &Name, contents: &Contents) -> String {
     let mut text = String::new();
     let mut line = |owner: &Name, ttl: u32, rtype: Rtype, data: &[u8]| {
-        let (rtype, data) = match rtype {
-            Rtype::WALLET => (GENERIC_WALLET.to_owned(), rdata::generic(data)),
-            Rtype::NSEC | Rtype::RRSIG => {
+        let (rtype, data) = match (GENERIC.iter().find(|(new, ..)| *new == rtype), rtype) {
+            (Some((.., number)), _) => ((*number).to_owned(), rdata::generic(data)),
+            (None, Rtype::NSEC | Rtype::RRSIG) => {
                 let words = rdata::to_text(rtype, data);
-                let words = words.split(' ').map(|word| if word == "WALLET" { GENERIC_WALLET } else { word });
-                (rtype.to_string(), words.collect::<Vec<_>>().join(" "))
+                (rtype.to_string(), words.split(' ').map(generic_word).collect::<Vec<_>>().join(" "))
             }
-            _ => (rtype.to_string(), rdata::to_text(rtype, data)),
+            (None, _) => (rtype.to_string(), rdata::to_text(rtype, data)),
         };
         text.push_str(&format!("{owner} {ttl} IN {rtype} {data}\n"));
     };

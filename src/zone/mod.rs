@@ -3,6 +3,7 @@
 pub mod ahead;
 mod check;
 pub mod community;
+pub mod discovery;
 pub mod export;
 mod lookup;
 pub mod policy;

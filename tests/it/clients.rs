@@ -16,7 +16,7 @@ pub fn have(tools: &[&str]) -> bool {
     missing.is_none_or(|tool| skip(tool))
 }
 
-fn have_python() -> bool {
+pub fn have_python() -> bool {
     let probe = "import dns.query, dns.quic, cryptography; assert dns.query.have_doh and dns.quic.have_quic";
     let found = Command::new("python3").args(["-c", probe]).stderr(Stdio::null()).status();
     found.is_ok_and(|status| status.success()) || skip("dnspython[doh,doq,dnssec]")

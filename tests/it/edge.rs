@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
@@ -9,10 +10,13 @@ use std::time::{Duration, SystemTime};
 use bytes::{Buf, Bytes};
 use data_encoding::BASE64URL_NOPAD;
 use ghostplane::gateway::{Begun, ChainDone, Client, Miss, TransferDone, Transport, UpdateRequest};
-use ghostplane::limits::{CONTRACT_INPUT, MAX_DOH_BODY, MAX_QUERY, MAX_RPC_BODY, RESPONSE_PAD_BLOCK};
+use ghostplane::limits::{
+    CONTRACT_INPUT, MAX_DOH_BODY, MAX_JSON_QUERY, MAX_QUERY, MAX_RPC_BODY, MAX_STREAMS, RESPONSE_PAD_BLOCK,
+};
 use ghostplane::metrics::{Metrics, Outcome};
 use ghostplane::server::{self, Addrs, Ports, ServeError, ServerConfig, Service};
 use ghostplane::transport::admission::Limits;
+use ghostplane::transport::router::MAX_HEADERS;
 use ghostplane::transport::tls::{Identity, provider, read_certificates};
 use ghostplane::transport::{Answerer, BoxFuture, Resource, RpcHandler, Shutdown, doq};
 use ghostplane::wire::{Builder, Name, Query, QueryError, Rcode, Reply, Rrset, Rtype, Section};
@@ -163,6 +167,10 @@ impl Fixture {
         let identity = Identity::development(dir.path(), SystemTime::now()).unwrap();
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(read_certificates(&dir.path().join("ca.pem")).unwrap());
+        Self::with_identity(limits, cores, identity, roots).await
+    }
+
+    async fn with_identity(limits: Limits, cores: usize, identity: Identity, roots: RootCertStore) -> Self {
         let addrs = vec![IpAddr::V4(Ipv4Addr::LOCALHOST)];
         let config = ServerConfig {
             addrs,
@@ -197,10 +205,14 @@ impl Fixture {
     }
 
     async fn quic(&self, service: Service, alpn: &[u8]) -> Result<Connection, ConnectionError> {
+        self.quic_to("localhost", service, alpn).await
+    }
+
+    async fn quic_to(&self, name: &str, service: Service, alpn: &[u8]) -> Result<Connection, ConnectionError> {
         let endpoint = Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         let crypto = QuicClientConfig::try_from(self.tls(alpn)).unwrap();
         let config = quinn::ClientConfig::new(Arc::new(crypto));
-        endpoint.connect_with(config, self.addr(service), "localhost").unwrap().await
+        endpoint.connect_with(config, self.addr(service), name).unwrap().await
     }
 
     async fn doq(&self) -> Connection {
@@ -218,9 +230,13 @@ impl Fixture {
     }
 
     async fn tcp_tls(&self, service: Service, alpn: &[u8]) -> TlsStream<TcpStream> {
+        self.tls_to("localhost", service, alpn).await
+    }
+
+    async fn tls_to(&self, name: &'static str, service: Service, alpn: &[u8]) -> TlsStream<TcpStream> {
         let stream = TcpStream::connect(self.addr(service)).await.unwrap();
         let connector = TlsConnector::from(Arc::new(self.tls(alpn)));
-        connector.connect("localhost".try_into().unwrap(), stream).await.unwrap()
+        connector.connect(name.try_into().unwrap(), stream).await.unwrap()
     }
 
     /// Triggers the shutdown and waits until `run` has returned.
@@ -713,6 +729,169 @@ fn doh_bad_requests_have_their_codes() {
 }
 
 #[test]
+fn doh_answers_in_json_to_whoever_asks_so() {
+    over_each_http(async |server, version| {
+        let ask = |path: &str, accept: &str| {
+            let mut request = request(Method::GET, path, None, "");
+            request.headers_mut().insert("accept", accept.parse().unwrap());
+            request
+        };
+        for (path, accept, media) in [
+            ("/dns-query?name=many2.ghost&type=A", "*/*", "application/dns-json"),
+            ("/dns-query?name=many2.ghost", "application/dns-json", "application/dns-json"),
+            ("/resolve?name=many2.ghost&type=1", "text/html, application/json;q=0.9", "application/json"),
+            ("/resolve?name=many2.ghost&ct=application%2Fdns-json", "application/json", "application/dns-json"),
+        ] {
+            let response = http(server, version, ask(path, accept)).await;
+            let headers = response.headers();
+            assert_eq!(
+                (response.status(), &headers["content-type"]),
+                (StatusCode::OK, &media.parse().unwrap()),
+                "{path}"
+            );
+            assert_eq!(
+                (&headers["cache-control"], &headers["vary"]),
+                (&"max-age=290".parse().unwrap(), &"accept".parse().unwrap())
+            );
+            assert_eq!(headers["access-control-allow-origin"], "*");
+            let told: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
+            assert_eq!(
+                (&told["Status"], &told["Question"][0]["type"], &told["RD"]),
+                (&0.into(), &1.into(), &true.into())
+            );
+            let data: Vec<_> = told["Answer"].as_array().unwrap().iter().map(|record| record["data"].clone()).collect();
+            assert_eq!(data, ["192.0.2.1", "192.0.2.2"], "{version:?} {told}");
+            let mut head = ask(path, accept);
+            *head.method_mut() = Method::HEAD;
+            let response = http(server, version, head).await;
+            assert!(response.body().is_empty() && response.headers()["content-length"] != "0");
+        }
+        for request in
+            [ask("/resolve?name=alice.ghost", DNS), ask("/resolve?name=alice.ghost&ct=application/dns-message", "")]
+        {
+            let response = http(server, version, request).await;
+            assert_eq!(
+                (&response.headers()["content-type"], &response.headers()["vary"]),
+                (&DNS.parse().unwrap(), &"accept".parse().unwrap())
+            );
+            assert!(is_answer(response.body(), 0));
+        }
+        let failed = http(server, version, ask("/resolve?name=fail.ghost", "*/*")).await;
+        assert_eq!(
+            (failed.status(), &failed.headers()["cache-control"]),
+            (StatusCode::OK, &"max-age=0".parse().unwrap())
+        );
+        assert!(failed.body().starts_with(b"{\"Status\":2,"), "{failed:?}");
+        let long = format!("/resolve?name=a&x={}", "x".repeat(MAX_JSON_QUERY));
+        let cases = [
+            (ask("/resolve", "*/*"), 400, "the name parameter is missing\n"),
+            (ask("/dns-query?type=A", "application/dns-json"), 400, "the dns parameter is missing"),
+            (ask("/resolve?name=a..b", "*/*"), 400, "name: label is empty\n"),
+            (ask("/resolve?name=a&type=NOPE", "*/*"), 400, "type must be"),
+            (ask("/dns-query?name=a&do=perhaps", "*/*"), 400, "do must be 1, true, 0 or false\n"),
+            (ask("/resolve?name=a&edns_client_subnet=all", "*/*"), 400, "edns_client_subnet must be"),
+            (ask(&long, "*/*"), 414, "the query string may have"),
+            (post("/resolve?name=a", DNS, ""), 405, "this path takes GET, HEAD\n"),
+        ];
+        for (request, status, text) in cases {
+            let what = format!("{version:?} {} {}", request.method(), request.uri());
+            let response = http(server, version, request).await;
+            assert_eq!(response.status(), status, "{what}");
+            assert!(response.body().starts_with(text.as_bytes()), "{what}: {response:?}");
+            assert_eq!(response.headers()["content-type"], "text/plain; charset=utf-8");
+        }
+    });
+}
+
+/// What is read with GET any web page may read; nothing else.
+#[test]
+fn pages_of_any_origin_may_read_dns_and_no_more() {
+    over_each_http(async |server, version| {
+        let message = query(0, "alice.ghost", b"");
+        let cases = [
+            (get(&message), true),
+            (request(Method::GET, "/dns-query", None, ""), true),
+            (request(Method::GET, "/resolve?name=alice.ghost", None, ""), true),
+            (post("/dns-query", DNS, message), false),
+            (request(Method::OPTIONS, "/dns-query", None, ""), false),
+            (post("/rpc", JSON, "{}"), false),
+            (request(Method::GET, "/log/checkpoint", None, ""), false),
+        ];
+        for (request, open) in cases {
+            let what = format!("{version:?} {} {}", request.method(), request.uri());
+            let response = http(server, version, request).await;
+            assert_eq!(response.headers().contains_key("access-control-allow-origin"), open, "{what}");
+        }
+    });
+}
+
+/// Who is asked is not looked at: the certificate has settled that (RFC 9110 §7.4 leaves it to us).
+#[test]
+fn any_authority_is_answered() {
+    over_each_http(async |server, version| {
+        let mut request = get(&query(0, "alice.ghost", b""));
+        let path = request.uri().path_and_query().unwrap().clone();
+        *request.uri_mut() = format!("https://other.example{path}").parse().unwrap();
+        request.headers_mut().insert("host", "other.example".parse().unwrap());
+        assert_eq!(http(server, version, request).await.status(), StatusCode::OK, "{version:?}");
+    });
+}
+
+#[test]
+fn trailers_of_a_request_say_nothing_over_http_2() {
+    run(async {
+        let server = Fixture::start().await;
+        let io = TokioIo::new(server.tcp_tls(Service::Https, b"h2").await);
+        let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+        tokio::spawn(connection);
+        let trailers = http::HeaderMap::from_iter([("x-later".parse().unwrap(), "1".parse().unwrap())]);
+        let request = post("/dns-query", DNS, query(5, "alice.ghost", b""));
+        let body = |body: Bytes| Full::new(body).with_trailers(std::future::ready(Some(Ok(trailers))));
+        let response = whole(sender.send_request(request.map(body)).await.unwrap()).await;
+        assert!(response.status() == StatusCode::OK && is_answer(response.body(), 5));
+    });
+}
+
+#[test]
+fn headers_over_the_bound_are_refused_over_tcp() {
+    run(async {
+        let server = Fixture::start().await;
+        for version in [Version::HTTP_11, Version::HTTP_2] {
+            let mut long = get(&query(0, "alice.ghost", b""));
+            long.headers_mut().insert("x-long", "x".repeat(MAX_HEADERS).parse().unwrap());
+            let response = http(&server, version, long).await;
+            assert_eq!(response.status(), StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "{version:?}");
+        }
+    });
+}
+
+/// RFC 9113 §6.5.2: what we tell clients of our bounds, octet by octet.
+#[test]
+fn http_2_settings_are_ours() {
+    run(async {
+        let server = Fixture::start().await;
+        let mut tls = server.tcp_tls(Service::Https, b"h2").await;
+        // An empty SETTINGS frame behind the preface.
+        tls.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+        let mut head = [0; 9];
+        tls.read_exact(&mut head).await.unwrap();
+        assert_eq!(head[3..], [4, 0, 0, 0, 0, 0]);
+        let mut settings = vec![0; usize::from(head[2])];
+        tls.read_exact(&mut settings).await.unwrap();
+        let settings: Vec<(u16, u32)> = settings
+            .chunks_exact(6)
+            .map(|pair| {
+                (u16::from_be_bytes([pair[0], pair[1]]), u32::from_be_bytes([pair[2], pair[3], pair[4], pair[5]]))
+            })
+            .collect();
+        let value = |id: u16| settings.iter().find(|(found, _)| *found == id).map(|(_, value)| *value);
+        assert_eq!((value(3), value(4), value(6)), (Some(MAX_STREAMS), Some(64 << 10), Some(MAX_HEADERS as u32)));
+        // HPACK keeps the 4,096 octets that it has unless told otherwise; no server push, no extended CONNECT.
+        assert!(settings.iter().all(|(id, value)| [3, 4, 5, 6].contains(id) || *value == 0), "{settings:?}");
+    });
+}
+
+#[test]
 fn chains_have_a_path_of_their_own() {
     over_each_http(async |server, version| {
         let get = |path: &str| request(Method::GET, path, None, "");
@@ -800,6 +979,202 @@ fn over_the_rate_http_says_when_to_come_back() {
         // Calls have their own allowance.
         assert_eq!(ask(post("/rpc", JSON, "{}")).await.status(), StatusCode::OK);
         assert_eq!(ask(post("/rpc", JSON, "{}")).await.status(), StatusCode::TOO_MANY_REQUESTS);
+    });
+}
+
+// --- HTTP/3 by hand (RFC 9114, RFC 9204) -----------------------------------------------------------------------
+
+/// A variable-length integer (RFC 9000 §16) below 2^30.
+fn varint(value: usize) -> Vec<u8> {
+    match value {
+        0..64 => vec![value as u8],
+        64..16_384 => (value as u16 | 0x4000).to_be_bytes().to_vec(),
+        _ => (value as u32 | 0x8000_0000).to_be_bytes().to_vec(),
+    }
+}
+
+fn read_varint(octets: &mut &[u8]) -> u64 {
+    let length = 1 << (octets[0] >> 6);
+    let (head, rest) = octets.split_at(length);
+    *octets = rest;
+    head[1..].iter().fold(u64::from(head[0] & 0x3f), |value, octet| value << 8 | u64::from(*octet))
+}
+
+fn frame(kind: usize, payload: &[u8]) -> Vec<u8> {
+    [&varint(kind)[..], &varint(payload.len()), payload].concat()
+}
+
+fn frames(mut octets: &[u8]) -> Vec<(u64, Vec<u8>)> {
+    let mut frames = Vec::new();
+    while !octets.is_empty() {
+        let kind = read_varint(&mut octets);
+        let length = read_varint(&mut octets) as usize;
+        let (payload, rest) = octets.split_at(length);
+        frames.push((kind, payload.to_vec()));
+        octets = rest;
+    }
+    frames
+}
+
+const H3_DATA: usize = 0;
+const H3_HEADERS: usize = 1;
+const H3_SETTINGS: usize = 4;
+/// Frame and stream types of this form mean nothing (RFC 9114 §6.2.3, §7.2.8).
+const H3_RESERVED: usize = 0x1f * 5 + 0x21;
+
+/// Static indices and literals, no dynamic table: `:method`, `:scheme https`, `:path`, `:authority`.
+fn field_section(method: u8, path: &str) -> Vec<u8> {
+    let literal = |name: u8, value: &str| [&[0x50 | name, value.len() as u8][..], value.as_bytes()].concat();
+    [&[0, 0, 0xc0 | method, 0xc0 | 23][..], &literal(1, path), &literal(0, "localhost")].concat()
+}
+
+const METHOD_GET: u8 = 17;
+const METHOD_POST: u8 = 20;
+/// `content-type: application/dns-message`.
+const CONTENT_TYPE_DNS: u8 = 0xc0 | 44;
+/// `:status 200` in the responses.
+const STATUS_200: u8 = 0xc0 | 25;
+
+/// A connection whose client has sent its settings, and a stream of no known type.
+async fn raw_h3(server: &Fixture) -> (Connection, quinn::SendStream) {
+    let connection = server.quic(Service::H3, b"h3").await.unwrap();
+    let mut control = connection.open_uni().await.unwrap();
+    control.write_all(&[&[0][..], &frame(H3_SETTINGS, &[]), &frame(H3_RESERVED, b"?")].concat()).await.unwrap();
+    let mut unknown = connection.open_uni().await.unwrap();
+    unknown.write_all(&[&varint(H3_RESERVED)[..], b"whatever"].concat()).await.unwrap();
+    // Closing the control stream would end the connection.
+    (connection, control)
+}
+
+async fn raw_request(connection: &Connection, octets: &[u8]) -> Vec<(u64, Vec<u8>)> {
+    let (mut send, mut recv) = connection.open_bi().await.unwrap();
+    send.write_all(octets).await.unwrap();
+    send.finish().unwrap();
+    frames(&recv.read_to_end(70_000).await.unwrap())
+}
+
+#[test]
+fn http_3_settings_are_ours_and_need_no_dynamic_table() {
+    run(async {
+        let server = Fixture::start().await;
+        let (connection, _control) = raw_h3(&server).await;
+        let settings = loop {
+            let mut stream = connection.accept_uni().await.unwrap();
+            let mut kind = [0];
+            stream.read_exact(&mut kind).await.unwrap();
+            // Beside the control stream there may be those of QPACK.
+            if kind == [0] {
+                let mut head = [0; 2];
+                stream.read_exact(&mut head).await.unwrap();
+                assert_eq!((usize::from(head[0]), head[1] < 64), (H3_SETTINGS, true));
+                let mut payload = vec![0; usize::from(head[1])];
+                stream.read_exact(&mut payload).await.unwrap();
+                break payload;
+            }
+        };
+        let mut rest = &settings[..];
+        let mut pairs = Vec::new();
+        while !rest.is_empty() {
+            pairs.push((read_varint(&mut rest), read_varint(&mut rest)));
+        }
+        // SETTINGS_MAX_FIELD_SECTION_SIZE; QPACK_MAX_TABLE_CAPACITY and whatever else is zero, as if left out.
+        assert!(pairs.contains(&(6, MAX_HEADERS as u64)), "{pairs:?}");
+        assert!(pairs.iter().all(|(id, value)| *id == 6 || *value == 0), "{pairs:?}");
+    });
+}
+
+#[test]
+fn http_3_ignores_what_is_reserved_and_reads_many_frames() {
+    run(async {
+        let server = Fixture::start().await;
+        let (connection, _control) = raw_h3(&server).await;
+        let reserved = frame(H3_RESERVED, b"grease");
+        let message = query(7, "alice.ghost", b"");
+        let head = [&field_section(METHOD_POST, "/dns-query")[..], &[CONTENT_TYPE_DNS]].concat();
+        let mut octets = [reserved.clone(), frame(H3_HEADERS, &head)].concat();
+        for octet in &message {
+            octets.extend(frame(H3_DATA, &[*octet]));
+            octets.extend(&reserved);
+        }
+        // Trailers: `x-later: 1`.
+        octets.extend(frame(H3_HEADERS, b"\0\0\x27\0x-later\x011"));
+        octets.extend(&reserved);
+        let answer = raw_request(&connection, &octets).await;
+        assert_eq!((answer[0].0, answer[0].1[2]), (H3_HEADERS as u64, STATUS_200), "{answer:?}");
+        let body: Vec<u8> =
+            answer.iter().filter(|(kind, _)| *kind == H3_DATA as u64).flat_map(|(_, data)| data.clone()).collect();
+        assert!(is_answer(&body, 7));
+    });
+}
+
+#[test]
+fn http_3_refuses_field_sections_over_its_setting_and_goes_on() {
+    run(async {
+        let server = Fixture::start().await;
+        let (connection, _control) = raw_h3(&server).await;
+        // A literal `a: xxx…`, its length behind the 7-bit prefix.
+        let mut long = field_section(METHOD_GET, "/dns-query?name=alice.ghost");
+        long.extend(b"\x21a\x7f");
+        let mut left = MAX_HEADERS - 127;
+        while left > 127 {
+            long.push(0x80 | (left & 0x7f) as u8);
+            left >>= 7;
+        }
+        long.push(left as u8);
+        long.extend(vec![b'x'; MAX_HEADERS]);
+        let refused = raw_request(&connection, &frame(H3_HEADERS, &long)).await;
+        assert!(refused.iter().all(|(kind, head)| *kind == H3_HEADERS as u64 && head[2] != STATUS_200), "{refused:?}");
+        let short = frame(H3_HEADERS, &field_section(METHOD_GET, "/dns-query?name=alice.ghost"));
+        let answer = raw_request(&connection, &short).await;
+        assert_eq!(answer[0].1[2], STATUS_200, "{answer:?}");
+        assert!(answer[1].1.starts_with(b"{\"Status\":0"));
+    });
+}
+
+// --- Certificates ---------------------------------------------------------------------------------------------
+
+/// A self-signed certificate and its key for a name, written to files.
+fn certificate(dir: &Path, stem: &str, name: &str) -> ((PathBuf, PathBuf), Vec<u8>) {
+    let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+    let files = (dir.join(format!("{stem}.pem")), dir.join(format!("{stem}.key")));
+    std::fs::write(&files.0, made.cert.pem()).unwrap();
+    std::fs::write(&files.1, made.signing_key.serialize_pem()).unwrap();
+    (files, made.cert.der().to_vec())
+}
+
+/// What DoT and DoQ show to a client that asks for `name`; the connections stay open.
+async fn shown(server: &Fixture, name: &'static str) -> ([Vec<u8>; 2], TlsStream<TcpStream>, Connection) {
+    let tls = server.tls_to(name, Service::Tls, b"dot").await;
+    let quic = server.quic_to(name, Service::Quic, b"doq").await.unwrap();
+    let over_tls = tls.get_ref().1.peer_certificates().unwrap()[0].to_vec();
+    let peer = quic.peer_identity().unwrap().downcast::<Vec<rustls::pki_types::CertificateDer<'_>>>().unwrap();
+    ([over_tls, peer[0].to_vec()], tls, quic)
+}
+
+#[test]
+fn certificates_go_by_the_name_asked_for_and_are_exchanged_under_open_connections() {
+    run(async {
+        let dir = tempfile::tempdir().unwrap();
+        let (a_files, a) = certificate(dir.path(), "a", "a.example");
+        let (b_files, old) = certificate(dir.path(), "b", "b.example");
+        let (fresh_files, fresh) = certificate(dir.path(), "fresh", "b.example");
+        let mut roots = RootCertStore::empty();
+        for der in [&a, &old, &fresh] {
+            roots.add(der.clone().into()).unwrap();
+        }
+        let identity = Identity::load(vec![a_files, b_files.clone()]).unwrap();
+        let server = Fixture::with_identity(Limits::default(), 1, identity.clone(), roots).await;
+        assert_eq!(shown(&server, "a.example").await.0, [a.clone(), a.clone()]);
+        let (seen, mut tls, quic) = shown(&server, "b.example").await;
+        assert_eq!(seen, [old.clone(), old]);
+
+        std::fs::rename(&fresh_files.0, &b_files.0).unwrap();
+        std::fs::rename(&fresh_files.1, &b_files.1).unwrap();
+        assert_eq!(identity.certificates().reload(0, false).fresh, [b_files.0]);
+        assert_eq!(shown(&server, "b.example").await.0, [fresh.clone(), fresh]);
+        assert_eq!(shown(&server, "a.example").await.0, [a.clone(), a]);
+        assert!(is_answer(&ask_stream(&mut tls, &query(1, "alice.ghost", b"")).await, 1));
+        assert!(is_answer(&exchange(&quic, &framed(&query(0, "alice.ghost", b""))).await.unwrap(), 0));
     });
 }
 

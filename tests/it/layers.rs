@@ -17,13 +17,14 @@ const LAYERS: [&[&str]; 5] = [
 const CORE_ORDER: [&str; 7] = ["limits", "wire", "dnssec", "op", "tlog", "state", "zone"];
 
 /// Crates that one place alone may name.
-const HEAVY: [(&str, &[&str]); 7] = [
+const HEAVY: [(&str, &[&str]); 8] = [
     ("idna", &["wire"]),
     ("wasmtime", &["contract"]),
     ("redb", &["registry"]),
     ("quinn_proto", &["transport", "server"]),
     ("clap", &["cli"]),
     ("rcgen", &["transport"]),
+    ("x509_parser", &["transport"]),
     ("prometheus_client", &["transport"]),
 ];
 
@@ -140,5 +141,16 @@ fn every_dependency_has_a_reason() {
         if line.is_empty() {
             reason = false;
         }
+    }
+}
+
+/// RESINFO (RFC 9606) tells clients which extended errors may come: exactly those that the code sends.
+#[test]
+fn every_extended_error_is_sent_somewhere() {
+    let sources = sources();
+    let elsewhere = |source: &&Source| !source.path.ends_with("wire/rtype.rs");
+    let code: String = sources.iter().filter(elsewhere).map(|source| source.code.as_str()).collect();
+    for sent in ghostplane::wire::EdeCode::ALL {
+        assert!(code.contains(&format!("EdeCode::{sent:?}")), "{sent:?} is never sent");
     }
 }

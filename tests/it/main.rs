@@ -6,6 +6,7 @@ mod compiled;
 mod contracts;
 mod covenants;
 mod crash;
+mod discovery;
 mod docs;
 mod edge;
 mod gas;

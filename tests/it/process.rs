@@ -34,7 +34,10 @@ impl Server {
 
     pub fn start_with(data: &Path, args: &[&str]) -> Self {
         let mut command = Command::new(PROGRAM);
-        command.args(["serve", "--dev", "--port-base", "0", "--log-level", "warn", "--data"]).arg(data).args(args);
+        command.args(["serve", "--dev", "--log-level", "warn", "--data"]).arg(data).args(args);
+        if !args.contains(&"--port-base") {
+            command.args(["--port-base", "0"]);
+        }
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut ports = HashMap::new();
         let mut ready = false;
@@ -97,10 +100,15 @@ impl Server {
         self.child.wait().unwrap();
     }
 
+    /// Sends a signal by its name.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").args(["-s", name, &self.pid().to_string()]).status().unwrap();
+        assert!(status.success());
+    }
+
     /// SIGTERM, and how it ended.
     pub fn terminate(mut self) -> ExitStatus {
-        let status = Command::new("kill").arg(self.child.id().to_string()).status().unwrap();
-        assert!(status.success());
+        self.signal("TERM");
         self.child.wait().unwrap()
     }
 }
@@ -152,6 +160,16 @@ pub fn free_port() -> u16 {
             return port;
         }
     }
+}
+
+/// The first of four ports that were free a moment ago, below those that the kernel chooses from.
+pub fn free_port_base() -> String {
+    let free = |port: u16| {
+        UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok() && TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+    };
+    let first = 16_000 + std::process::id() as u16 % 2_000 * 4;
+    let base = (first..30_000).step_by(4).find(|base| (*base..base + 4).all(free));
+    base.expect("four free ports").to_string()
 }
 
 /// What a plain HTTP server on loopback answers.

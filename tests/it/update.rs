@@ -1,7 +1,7 @@
 //! DNS UPDATE: prerequisites, edits, who may, what is refused; and the clients that others wrote.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use ghostplane::dnssec::tsig::Secret;
 use ghostplane::gateway::{Client, Transport};
@@ -839,6 +839,17 @@ fn lego_obtains_a_certificate_for_a_name_of_ours() {
     assert!(shown.contains("DNS:alice.ghost"), "{said}");
     // The challenge has come and gone by two updates of the key, both in the log.
     assert!(!site.listed().contains("_acme-challenge"), "{}", site.listed());
+    // It goes where the gateway's own is, and is shown from the next handshake on.
+    std::fs::copy(&certificate, site.path("data/tls.pem")).unwrap();
+    std::fs::copy(site.path(&format!("lego/certificates/{APEX}.key")), site.path("data/tls.key")).unwrap();
+    site.server.signal("HUP");
+    let tls = format!("127.0.0.1:{}", site.server.port("tls"));
+    let shown = || {
+        let mut command = Command::new("openssl");
+        command.args(["s_client", "-connect", &tls, "-servername", APEX]).stdin(Stdio::null());
+        String::from_utf8_lossy(&command.output().unwrap().stdout).into_owned()
+    };
+    while !shown().contains("Pebble Intermediate") {}
 }
 
 /// ACME's own test server, which resolves through us.
