@@ -1,5 +1,6 @@
 //! `ghostplane bench`: a whole-server load.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,12 +8,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use clap::ValueEnum;
 use hdrhistogram::Histogram;
 use indicatif::ProgressBar;
 use serde_json::json;
 use tokio::time::{Instant as TokioInstant, sleep_until, timeout};
 
-use super::client::{Connection, Target, dev_port};
+use super::client::{ClientError, Connection, Target, dev_port};
 use super::query::message;
 use super::{Network, output};
 use crate::wire::{Name, Rcode, Rtype, Transport};
@@ -30,6 +32,18 @@ pub struct BenchArgs {
     /// Queries outstanding on each connection
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     concurrency: u32,
+    /// What each query costs besides itself
+    #[arg(long, value_enum, default_value = "steady")]
+    shape: Shape,
+    /// Names are asked for by a Zipf distribution with this exponent, the first of the file most often [default: in turn]
+    #[arg(long, value_name = "EXPONENT")]
+    zipf: Option<f64>,
+    /// Of a hundred queries so many are for a name that was never asked for, below `--below`
+    #[arg(long, value_name = "PERCENT", requires = "below", value_parser = clap::value_parser!(u32).range(1..=100))]
+    misses: Option<u32>,
+    /// A wildcard's name
+    #[arg(long)]
+    below: Option<String>,
     /// Queries a second in all [default: as fast as answers come]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     rate: Option<u32>,
@@ -62,12 +76,43 @@ pub struct BenchArgs {
     json: bool,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Shape {
+    /// Nothing: connections stay open
+    Steady,
+    /// A connection of its own, with a full handshake
+    Handshake,
+    /// A connection of its own that resumes a session
+    Resumption,
+    /// A connection of its own that resumes a session, the query in its first flight (DoQ only)
+    EarlyData,
+}
+
+impl Shape {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Steady => "steady",
+            Self::Handshake => "handshake",
+            Self::Resumption => "resumption",
+            Self::EarlyData => "early-data",
+        }
+    }
+}
+
 /// Names read from a file at most.
 const MAX_NAMES: usize = 10_000_000;
 
 /// What all workers share.
 struct Load {
     messages: Vec<Vec<u8>>,
+    /// Cumulated weights of the messages; empty: they come in turn.
+    weights: Vec<f64>,
+    /// Percent of misses, and below which name.
+    misses: Option<(u64, Name)>,
+    dnssec: bool,
+    shape: Shape,
+    /// Tells names of this run from those of others.
+    begun_at: u64,
     target: Target,
     via: Transport,
     next: AtomicU64,
@@ -109,12 +154,20 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
         "{} is not this machine; --allow-remote if it is yours to load",
         target.addr
     );
+    let target = prepare(target, args)?;
     let messages = messages(args)?;
+    let weights = args.zipf.map_or_else(Vec::new, |exponent| zipf(messages.len(), exponent));
+    let below = args.below.as_deref().map(Name::from_user).transpose().context("--below")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let cpu_before = args.server_pid.map(cpu_seconds).transpose()?;
     let begun = Instant::now();
     let load = Arc::new(Load {
         messages,
+        weights,
+        misses: args.misses.map(u64::from).zip(below),
+        dnssec: args.dnssec,
+        shape: args.shape,
+        begun_at: super::clock::unix_time(),
         target,
         via: args.via,
         next: AtomicU64::new(0),
@@ -135,6 +188,58 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
     print(args, &seen, elapsed, cpu);
     anyhow::ensure!(!seen.latency.is_empty(), "no answer came");
     Ok(())
+}
+
+/// A target whose sessions are kept, where the shape wants that.
+fn prepare(target: Target, args: &BenchArgs) -> anyhow::Result<Target> {
+    let early = args.shape == Shape::EarlyData;
+    anyhow::ensure!(!early || args.via == Transport::Quic, "--shape early-data goes over --via quic only");
+    match args.shape {
+        Shape::Resumption | Shape::EarlyData if args.via.is_encrypted() => Ok(target.remembering(args.via, early)?),
+        _ => Ok(target),
+    }
+}
+
+/// Cumulated weights 1, 1/2^s, 1/3^s and so on.
+fn zipf(count: usize, exponent: f64) -> Vec<f64> {
+    let mut sum = 0.0;
+    let weight = |rank: usize| (rank as f64).powf(-exponent);
+    (1..=count)
+        .map(weight)
+        .map(|weight| {
+            sum += weight;
+            sum
+        })
+        .collect()
+}
+
+impl Load {
+    /// The message of one query.
+    fn message(&self, number: u64) -> Cow<'_, [u8]> {
+        let random = scatter(number);
+        if let Some((percent, below)) = &self.misses
+            && random % 100 < *percent
+            && let Ok(name) = below.child(format!("x{number}-{}", self.begun_at).as_bytes())
+        {
+            return message(&name, Rtype::A, self.dnssec, self.via.is_encrypted()).into();
+        }
+        let index = match self.weights.last() {
+            None => number as usize % self.messages.len(),
+            Some(sum) => {
+                let at = (scatter(random) as f64 / u64::MAX as f64) * sum;
+                self.weights.partition_point(|weight| *weight < at).min(self.messages.len() - 1)
+            }
+        };
+        Cow::Borrowed(&self.messages[index])
+    }
+}
+
+/// Numbers that look random and are the same in each run (splitmix64).
+fn scatter(number: u64) -> u64 {
+    let mut mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
 }
 
 fn messages(args: &BenchArgs) -> anyhow::Result<Vec<Vec<u8>>> {
@@ -170,8 +275,12 @@ async fn drive(load: Arc<Load>, connections: u32, concurrency: u32) -> Seen {
 
 async fn connection(load: Arc<Load>, concurrency: u32) -> Seen {
     let mut all = Seen::new();
-    let opened = match Connection::open(load.via, &load.target).await {
-        Ok(opened) => Arc::new(opened),
+    let opened = match load.shape {
+        Shape::Steady => Connection::open(load.via, &load.target).await.map(|opened| Some(Arc::new(opened))),
+        _ => Ok(None),
+    };
+    let opened = match opened {
+        Ok(opened) => opened,
         Err(error) => {
             *all.errors.entry(error.to_string()).or_default() += 1;
             return all;
@@ -186,7 +295,15 @@ async fn connection(load: Arc<Load>, concurrency: u32) -> Seen {
     all
 }
 
-async fn worker(load: Arc<Load>, connection: Arc<Connection>) -> Seen {
+/// Asks over `connection`, or over one of its own each time.
+async fn ask(load: &Load, connection: Option<&Connection>, message: &[u8]) -> Result<Vec<u8>, ClientError> {
+    match connection {
+        Some(connection) => connection.exchange(message).await,
+        None => Connection::open(load.via, &load.target).await?.exchange(message).await,
+    }
+}
+
+async fn worker(load: Arc<Load>, connection: Option<Arc<Connection>>) -> Seen {
     let mut seen = Seen::new();
     loop {
         let number = load.next.fetch_add(1, Ordering::Relaxed);
@@ -203,8 +320,8 @@ async fn worker(load: Arc<Load>, connection: Arc<Connection>) -> Seen {
             // A query that is sent late has waited: its latency counts from when it was due.
             asked = due;
         }
-        let message = &load.messages[number as usize % load.messages.len()];
-        match timeout(load.target.timeout, connection.exchange(message)).await {
+        let message = load.message(number);
+        match timeout(load.target.timeout, ask(&load, connection.as_deref(), &message)).await {
             Ok(Ok(reply)) => {
                 // A time out of bounds is recorded as the bound.
                 seen.latency.saturating_record(asked.elapsed().as_micros() as u64);
@@ -213,7 +330,9 @@ async fn worker(load: Arc<Load>, connection: Arc<Connection>) -> Seen {
             }
             Ok(Err(error)) => {
                 *seen.errors.entry(error.to_string()).or_default() += 1;
-                return seen;
+                if load.shape == Shape::Steady {
+                    return seen;
+                }
             }
             Err(_) => *seen.errors.entry("timed out".to_owned()).or_default() += 1,
         }
@@ -239,7 +358,7 @@ fn print(args: &BenchArgs, seen: &Seen, elapsed: Duration, cpu: Option<f64>) {
     let rcodes: BTreeMap<String, u64> = seen.rcodes.iter().map(|(code, count)| (Rcode::text(*code), *count)).collect();
     if args.json {
         let value = json!({
-            "via": args.via.text(), "connections": args.connections, "concurrency": args.concurrency,
+            "via": args.via.text(), "shape": args.shape.text(), "connections": args.connections, "concurrency": args.concurrency,
             "seconds": elapsed.as_secs_f64(), "answers": answers, "answers_per_second": rate,
             "latency_us": { "p50": p50, "p90": p90, "p99": p99, "p99.9": p999, "max": max },
             "rcodes": rcodes, "errors": seen.errors, "server_cpu_us_per_answer": cpu_each,
@@ -250,7 +369,10 @@ fn print(args: &BenchArgs, seen: &Seen, elapsed: Duration, cpu: Option<f64>) {
         counts.iter().map(|(kind, count)| format!("{kind} {count}")).collect::<Vec<_>>().join(", ")
     };
     let mut facts = vec![
-        ("load", format!("{} x {} over {}", args.connections, args.concurrency, args.via.text())),
+        (
+            "load",
+            format!("{} x {} over {}, {}", args.connections, args.concurrency, args.via.text(), args.shape.text()),
+        ),
         ("answers", format!("{answers} in {:.1} s, {rate:.0} a second", elapsed.as_secs_f64())),
         ("latency", format!("p50 {p50} us, p90 {p90} us, p99 {p99} us, p99.9 {p999} us, max {max} us")),
         ("codes", list(&rcodes)),
@@ -260,4 +382,17 @@ fn print(args: &BenchArgs, seen: &Seen, elapsed: Duration, cpu: Option<f64>) {
         facts.push(("server CPU", format!("{cpu:.1} us an answer")));
     }
     print!("{}", output::facts(&facts));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_of_a_zipf_distribution_is_asked_for_most() {
+        let weights = zipf(3, 1.0);
+        assert_eq!(weights, [1.0, 1.5, 1.5 + 1.0 / 3.0]);
+        let numbers: std::collections::HashSet<_> = (0..1_000).map(scatter).collect();
+        assert_eq!(numbers.len(), 1_000);
+    }
 }

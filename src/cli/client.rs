@@ -51,6 +51,35 @@ pub struct Target {
     /// Roots; without them only UDP and TCP work.
     pub roots: Option<Arc<rustls::RootCertStore>>,
     pub timeout: Duration,
+    /// Sessions to resume; without them every connection is of a stranger.
+    pub sessions: Option<Sessions>,
+}
+
+/// What a client keeps of its connections, so that the next ones begin faster.
+#[derive(Clone)]
+pub struct Sessions {
+    config: Arc<rustls::ClientConfig>,
+    /// Data may go with the handshake (0-RTT), over QUIC.
+    early: bool,
+}
+
+impl std::fmt::Debug for Sessions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sessions").field("early", &self.early).finish_non_exhaustive()
+    }
+}
+
+impl Target {
+    /// The same target, of which sessions are kept: for connections over `via` only.
+    ///
+    /// # Errors
+    /// There is no CA.
+    pub fn remembering(mut self, via: Transport, early: bool) -> Result<Self, ClientError> {
+        let mut config = tls_config(via, &self)?;
+        config.enable_early_data = early;
+        self.sessions = Some(Sessions { config: Arc::new(config), early });
+        Ok(self)
+    }
 }
 
 /// Why there is no answer.
@@ -189,10 +218,17 @@ async fn open_tcp(target: &Target) -> Result<TcpStream, ClientError> {
 
 async fn open_tls(via: Transport, target: &Target) -> Result<tokio_rustls::client::TlsStream<TcpStream>, ClientError> {
     let name = ServerName::try_from(target.host.clone()).map_err(|_| ClientError::Host(target.host.clone()))?;
-    let connector = tokio_rustls::TlsConnector::from(Arc::new(tls_config(via, target)?));
+    let connector = tokio_rustls::TlsConnector::from(shared_tls_config(via, target)?);
     let stream = open_tcp(target).await?;
     let failed = |error: std::io::Error| ClientError::Connect { addr: target.addr, reason: error.to_string() };
     connector.connect(name, stream).await.map_err(failed)
+}
+
+fn shared_tls_config(via: Transport, target: &Target) -> Result<Arc<rustls::ClientConfig>, ClientError> {
+    match &target.sessions {
+        Some(sessions) => Ok(Arc::clone(&sessions.config)),
+        None => tls_config(via, target).map(Arc::new),
+    }
 }
 
 fn tls_config(via: Transport, target: &Target) -> Result<rustls::ClientConfig, ClientError> {
@@ -208,7 +244,7 @@ fn tls_config(via: Transport, target: &Target) -> Result<rustls::ClientConfig, C
 
 async fn open_quic(via: Transport, target: &Target) -> Result<(quinn::Endpoint, quinn::Connection), ClientError> {
     let failed = |reason: String| ClientError::Connect { addr: target.addr, reason };
-    let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls_config(via, target)?);
+    let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(shared_tls_config(via, target)?);
     let crypto = crypto.map_err(|error| failed(error.to_string()))?;
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
     let mut transport = quinn::TransportConfig::default();
@@ -217,8 +253,15 @@ async fn open_quic(via: Transport, target: &Target) -> Result<(quinn::Endpoint, 
     let endpoint = quinn::Endpoint::client(any_port(target.addr)).map_err(|error| failed(error.to_string()))?;
     let connecting = endpoint.connect_with(config, target.addr, &target.host);
     let connecting = connecting.map_err(|error| failed(error.to_string()))?;
-    let connection = connecting.await.map_err(|error| failed(error.to_string()))?;
-    Ok((endpoint, connection))
+    let connection = match target.sessions.as_ref().filter(|sessions| sessions.early) {
+        None => connecting.await,
+        // Without a ticket yet, it is a handshake like any other.
+        Some(_) => match connecting.into_0rtt() {
+            Ok((connection, _)) => Ok(connection),
+            Err(connecting) => connecting.await,
+        },
+    };
+    Ok((endpoint, connection.map_err(|error| failed(error.to_string()))?))
 }
 
 async fn open_https(target: &Target) -> Result<Connection, ClientError> {

@@ -127,7 +127,7 @@ impl Network {
         let ca = self.ca.clone().unwrap_or_else(|| self.data.join("ca.pem"));
         let roots = if tls { Some(client::load_roots(&ca)?) } else { None };
         let host = self.tls_hostname.clone().unwrap_or(host);
-        Ok(Target { addr, host, roots, timeout: Duration::from_secs(u64::from(self.timeout.max(1))) })
+        Ok(Target { addr, host, roots, timeout: Duration::from_secs(u64::from(self.timeout.max(1))), sessions: None })
     }
 
     fn rpc(&self) -> anyhow::Result<RpcClient> {

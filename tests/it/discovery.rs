@@ -177,6 +177,7 @@ fn several_certificates_are_given_and_the_one_for_the_servers_name_is_announced(
         host: host.to_owned(),
         roots: roots.clone(),
         timeout: Duration::from_secs(20),
+        sessions: None,
     };
     for via in [Transport::Tls, Transport::Quic, Transport::Https, Transport::H3] {
         let open = |host: &str| block_on(Connection::open(via, &target(via.text(), host)));

@@ -72,6 +72,7 @@ impl Server {
             host: "127.0.0.1".to_owned(),
             roots: Some(load_roots(&self.data.join("ca.pem")).unwrap()),
             timeout: Duration::from_secs(20),
+            sessions: None,
         }
     }
 

@@ -97,7 +97,7 @@ impl Served {
         let connections = Transport::ALL.map(|via| {
             let addr = addrs.of(service(via)).unwrap();
             let (roots, timeout) = (Some(roots.clone()), Duration::from_secs(20));
-            let target = Target { addr, host: "localhost".into(), roots, timeout };
+            let target = Target { addr, host: "localhost".into(), roots, timeout, sessions: None };
             (via, runtime.block_on(Connection::open(via, &target)).unwrap())
         });
         let people = HashMap::new();
