@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -16,10 +17,12 @@ use quinn_proto::{
     ReadError, StreamEvent, StreamId, TokenStore, TransportConfig, VarInt, WriteError,
 };
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue};
+use rustls::client::{
+    ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue, WebPkiServerVerifier,
+};
 use rustls::crypto::{CryptoProvider, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{DigitallySignedStruct, NamedGroup, RootCertStore, SignatureScheme};
+use rustls::{DigitallySignedStruct, NamedGroup, SignatureScheme};
 
 use crate::dns::{Draft, Message, messages};
 use crate::{Miss, Target};
@@ -28,6 +31,8 @@ use crate::{Miss, Target};
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Streams that the server could open, if it did what it must not.
 const SERVER_STREAMS: u32 = 8;
+/// A transport parameter (RFC 9000 §18.2).
+const INITIAL_MAX_STREAMS_BIDI: u64 = 0x08;
 /// Octets of the largest datagram that can arrive.
 const MAX_DATAGRAM: usize = 65_535;
 
@@ -83,6 +88,7 @@ pub struct Profile {
     server_name: String,
     pub tickets: Arc<Tickets>,
     pub tokens: Arc<Tokens>,
+    verifier: Arc<Verifier>,
 }
 
 impl Profile {
@@ -92,10 +98,13 @@ impl Profile {
         let builder = rustls::ClientConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .expect("ring has TLS 1.3");
-        let builder = match &target.roots {
-            Some(roots) if !options.trusting => builder.with_root_certificates(RootCertStore::clone(roots)),
-            _ => builder.dangerous().with_custom_certificate_verifier(Arc::new(Trusting(provider))),
-        };
+        let roots = target.roots.clone().filter(|_| !options.trusting);
+        let authority = roots.map(|roots| {
+            let built = WebPkiServerVerifier::builder_with_provider(roots, provider.clone()).build();
+            built.expect("there are roots, and no revocation lists")
+        });
+        let verifier = Arc::new(Verifier { provider, authority, seen: AtomicUsize::new(0) });
+        let builder = builder.dangerous().with_custom_certificate_verifier(verifier.clone());
         let mut tls = builder.with_no_client_auth();
         tls.alpn_protocols = options.alpn;
         tls.enable_early_data = true;
@@ -112,7 +121,12 @@ impl Profile {
         let mut quic = ClientConfig::new(Arc::new(crypto));
         quic.transport_config(Arc::new(transport)).token_store(tokens.clone());
         let server_name = options.server_name.unwrap_or_else(|| target.hostname.clone());
-        Self { quic, server_name, tickets, tokens }
+        Self { quic, server_name, tickets, tokens, verifier }
+    }
+
+    /// Certificates that servers have shown so far.
+    pub fn certificates(&self) -> usize {
+        self.verifier.seen.load(Ordering::Relaxed)
     }
 }
 
@@ -171,6 +185,10 @@ impl Tokens {
         self.0.lock().unwrap().len()
     }
 
+    pub fn clear(&self) {
+        self.0.lock().unwrap().clear();
+    }
+
     pub fn put(&self, token: Vec<u8>) {
         self.0.lock().unwrap().push(token);
     }
@@ -186,20 +204,28 @@ impl TokenStore for Tokens {
     }
 }
 
-/// Takes whoever holds the certificate's key for the server: for servers whose CA was not given.
+/// Checks certificates, and counts them: a session that is resumed has none.
 #[derive(Debug)]
-struct Trusting(Arc<CryptoProvider>);
+struct Verifier {
+    provider: Arc<CryptoProvider>,
+    /// None for servers whose CA was not given: whoever holds the certificate's key will do.
+    authority: Option<Arc<WebPkiServerVerifier>>,
+    seen: AtomicUsize,
+}
 
-impl ServerCertVerifier for Trusting {
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
+        self.seen.fetch_add(1, Ordering::Relaxed);
+        self.authority.as_ref().map_or(Ok(ServerCertVerified::assertion()), |authority| {
+            authority.verify_server_cert(certificate, intermediates, server_name, ocsp_response, now)
+        })
     }
 
     fn verify_tls12_signature(
@@ -217,18 +243,18 @@ impl ServerCertVerifier for Trusting {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+        verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 
 /// What happens to datagrams on their way.
 #[derive(Debug, Default)]
 pub struct Weather {
-    /// Nothing leaves.
+    /// Nothing leaves until `Link::speak_again`.
     pub mute: bool,
     /// Each datagram leaves twice.
     pub twice: bool,
@@ -252,7 +278,8 @@ pub struct Link {
     /// Streams that the server asked us to send no more on.
     pub stopped: Vec<StreamId>,
     pub weather: Weather,
-    /// Datagrams that left, and that came.
+    held_back: Vec<Vec<u8>>,
+    /// Datagrams that left or are held back, and that came.
     pub sent: Vec<Vec<u8>>,
     pub came: Vec<Vec<u8>>,
 }
@@ -278,6 +305,8 @@ pub enum Ending {
     Application(u64),
     /// CONNECTION_CLOSE of QUIC itself, with a code of RFC 9000 §20.1.
     Transport(u64),
+    /// Nothing came any more, for as long as the idle timeout is.
+    TimedOut,
     /// Anything else, told in words.
     Other(String),
 }
@@ -287,6 +316,7 @@ impl std::fmt::Display for Ending {
         match self {
             Self::Application(code) => write!(f, "closed with {}", doq_code(*code)),
             Self::Transport(code) => write!(f, "closed by QUIC with error {code:#x}"),
+            Self::TimedOut => f.write_str("lost: nothing comes any more"),
             Self::Other(words) => write!(f, "lost: {words}"),
         }
     }
@@ -325,6 +355,7 @@ impl Link {
             intruders: Vec::new(),
             stopped: Vec::new(),
             weather: Weather::default(),
+            held_back: Vec::new(),
             sent: Vec::new(),
             came: Vec::new(),
         }
@@ -373,11 +404,18 @@ impl Link {
         self.parameter(wanted).and_then(|value| crate::packet::varint(&mut &value[..])).unwrap_or(0)
     }
 
+    /// Streams for queries that the server gave at first.
+    pub fn credit(&self) -> u64 {
+        self.number(INITIAL_MAX_STREAMS_BIDI)
+    }
+
     /// How the connection ended, if it did.
     pub fn ending(&self) -> Option<Ending> {
         Some(match self.lost.as_ref()? {
             ConnectionError::ApplicationClosed(close) => Ending::Application(close.error_code.into_inner()),
             ConnectionError::ConnectionClosed(close) => Ending::Transport(close.error_code.into()),
+            ConnectionError::TimedOut => Ending::TimedOut,
+            ConnectionError::TransportError(error) => Ending::Other(format!("{:?}, {}", error.code, error.reason)),
             other => Ending::Other(other.to_string()),
         })
     }
@@ -498,6 +536,14 @@ impl Link {
         }
     }
 
+    /// Lets go of what was held back.
+    pub fn speak_again(&mut self) {
+        self.weather.mute = false;
+        for datagram in std::mem::take(&mut self.held_back) {
+            self.throw(&datagram);
+        }
+    }
+
     pub fn close(&mut self, code: u32) {
         self.connection.close(Instant::now(), VarInt::from_u32(code), bytes::Bytes::new());
         self.flush();
@@ -559,16 +605,18 @@ impl Link {
     }
 
     fn transmit(&mut self, datagram: Vec<u8>) {
-        let copies = match &self.weather {
-            Weather { mute: true, .. } => 0,
-            Weather { twice: true, .. } => 2,
-            _ => usize::from(!self.is_lost(self.sent.len())),
-        };
-        for _ in 0..copies {
-            // A full buffer loses datagrams, as a network does.
-            let _ = self.socket.send_to(&datagram, self.server);
+        match &self.weather {
+            Weather { mute: true, .. } => self.held_back.push(datagram.clone()),
+            Weather { twice: true, .. } => [&datagram; 2].into_iter().for_each(|datagram| self.throw(datagram)),
+            _ if self.is_lost(self.sent.len()) => {}
+            _ => self.throw(&datagram),
         }
         self.sent.push(datagram);
+    }
+
+    fn throw(&self, datagram: &[u8]) {
+        // A full buffer loses datagrams, as a network does.
+        let _ = self.socket.send_to(datagram, self.server);
     }
 
     fn is_lost(&self, number: usize) -> bool {

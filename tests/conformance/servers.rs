@@ -110,7 +110,7 @@ pub fn knot(ours: &Server) -> Started {
     );
     let mut command = Command::new("knotd");
     command.arg("-c").arg(written(dir.path(), "knot.conf", &config));
-    let server = Server { child: ready(command, "zone file loaded")?, dir };
+    let server = Server { child: ready(command, "server started")?, dir };
     Some(("Knot DNS", server, target(ours, (Ipv4Addr::LOCALHOST, port).into(), Some(ZONE))))
 }
 

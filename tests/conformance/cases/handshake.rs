@@ -6,9 +6,8 @@ use crate::{Case, Level::*, Miss, Outcome};
 
 /// QUIC's code for the TLS alert no_application_protocol (RFC 9001 §4.8, RFC 7301 §3.2).
 const NO_APPLICATION_PROTOCOL: u64 = 0x178;
-/// Numbers of transport parameters (RFC 9000 §18.2).
+/// A transport parameter (RFC 9000 §18.2).
 const MAX_IDLE_TIMEOUT: u64 = 0x01;
-const INITIAL_MAX_STREAMS_BIDI: u64 = 0x08;
 
 pub const CASES: &[Case] = &[
     Case { id: "port", section: "9250 §4.1.1", level: Must, text: "DoQ is not served on port 53", run: port },
@@ -149,7 +148,7 @@ fn idle_timeout(trial: &Trial) -> Outcome {
 }
 
 fn stream_credit(trial: &Trial) -> Outcome {
-    match trial.connect()?.number(INITIAL_MAX_STREAMS_BIDI) {
+    match trial.connect()?.credit() {
         0 => fail("none at first: 0-RTT would be of no use"),
         streams => Ok(streams.to_string()),
     }

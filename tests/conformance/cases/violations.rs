@@ -192,7 +192,9 @@ fn judge(link: &mut Link, trial: &Trial, stream: Option<StreamId>) -> Outcome {
     let did = stream.map_or_else(String::new, |id| what_came(link, id));
     match link.still_serves(trial) {
         Ok(()) => fail(format!("{did}the connection goes on")),
-        Err(_) if link.ending().is_none() && did.is_empty() => Ok("abandoned without a word".to_owned()),
+        Err(_) if did.is_empty() && matches!(link.ending(), None | Some(Ending::TimedOut)) => {
+            Ok("abandoned without a word".to_owned())
+        }
         Err(Miss::Fail(words)) => fail(format!("{did}then {words}")),
         Err(skip) => Err(skip),
     }
