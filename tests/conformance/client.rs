@@ -259,7 +259,7 @@ pub struct Weather {
     /// Each datagram leaves twice.
     pub twice: bool,
     /// One of so many gets lost, in each direction.
-    pub lose: Option<u64>,
+    pub lose: Option<usize>,
 }
 
 /// One connection and the socket it has to itself.
@@ -620,7 +620,7 @@ impl Link {
     }
 
     fn is_lost(&self, number: usize) -> bool {
-        self.weather.lose.is_some_and(|lose| number as u64 % lose == 0)
+        self.weather.lose.is_some_and(|lose| number.is_multiple_of(lose))
     }
 
     fn take_events(&mut self) {

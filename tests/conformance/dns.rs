@@ -185,15 +185,16 @@ impl Message {
     pub fn parse(octets: &[u8]) -> Result<Self, String> {
         let mut reader = Reader { octets, at: 0 };
         let (id, flags) = (reader.u16()?, reader.u16()?);
-        let counts = [reader.u16()?, reader.u16()?, reader.u16()?, reader.u16()?];
+        let asked = reader.u16()?;
+        let counts = [reader.u16()?, reader.u16()?, reader.u16()?];
         let mut questions = Vec::new();
-        for _ in 0..counts[0] {
+        for _ in 0..asked {
             questions.push((reader.name()?, reader.u16()?));
             reader.u16()?;
         }
         let mut records = Vec::new();
-        for section in 1..4 {
-            for _ in 0..counts[section] {
+        for (section, count) in (1..).zip(counts) {
+            for _ in 0..count {
                 records.push(reader.record(section)?);
             }
         }

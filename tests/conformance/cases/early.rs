@@ -152,6 +152,8 @@ fn not_replayable(trial: &Trial, query: &dns::Draft) -> Outcome {
         let answer = link.answer(id)?;
         return match (answer.rcode(), answer.ede()) {
             (dns::REFUSED, Some(dns::TOO_EARLY)) => Ok("REFUSED, too early".to_owned()),
+            // Then there is nothing that could have been done.
+            (dns::NOTIMP, _) => Ok("NOTIMP".to_owned()),
             (_, ede) => fail(format!("{}, EDE {ede:?}, before the handshake is complete", answer.code())),
         };
     }
