@@ -146,7 +146,7 @@ fn have(tool: &str) -> bool {
         "no {tool}; run .ci/tools and source target/ci/env"
     );
     if !found {
-        println!("skipped: no {tool}");
+        eprintln!("skipped: no {tool}");
     }
     found
 }
@@ -156,7 +156,7 @@ fn has_quic(tool: &str) -> bool {
     let version = Command::new(tool).arg("-V").output().unwrap();
     let found = String::from_utf8_lossy(&version.stdout).contains("ngtcp2");
     if !found {
-        println!("skipped: no {tool} with QUIC");
+        eprintln!("skipped: no {tool} with QUIC");
     }
     found
 }
@@ -192,7 +192,7 @@ fn ready(mut command: Command, words: &'static str) -> Option<Child> {
     }
     let _ = child.kill();
     let _ = child.wait();
-    println!("skipped: it does not start, it says:\n{said}");
+    eprintln!("skipped: it does not start, it says:\n{said}");
     None
 }
 

@@ -427,6 +427,8 @@ fn aioquic_asks_at_once_and_comes_back() {
         return;
     }
     let gateway = Gateway::start();
+    // In the cache: a hundred executions at once, of a debug build, might not be done in time.
+    gateway.server.ok("quic", &["query", "alice.ghost", "A"]);
     let (ca, port) = (gateway.ca(), gateway.port("quic"));
     let output = python("doq.py", &[ca.to_str().unwrap(), &port, "alice.ghost", "192.0.2.1", "192.0.2.2"], "");
     let told = text(&output);
@@ -522,7 +524,10 @@ fn dnscrypt_proxy_forwards_over_http3() {
         let mut dig = Command::new("dig");
         // Until it has looked at the server, it does not answer.
         dig.args(["@127.0.0.1", "-p", &port, "+short", "+tries=6", "+time=5", name, rtype]);
-        assert_eq!(lines(&text(&dig.output().unwrap())), expected, "{name} {rtype}");
+        let told = text(&dig.output().unwrap());
+        // Of a try that was too early it says so, in a comment.
+        let told: Vec<&str> = lines(&told).into_iter().filter(|line| !line.starts_with(";;")).collect();
+        assert_eq!(told, expected, "{name} {rtype}");
     }
     assert!(answered(&gateway, "h3") >= 4);
 }
