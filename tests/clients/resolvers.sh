@@ -88,3 +88,13 @@ printf '[Resolve]\nDNS=127.0.0.1:5300\nDomains=~.\nDNSSEC=yes\nLLMNR=no\nMultica
 chroot "$root" env SYSTEMD_LOG_TARGET=console /usr/lib/systemd/systemd-resolved >"$data/resolved.log" 2>&1 &
 pids+=($!)
 ask resolved 127.0.0.53 53
+
+# Once more over TLS, which it must not go without.
+kill "${pids[-1]}"
+wait "${pids[-1]}" || true
+cp "$data/ca.pem" "$root/tmp/ghostplane/ca.pem"
+rm -rf "$root/run/systemd/resolve"
+printf '[Resolve]\nDNS=127.0.0.1:8530#localhost\nDNSOverTLS=yes\nDomains=~.\nDNSSEC=yes\nLLMNR=no\nMulticastDNS=no\n' >"$root/etc/systemd/resolved.conf"
+chroot "$root" env SYSTEMD_LOG_TARGET=console SSL_CERT_FILE=/tmp/ghostplane/ca.pem /usr/lib/systemd/systemd-resolved >"$data/resolved-tls.log" 2>&1 &
+pids+=($!)
+ask resolved-tls 127.0.0.53 53

@@ -2,11 +2,12 @@
 //! GHOSTPLANE_NO_SKIP set (CI) that is a failure. `.ci/tools` installs them all.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use crate::process::{PROGRAM, Server};
+use crate::process::{Daemon, PROGRAM, Server, free_port, http_get};
 use crate::validators::{self, Unbound};
 
 /// True if every tool can be run; says which one is missing.
@@ -417,4 +418,170 @@ fn dnspython_validates_chains_by_itself() {
     let counts: Vec<&str> = told.lines().map(|line| line.rsplit(' ').next().unwrap()).collect();
     // Answer; keys and DS of the name; the TLD's keys. An alias has both ends'; a denial SOA and NSEC; a wildcard its proof.
     assert_eq!(counts, ["4", "8", "5", "5", "5", "6", "4", "3", "2"], "{told}");
+}
+
+/// A client of another QUIC stack; with its session ticket it comes back in 0-RTT, where that is offered.
+#[test]
+fn aioquic_asks_at_once_and_comes_back() {
+    if !have_python() {
+        return;
+    }
+    let gateway = Gateway::start();
+    // In the cache: a hundred executions at once, of a debug build, might not be done in time.
+    gateway.server.ok("quic", &["query", "alice.ghost", "A"]);
+    let (ca, port) = (gateway.ca(), gateway.port("quic"));
+    let output = python("doq.py", &[ca.to_str().unwrap(), &port, "alice.ghost", "192.0.2.1", "192.0.2.2"], "");
+    let told = text(&output);
+    let early = told.strip_prefix("100 answered at once; resumed; early data ").expect(&told).trim();
+    // Not yet over every listener of ours.
+    assert!(["accepted", "not offered"].contains(&early), "{told}");
+}
+
+/// Queries that ended well, by the transport they came over.
+fn answered(gateway: &Gateway, transport: &str) -> u64 {
+    let metrics = http_get(gateway.server.port("metrics"), "/metrics");
+    let line = format!("ghostplane_queries_total{{transport=\"{transport}\",outcome=\"noerror\"}} ");
+    metrics.lines().find_map(|found| found.strip_prefix(&line)).unwrap().parse().unwrap()
+}
+
+/// ngtcp2's client over HTTP/3: once, once more with what it kept of the first connection, and over a lossy path.
+#[test]
+fn gtlsclient_asks_over_http3() {
+    if !have(&["gtlsclient"]) {
+        return;
+    }
+    let gateway = Gateway::start();
+    let port = gateway.port("h3");
+    let query = data_encoding::BASE64URL_NOPAD.encode(&crate::support::query("alice.ghost", "A", 0));
+    let url = format!("https://localhost:{port}/dns-query?dns={query}");
+    let at = |name: &str| gateway.dir.path().join(name).to_str().unwrap().to_owned();
+    let kept = [format!("--session-file={}", at("session")), format!("--tp-file={}", at("parameters"))];
+    let lossy = ["--tx-loss=0.1", "--rx-loss=0.1"].map(str::to_owned);
+    for (run, options) in [&kept, &kept, &lossy].into_iter().enumerate() {
+        let folder = at(&format!("run{run}"));
+        std::fs::create_dir(&folder).unwrap();
+        let mut command = Command::new("gtlsclient");
+        command.args(["--quiet", "--exit-on-all-streams-close", "--timeout=20s", "--download", &folder]).args(options);
+        text(&command.args(["127.0.0.1", &port, &url]).output().unwrap());
+        let file = Path::new(&folder).join(format!("dns-query?dns={query}"));
+        let told = std::fs::read(file).unwrap();
+        assert!([1, 2].iter().all(|last| told.windows(4).any(|octets| octets == [192, 0, 2, *last])), "{told:?}");
+    }
+    assert_eq!(answered(&gateway, "h3"), 3);
+}
+
+/// The built-in zones, and one more that is like `ghost` but for its name.
+fn zones_and(tld: &str) -> tempfile::TempDir {
+    let zones = tempfile::tempdir().unwrap();
+    for file in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/zones")).unwrap() {
+        let path = file.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        std::fs::write(zones.path().join(name), &text).unwrap();
+        if let Some(ending) = name.strip_prefix("ghost.") {
+            let text = text.replace("ghost", tld).replace(&format!("contract = \"{tld}\""), "contract = \"ghost\"");
+            std::fs::write(zones.path().join(format!("{tld}.{ending}")), text).unwrap();
+        }
+    }
+    zones
+}
+
+/// A server's DNS stamp for DoH: address, host name, path; no certificate is pinned.
+fn doh_stamp(port: &str) -> String {
+    let mut stamp = vec![2, 0, 0, 0, 0, 0, 0, 0, 0];
+    let mut push = |field: &str| {
+        stamp.push(field.len() as u8);
+        stamp.extend_from_slice(field.as_bytes());
+    };
+    push(&format!("127.0.0.1:{port}"));
+    push("");
+    push(&format!("localhost:{port}"));
+    push("/dns-query");
+    format!("sdns://{}", data_encoding::BASE64URL_NOPAD.encode(&stamp))
+}
+
+#[test]
+fn dnscrypt_proxy_forwards_over_http3() {
+    if !have(&["dnscrypt-proxy", "dig"]) {
+        return;
+    }
+    // It takes a server for a liar that does not say NXDOMAIN to a random name under test.dnscrypt.
+    let zones = zones_and("dnscrypt");
+    let gateway = Gateway::start_with(&["--zones", zones.path().to_str().unwrap()]);
+    let port = free_port();
+    let config = format!(
+        "listen_addresses = ['127.0.0.1:{port}']\nserver_names = ['us']\nhttp3 = true\nnetprobe_timeout = 0\ncache = false\n\
+         [static.us]\nstamp = '{}'\n",
+        doh_stamp(&gateway.port("h3"))
+    );
+    let file = gateway.dir.path().join("dnscrypt-proxy.toml");
+    std::fs::write(&file, config).unwrap();
+    let mut command = Command::new("dnscrypt-proxy");
+    command.env("SSL_CERT_FILE", gateway.ca()).arg("-config").arg(file);
+    let _proxy = Daemon::start(command, "Now listening");
+    for (name, rtype, expected) in SHORT {
+        let port = port.to_string();
+        let mut dig = Command::new("dig");
+        // Until it has looked at the server, it does not answer.
+        dig.args(["@127.0.0.1", "-p", &port, "+short", "+tries=6", "+time=5", name, rtype]);
+        let told = text(&dig.output().unwrap());
+        // Of a try that was too early it says so, in a comment.
+        let told: Vec<&str> = lines(&told).into_iter().filter(|line| !line.starts_with(";;")).collect();
+        assert_eq!(told, expected, "{name} {rtype}");
+    }
+    assert!(answered(&gateway, "h3") >= 4);
+}
+
+/// A page on loopback that says so, to whoever asks.
+fn page() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let mut request = [0; 4_096];
+            let page = "<p>found by name</p>";
+            let length = page.len();
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{page}"
+            );
+            // A browser opens connections that it does not use.
+            let _ = stream.read(&mut request).and_then(|_| stream.write_all(answer.as_bytes()));
+        }
+    });
+    port
+}
+
+/// A browser whose only resolver we are finds a page by its name.
+#[test]
+fn chromium_resolves_over_https_and_http3() {
+    if !have(&["chromium", "certutil", "timeout"]) {
+        return;
+    }
+    let gateway = Gateway::start();
+    gateway.server.ok("https", &["record", "set", "web.alice.ghost", "A", "127.0.0.1"]);
+    let (resolver, page) = (format!("127.0.0.1:{}", gateway.port("https")), page());
+    let forced = format!("--origin-to-force-quic-on={resolver}");
+    for (transport, flags) in [("https", &["--disable-quic"][..]), ("h3", &["--enable-quic", &forced])] {
+        let home = tempfile::tempdir().unwrap();
+        let database = home.path().join(".pki/nssdb");
+        std::fs::create_dir_all(&database).unwrap();
+        let database = format!("sql:{}", database.display());
+        let certutil =
+            |args: &[&str]| text(&Command::new("certutil").args(["-d", &database]).args(args).output().unwrap());
+        certutil(&["-N", "--empty-password"]);
+        certutil(&["-A", "-n", "ghostplane", "-t", "C,,", "-i", gateway.ca().to_str().unwrap()]);
+        let profile = home.path().join("profile");
+        std::fs::create_dir(&profile).unwrap();
+        let state =
+            format!("{{\"dns_over_https\":{{\"mode\":\"secure\",\"templates\":\"https://{resolver}/dns-query\"}}}}");
+        std::fs::write(profile.join("Local State"), state).unwrap();
+        let mut command = Command::new("timeout");
+        command.args(["120", "chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]);
+        command.args(["--no-first-run", "--disable-background-networking", "--dump-dom"]).args(flags);
+        command.arg(format!("--user-data-dir={}", profile.display())).env("HOME", home.path());
+        let before = answered(&gateway, transport);
+        let shown = text(&command.arg(format!("http://web.alice.ghost:{page}/")).output().unwrap());
+        assert!(shown.contains("found by name"), "{transport}: {shown}");
+        assert!(answered(&gateway, transport) > before, "{transport}");
+    }
 }

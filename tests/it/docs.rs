@@ -107,6 +107,20 @@ fn every_rejection_code_and_method_is_documented() {
 }
 
 #[test]
+fn every_conformance_case_is_documented() {
+    let document = read("docs/conformance.md");
+    let mut cases = 0;
+    for file in fs::read_dir(root().join("tests/conformance/cases")).unwrap() {
+        let source = fs::read_to_string(file.unwrap().path()).unwrap();
+        for id in source.split("Case {").skip(1).filter_map(|case| case.split("id: \"").nth(1)?.split('"').next()) {
+            assert!(document.contains(&format!("\n| `{id}` | ")), "{id}");
+            cases += 1;
+        }
+    }
+    assert_eq!(document.matches("\n| `").count() - document.matches("\n| `--").count(), cases);
+}
+
+#[test]
 fn links_lead_somewhere() {
     for (path, text) in documents() {
         for link in text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {

@@ -355,7 +355,7 @@ fn zonemaster_finds_nothing_wrong_but_loneliness() {
     assert!(others.is_empty() && said.matches("ADDRESS01").count() >= 3, "{said}");
 }
 
-/// Knot Resolver and systemd-resolved, which want a file system and a network of their own.
+/// Knot Resolver and systemd-resolved, over plain DNS and DoT, which want a file system and a network of their own.
 #[test]
 fn kresd_and_resolved_set_ad_for_everything() {
     let Some(root) = std::env::var_os("TRIXIE").map(std::path::PathBuf::from) else {
@@ -375,7 +375,7 @@ fn kresd_and_resolved_set_ad_for_everything() {
     let output = Command::new("unshare").args(["-n", script, PROGRAM]).arg(dir.path()).arg(root).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     let said = String::from_utf8(output.stdout).unwrap();
-    for resolver in ["kresd", "resolved"] {
+    for resolver in ["kresd ", "resolved ", "resolved-tls "] {
         let lines: Vec<&str> = said.lines().filter(|line| line.starts_with(resolver)).collect();
         assert_eq!(lines.len(), 18, "{said}");
         for line in lines {
