@@ -191,11 +191,15 @@ fn given(args: &Args, server: SocketAddr) -> ExitCode {
     ExitCode::from(u8::from(findings.iter().any(|finding| finding.fails(Level::Must))))
 }
 
-/// Ours must not fail anything but what is up to it; of others the table is shown.
+/// What ours does otherwise, on purpose; docs/conformance.md says why.
+const DEVIATIONS: [&str; 1] = ["id-nonzero-update"];
+
+/// Ours must fail nothing but its deviations, and those indeed; of others the table is shown.
 fn ours_and_others(args: &Args) -> ExitCode {
     let (mut server, target) = servers::ours();
     let findings = judge(args, "ghostplane", &target);
-    let failed = findings.iter().any(|finding| finding.verdict == Verdict::Fail);
+    let deviates = |finding: &Finding| DEVIATIONS.contains(&finding.case.id);
+    let failed = findings.iter().any(|finding| (finding.verdict == Verdict::Fail) != deviates(finding));
     for start in [servers::knot, servers::unbound] {
         if let Some((name, others, target)) = start(&server) {
             judge(args, name, &target);

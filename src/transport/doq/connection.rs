@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use quinn_proto::{Dir, Event, ReadError, ReadableError, StreamEvent, StreamId, VarInt, WriteError};
+use quinn_proto::{
+    ConnectionEvent, Dir, Event, ReadError, ReadableError, StreamEvent, StreamId, Transmit, VarInt, WriteError,
+};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::super::admission::Handshake;
@@ -53,10 +55,44 @@ pub(super) struct Connection {
     /// There may be streams that have not been begun.
     opened: bool,
     handshake: Option<Handshake>,
+    amplification: Amplification,
     /// `None` once it is closed or lost.
     connected: Option<Connected>,
     /// When it was accepted, connected, or last asked something.
     used: Instant,
+}
+
+/// What an address that is not proven got, for what it sent (RFC 9000 §8.1). quinn-proto counts, too, but lets the last
+/// datagram go beyond the limit.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Amplification {
+    received: usize,
+    sent: usize,
+    proven: bool,
+}
+
+/// Octets of a datagram that carries an Initial packet, at least (RFC 9000 §14.1).
+const MIN_INITIAL: usize = 1_200;
+
+impl Amplification {
+    pub(super) fn new(first: usize, proven: bool) -> Self {
+        Self { received: first, sent: 0, proven }
+    }
+
+    pub(super) fn receive(&mut self, octets: usize) {
+        self.received += octets;
+        // It carries no Initial packet: the client has our keys, which were sent to its address.
+        self.proven |= octets < MIN_INITIAL;
+    }
+
+    pub(super) fn send(&mut self, octets: usize) {
+        self.sent += octets;
+    }
+
+    /// Datagrams of `size` octets that may be sent, at most `most`.
+    fn allows(self, size: usize, most: usize) -> usize {
+        if self.proven { most } else { (self.received * 3).saturating_sub(self.sent).div_euclid(size.max(1)).min(most) }
+    }
 }
 
 struct Stream {
@@ -87,6 +123,7 @@ impl Connection {
         (key, id): (usize, u64),
         inner: quinn_proto::Connection,
         client: Client,
+        amplification: Amplification,
         (handshake, connected): (Handshake, Connected),
         now: Instant,
     ) -> Self {
@@ -101,9 +138,30 @@ impl Connection {
             overdue: None,
             opened: false,
             handshake: Some(handshake),
+            amplification,
             connected: Some(connected),
             used: now,
         }
+    }
+
+    /// Takes what came for it.
+    pub(super) fn receive(&mut self, event: ConnectionEvent, octets: usize) {
+        self.amplification.receive(octets);
+        self.inner.handle_event(event);
+    }
+
+    /// What there is to send, into `out`: up to `most` datagrams.
+    pub(super) fn transmit(&mut self, now: Instant, most: usize, out: &mut Vec<u8>) -> Option<Transmit> {
+        let most = match &self.handshake {
+            Some(_) => self.amplification.allows(self.inner.current_mtu().into(), most),
+            None => most,
+        };
+        if most == 0 {
+            return None;
+        }
+        let transmit = self.inner.poll_transmit(now, most, out)?;
+        self.amplification.send(transmit.size);
+        Some(transmit)
     }
 
     /// Does what there is to do; true if there is more than one turn's share of it.
@@ -150,7 +208,7 @@ impl Connection {
             Some(_) => return,
             None => Incoming::default(),
         };
-        match self.receive(id, &mut incoming) {
+        match self.take(id, &mut incoming) {
             Ok(Some(true)) => self.answer(id, &incoming, service),
             Ok(Some(false)) => self.keep(id, State::Reading(incoming), service.now),
             Ok(None) => {}
@@ -159,7 +217,7 @@ impl Connection {
     }
 
     /// True if the query is whole; `None` if there is no such stream any more.
-    fn receive(&mut self, id: StreamId, incoming: &mut Incoming) -> Result<Option<bool>, Fault> {
+    fn take(&mut self, id: StreamId, incoming: &mut Incoming) -> Result<Option<bool>, Fault> {
         let mut stream = self.inner.recv_stream(id);
         let mut chunks = match stream.read(true) {
             Ok(chunks) => chunks,
@@ -341,5 +399,24 @@ impl Connection {
             self.abandon(id, UNSPECIFIED_ERROR);
         }
         self.overdue = self.streams.values().map(|stream| stream.deadline).min();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unproven_address_gets_three_times_what_it_sent() {
+        let mut amplification = Amplification::new(MIN_INITIAL, false);
+        assert_eq!((amplification.allows(1_200, 10), amplification.allows(1_200, 2)), (3, 2));
+        amplification.send(3_500);
+        assert_eq!(amplification.allows(1_200, 10), 0);
+        amplification.receive(MIN_INITIAL);
+        assert_eq!(amplification.allows(1_200, 10), 3);
+        amplification.send(3_600);
+        amplification.receive(90);
+        assert_eq!(amplification.allows(1_200, 10), 10);
+        assert_eq!(Amplification::new(MIN_INITIAL, true).allows(1_200, 10), 10);
     }
 }

@@ -19,7 +19,7 @@ use tokio::time::{Sleep, sleep_until};
 use super::super::Edge;
 use super::super::datagrams::{self, Inbox, Outbox};
 use super::NO_ERROR;
-use super::connection::{Completed, Connection, Service};
+use super::connection::{Amplification, Completed, Connection, Service};
 use super::timers::{Armed, Timers};
 use crate::gateway::{Client, Transport};
 use crate::limits::DRAIN_TIMEOUT;
@@ -148,22 +148,23 @@ impl Driver {
 
     fn handle(&mut self, meta: &RecvMeta, datagram: BytesMut, now: Instant) {
         let ecn = meta.ecn.and_then(|ecn| EcnCodepoint::from_bits(ecn as u8));
+        let length = datagram.len();
         self.out.clear();
         match self.endpoint.handle(now, meta.addr, meta.dst_ip, ecn, datagram, &mut self.out) {
             Some(DatagramEvent::ConnectionEvent(ConnectionHandle(key), event)) => {
                 if let Some(Some(connection)) = self.connections.get_mut(key) {
-                    connection.inner.handle_event(event);
+                    connection.receive(event, length);
                     self.enqueue(key);
                 }
             }
-            Some(DatagramEvent::NewConnection(incoming)) => self.admit(incoming, now),
+            Some(DatagramEvent::NewConnection(incoming)) => self.admit(incoming, length, now),
             Some(DatagramEvent::Response(transmit)) => self.send(&transmit),
             None => {}
         }
     }
 
     /// Turns an attempt away, has it prove its address, or begins its connection.
-    fn admit(&mut self, incoming: Incoming, now: Instant) {
+    fn admit(&mut self, incoming: Incoming, length: usize, now: Instant) {
         let edge = Arc::clone(&self.edge);
         let proven = incoming.remote_address_validated();
         if edge.admission.crowded() && !proven && incoming.may_retry() {
@@ -182,7 +183,8 @@ impl Driver {
             Ok((ConnectionHandle(key), inner)) => {
                 self.accepted += 1;
                 let places = (edge.admission.handshake(), connected);
-                let connection = Connection::new((key, self.accepted), inner, client, places, now);
+                let amplification = Amplification::new(length, proven);
+                let connection = Connection::new((key, self.accepted), inner, client, amplification, places, now);
                 if self.connections.len() <= key {
                     self.connections.resize_with(key + 1, || None);
                 }
@@ -252,7 +254,7 @@ impl Driver {
         let segments = self.outbox.segments().min(SEGMENTS);
         for _ in 0..TRANSMITS_A_TURN {
             self.out.clear();
-            match connection.inner.poll_transmit(now, segments, &mut self.out) {
+            match connection.transmit(now, segments, &mut self.out) {
                 Some(transmit) => self.send(&transmit),
                 None => return false,
             }
