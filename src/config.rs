@@ -1,13 +1,18 @@
 //! The config file: its format, checked into a [`Config`]. Unknown keys are errors.
 
+mod forward;
+
+pub use forward::{Forward, Upstream, UpstreamError};
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use crate::limits::MAX_WITNESSES;
+use crate::limits::{MAX_MIRRORS, MAX_WITNESSES};
 use crate::tlog::{Purpose, VerifierKey};
+use crate::wire::Name;
 
 /// What an operator may set in a file. Everything has a default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,6 +32,10 @@ pub struct Config {
     /// Keys of witnesses whose cosignatures are taken, and how many make a checkpoint a witnessed one.
     pub witnesses: Vec<VerifierKey>,
     pub quorum: Option<usize>,
+    /// Suffixes under which our TLDs are answered, too.
+    pub mirror: Vec<Name>,
+    /// How ordinary names are resolved; they are not if left out.
+    pub forward: Option<Forward>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -44,6 +53,9 @@ struct File {
     limits: LimitsFile,
     #[serde(default)]
     log: LogFile,
+    #[serde(default)]
+    mirror: Vec<String>,
+    forward: Option<forward::ForwardFile>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -83,23 +95,48 @@ pub enum ConfigError {
     Syntax(String),
     #[error("limits.{0} must be 1 to {MAX_RATE}")]
     Rate(&'static str),
-    #[error("transfer_to: {0:?} is neither an address nor a prefix such as 192.0.2.0/24")]
-    Prefix(String),
+    #[error("{key}: {text:?} is neither an address nor a prefix such as 192.0.2.0/24")]
+    Prefix { key: &'static str, text: String },
     #[error("log.witnesses: {0:?} is not the key of a witness, as `ghostplane log witness --show-key` prints it")]
     Witness(String),
     #[error("log.witnesses: at most {MAX_WITNESSES}")]
     Witnesses,
     #[error("log.quorum must be 1 to the number of witnesses")]
     Quorum,
+    #[error("mirror: {0:?} is not a name such as alt or gw.example.net")]
+    Mirror(String),
+    #[error("mirror: at most {MAX_MIRRORS}")]
+    Mirrors,
+    #[error("forward.upstreams: 1 to {} of them", crate::limits::MAX_UPSTREAMS)]
+    Upstreams,
+    #[error("forward.upstreams: {text:?}: {why}")]
+    Upstream { text: String, why: UpstreamError },
+    #[error("forward.{name} must be 1 to {most}")]
+    Number { name: &'static str, most: u64 },
+    #[error("forward.{name} must be a duration such as 30m or 1d, at most {most} seconds")]
+    Seconds { name: &'static str, most: u64 },
 }
 
 /// Reads an address, or a prefix such as `192.0.2.0/24`.
+fn prefix(key: &'static str, text: &str) -> Result<IpNet, ConfigError> {
+    let addr = || text.parse::<IpAddr>().map(IpNet::from);
+    text.parse().or_else(|_| addr()).map_err(|_| ConfigError::Prefix { key, text: text.to_owned() })
+}
+
+/// [`prefix`] of those who may transfer zones.
 ///
 /// # Errors
 /// [`ConfigError::Prefix`]
-pub fn prefix(text: &str) -> Result<IpNet, ConfigError> {
-    let addr = || text.parse::<IpAddr>().map(IpNet::from);
-    text.parse().or_else(|_| addr()).map_err(|_| ConfigError::Prefix(text.to_owned()))
+pub fn transfer_to(text: &str) -> Result<IpNet, ConfigError> {
+    prefix("transfer_to", text)
+}
+
+fn mirrors(texts: &[String]) -> Result<Vec<Name>, ConfigError> {
+    if texts.len() > MAX_MIRRORS {
+        return Err(ConfigError::Mirrors);
+    }
+    let name = |text: &String| Name::from_user(text).ok().filter(|name| !name.is_root());
+    texts.iter().map(|text| name(text).ok_or_else(|| ConfigError::Mirror(text.clone()))).collect()
 }
 
 fn witnesses(file: &LogFile) -> Result<Vec<VerifierKey>, ConfigError> {
@@ -138,7 +175,7 @@ impl Config {
             zones: file.zones,
             listen: file.listen,
             port_base: file.port_base,
-            transfer_to: file.transfer_to.iter().map(|text| prefix(text)).collect::<Result<_, _>>()?,
+            transfer_to: file.transfer_to.iter().map(|text| transfer_to(text)).collect::<Result<_, _>>()?,
             certificate: file.tls.map(|tls| (tls.cert, tls.key)),
             queries_per_second: limits.queries_per_second,
             query_burst: limits.query_burst,
@@ -147,6 +184,8 @@ impl Config {
             limit_loopback: limits.loopback,
             witnesses: witnesses(&file.log)?,
             quorum: file.log.quorum,
+            mirror: mirrors(&file.mirror)?,
+            forward: file.forward.map(forward::ForwardFile::check).transpose()?,
         })
     }
 }
@@ -165,7 +204,13 @@ mod tests {
         assert_eq!(Config::from_toml(""), Ok(Config::default()));
         let config = Config::from_toml("transfer_to = [\"192.0.2.1\", \"2001:db8::/32\"]").unwrap();
         assert_eq!(config.transfer_to.iter().map(IpNet::prefix_len).collect::<Vec<_>>(), [32, 32]);
-        assert_eq!(Config::from_toml("transfer_to = [\"x\"]"), Err(ConfigError::Prefix("x".into())));
+        assert_eq!(
+            Config::from_toml("transfer_to = [\"x\"]"),
+            Err(ConfigError::Prefix { key: "transfer_to", text: "x".into() })
+        );
+        let config = Config::from_toml("mirror = [\"alt\", \"gw.example.net.\"]").unwrap();
+        assert_eq!(config.mirror[1].to_string(), "gw.example.net.");
+        assert_eq!(Config::from_toml("mirror = [\".\"]"), Err(ConfigError::Mirror(".".into())));
         let key = ed25519_dalek::SigningKey::from_bytes(&[2; 32]).verifying_key();
         let [witness, log] =
             [Purpose::Cosignature, Purpose::Note].map(|of| VerifierKey::new("w.example/1", of, &key).unwrap());

@@ -193,7 +193,7 @@ impl Engine {
         match self.begin(query.clone(), client) {
             // A hit, too: whose key it is takes a look into the registry.
             Begun::Ready(_) | Begun::Miss(_) if self.refusal(&query).is_none() => {
-                Begun::Miss(Miss { query, client, tsig: Some(Box::new(tsig)) })
+                Begun::Miss(Miss { tsig: Some(Box::new(tsig)), ..Miss::new(query, client) })
             }
             begun => begun,
         }

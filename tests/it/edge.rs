@@ -64,8 +64,8 @@ impl Answerer for Canned {
         match Query::parse(message) {
             Err(QueryError::Ignore) => Begun::Ignore,
             Err(QueryError::Reply(refused)) => Begun::Ready(refused.reply()),
-            Ok(query) if query.rtype == Rtype::AXFR => Begun::Transfer(Miss { query, client, tsig: None }),
-            Ok(query) if query.name.to_string().starts_with("slow") => Begun::Miss(Miss { query, client, tsig: None }),
+            Ok(query) if query.rtype == Rtype::AXFR => Begun::Transfer(Miss::new(query, client)),
+            Ok(query) if query.name.to_string().starts_with("slow") => Begun::Miss(Miss::new(query, client)),
             Ok(query) => Begun::Ready(reply(&query, client.transport)),
         }
     }

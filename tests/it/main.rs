@@ -8,6 +8,7 @@ mod covenants;
 mod crash;
 mod docs;
 mod edge;
+mod forward;
 mod gas;
 mod gate;
 mod guardians;
