@@ -113,6 +113,10 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
         Some(folder) => node::load_tlds(folder)?,
         None => node::built_in_tlds()?,
     };
+    let ours = |name: &Name| tlds.iter().any(|tld| name.is_at_or_below(&tld.apex));
+    if let Some(suffix) = settings.mirror.iter().find(|suffix| ours(suffix)) {
+        anyhow::bail!("mirror: {suffix} is in a TLD of ours");
+    }
     if args.check_config {
         settings.forward.as_ref().map(Forwarder::check).transpose()?;
         println!("ok: {} TLDs", tlds.len());

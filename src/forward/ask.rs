@@ -1,8 +1,8 @@
-//! Upstreams, and what they are asked: the one place that names hickory-resolver.
+//! What upstreams are asked, and what validation makes of it.
 //!
 //! ```text
 //! Asker ─ validating: DnssecDnsHandle ─┐
-//!       └ not: ────────────────────────┴─ Guard ─ NameServerPool ─ udp, tcp, tls, quic, https, h3
+//!       └ not: ────────────────────────┴─ Guard ─ Upstreams ─ NameServerPool ─ udp, tcp, tls, quic, https, h3
 //! ```
 //!
 //! The guard stands below the validator, so that the questions which that makes up by itself pass it, too. It refuses names
@@ -18,9 +18,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::Stream;
 use futures_util::stream::once;
-use hickory_resolver::config::{
-    ConnectionConfig, NameServerConfig, ProtocolConfig, ResolverOpts, ServerOrderingStrategy,
-};
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ProtocolConfig, ResolverOpts};
 use hickory_resolver::net::dnssec::DnssecDnsHandle;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::tls::client_config;
@@ -33,17 +31,16 @@ use hickory_resolver::proto::op::{
 };
 use hickory_resolver::proto::rr::{self, RData, Record, RecordType};
 use hickory_resolver::proto::serialize::binary::{BinDecodable as _, BinEncodable as _};
-use hickory_resolver::{NameServerPool, PoolContext, TlsConfig};
+use hickory_resolver::{PoolContext, TlsConfig};
 use quick_cache::sync::Cache;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
 use super::found::{Found, Next, Part, Trust};
 use super::store::Question;
+use super::upstreams::Upstreams;
 use crate::config::{Forward, Upstream};
-use crate::limits::{
-    FORWARD_LINKS, FORWARD_OUTSTANDING, FORWARD_PROOFS, FORWARD_RETRIES, FORWARD_TIMEOUT, UDP_PAYLOAD,
-};
+use crate::limits::{FORWARD_LINKS, FORWARD_OUTSTANDING, FORWARD_PROOFS, FORWARD_TIMEOUT, UDP_PAYLOAD};
 use crate::wire::{EdeCode, Message, Name, Rcode, Rtype, Transport};
 use crate::writer::Clock;
 
@@ -102,8 +99,6 @@ pub enum ForwardError {
 /// Names that nobody upstream is asked for.
 pub(super) type Kept = Arc<dyn Fn(&Name) -> bool + Send + Sync>;
 
-type Pool = NameServerPool<TokioRuntimeProvider>;
-
 /// Asks upstreams.
 #[derive(Clone)]
 pub(super) struct Asker {
@@ -116,18 +111,16 @@ pub(super) struct Asker {
 impl Asker {
     /// Reads the files that the configuration names; connects when it is first asked.
     pub(super) fn new(config: &Forward, kept: Kept, clock: Clock) -> Result<Self, ForwardError> {
-        let servers = config.upstreams.iter().map(server).collect::<Result<Vec<_>, _>>()?;
         let mut options = ResolverOpts::default();
         options.timeout = FORWARD_TIMEOUT;
         options.num_concurrent_reqs = 1;
         options.max_active_requests = FORWARD_OUTSTANDING;
         options.edns_payload_len = UDP_PAYLOAD;
         options.case_randomization = true;
-        options.server_ordering_strategy = ServerOrderingStrategy::QueryStatistics;
         let tls = TlsConfig { config: tls(config.ca.as_deref())? };
         let context = Arc::new(PoolContext::new(options, tls));
-        let pool = NameServerPool::from_config(servers, context, TokioRuntimeProvider::new());
-        let plain = Guard { pool, kept: kept.clone(), links: None };
+        let upstreams = Arc::new(Upstreams::new(&config.upstreams, &context)?);
+        let plain = Guard { upstreams, kept: kept.clone(), links: None };
         let validator = match config.validate {
             true => Some(validator(plain.clone(), config.anchors.as_deref())?),
             false => None,
@@ -205,7 +198,8 @@ fn options() -> DnsRequestOptions {
     options
 }
 
-fn server(upstream: &Upstream) -> Result<NameServerConfig, ForwardError> {
+/// The server of an upstream, and how it is connected to.
+pub(super) fn server(upstream: &Upstream) -> Result<NameServerConfig, ForwardError> {
     let name = || {
         let fits = rustls::pki_types::ServerName::try_from(upstream.name.as_str()).is_ok();
         if fits { Ok(Arc::from(upstream.name.as_str())) } else { Err(ForwardError::Name(upstream.name.clone())) }
@@ -268,7 +262,7 @@ fn read_anchors(path: &Path) -> Result<TrustAnchors, ForwardError> {
 /// Lets no question out that must not leave.
 #[derive(Clone)]
 struct Guard {
-    pool: Pool,
+    upstreams: Arc<Upstreams>,
     kept: Kept,
     /// For the validator: keys, DS records and cuts that it has asked for of late.
     links: Option<Arc<Links>>,
@@ -298,7 +292,10 @@ impl DnsHandle for Guard {
         let Some(asked) = request.queries.first().cloned().filter(|asked| !self.keeps(asked.name())) else {
             return Box::pin(once(ready(Err(NetError::Message(KEPT)))));
         };
-        let Some(links) = self.links.clone() else { return Box::pin(once(exchange(self.pool.clone(), request))) };
+        let upstreams = self.upstreams.clone();
+        let Some(links) = self.links.clone() else {
+            return Box::pin(once(async move { upstreams.exchange(request).await }));
+        };
         // Whoever validates wants to see what does not (RFC 6840 §5.9).
         request.metadata.checking_disabled = true;
         let key = (asked.name().to_lowercase(), asked.query_type());
@@ -307,35 +304,14 @@ impl DnsHandle for Guard {
         if let Some((_, result)) = known {
             return Box::pin(once(ready(result)));
         }
-        let pool = self.pool.clone();
         Box::pin(once(async move {
-            let result = exchange(pool, request).await.map(|response| one_link(&asked, response));
+            let result = upstreams.exchange(request).await.map(|response| one_link(&asked, response));
             if is_link && let Some(seconds) = lifetime(&result) {
                 links.insert(key, (Instant::now() + seconds, result.clone()));
             }
             result
         }))
     }
-}
-
-/// Asks again if nothing has come back; a failure that an upstream tells is an answer (RFC 9520 §3.1).
-async fn exchange(pool: Pool, request: DnsRequest) -> Result<DnsResponse, NetError> {
-    let mut tries = 0;
-    loop {
-        match pool.send(request.clone()).first_answer().await {
-            Err(NetError::Busy | NetError::NoConnections) if tries == 0 => {}
-            Err(error) if is_silence(&error) && tries < FORWARD_RETRIES => {}
-            result => return result,
-        }
-        tries += 1;
-    }
-}
-
-fn is_silence(error: &NetError) -> bool {
-    !matches!(
-        error,
-        NetError::Busy | NetError::NoConnections | NetError::Dns(_) | NetError::Proto(_) | NetError::Message(_)
-    )
 }
 
 /// What the guard says of names that it does not let out.

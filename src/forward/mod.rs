@@ -13,6 +13,7 @@ mod ask;
 mod found;
 mod local;
 mod store;
+mod upstreams;
 mod worker;
 
 pub use ask::ForwardError;
