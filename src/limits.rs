@@ -250,6 +250,10 @@ pub const STALE_AFTER: Duration = Duration::from_millis(1_800);
 pub const FORWARD_QUEUE: usize = 1_024;
 pub const FORWARD_OUTSTANDING: usize = 256;
 pub const FORWARD_WAITING: usize = 4_096;
+/// Of the questions asked upstream at once, those below one name of two labels, and those of one client: whoever asks for
+/// random names in a zone that does not answer leaves room for everybody else.
+pub const FORWARD_PER_DOMAIN: usize = FORWARD_OUTSTANDING / 4;
+pub const FORWARD_PER_CLIENT: usize = FORWARD_OUTSTANDING / 2;
 /// CNAME links of one answer.
 pub const FORWARD_LINKS: usize = 12;
 /// One exchange with an upstream, and how often it is tried again; and all that one question takes, chain of trust included.

@@ -120,11 +120,11 @@ impl Forwarder {
     }
 
     /// Asks upstream and calls `done`, exactly once; at once, with SERVFAIL and EDE 14 (Not Ready), if too many wait.
-    pub fn ask(&self, query: Query, done: Done) {
-        let job = Job::Answer(Box::new(query), done);
+    pub fn ask(&self, query: Query, client: IpAddr, done: Done) {
+        let job = Job::Answer(Box::new(query), client, done);
         let Some(jobs) = &self.jobs else { return };
         if let Err(mpsc::error::TrySendError::Full(job) | mpsc::error::TrySendError::Closed(job)) = jobs.try_send(job)
-            && let Job::Answer(query, done) = job
+            && let Job::Answer(query, _, done) = job
         {
             done(self.shared.shed(&query));
         }

@@ -1,6 +1,7 @@
 //! The forwarder's thread: every question is asked once, however many wait for it.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -13,13 +14,15 @@ use super::ask::{Asker, Failed};
 use super::found::{Found, Told};
 use super::store::Question;
 use super::{Done, Ordinary, Shared};
-use crate::limits::{FORWARD_DEADLINE, FORWARD_OUTSTANDING, FORWARD_WAITING, STALE_AFTER};
+use crate::limits::{
+    FORWARD_DEADLINE, FORWARD_OUTSTANDING, FORWARD_PER_CLIENT, FORWARD_PER_DOMAIN, FORWARD_WAITING, STALE_AFTER,
+};
 use crate::metrics::Forwarded;
-use crate::wire::Query;
+use crate::wire::{Name, Query, Subnet};
 
 /// What the sockets' threads want.
 pub(super) enum Job {
-    Answer(Box<Query>, Done),
+    Answer(Box<Query>, IpAddr, Done),
     /// Nobody waits for it.
     Refresh(Question),
 }
@@ -36,12 +39,38 @@ struct Pending {
     number: u64,
     late: bool,
     timer: AbortHandle,
+    shares: [Option<Share>; 2],
+}
+
+/// Of what a question takes a part.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Share {
+    Domain(Name),
+    Client(Subnet),
+}
+
+impl Share {
+    /// Nobody is told apart behind loopback, nor who asks for a refresh.
+    fn of(question: &Question, client: Option<IpAddr>) -> [Option<Self>; 2] {
+        let client = client.map(|addr| addr.to_canonical()).filter(|addr| !addr.is_loopback());
+        let prefix = |addr: IpAddr| Subnet::new(addr, if addr.is_ipv4() { 32 } else { 56 });
+        [Some(Self::Domain(question.name.suffix(2))), client.map(|addr| Self::Client(prefix(addr)))]
+    }
+
+    fn most(&self) -> usize {
+        match self {
+            Self::Domain(_) => FORWARD_PER_DOMAIN,
+            Self::Client(_) => FORWARD_PER_CLIENT,
+        }
+    }
 }
 
 pub(super) struct Worker {
     shared: Arc<Shared>,
     asker: Asker,
     pending: HashMap<Question, Pending>,
+    /// Parts that pending questions take.
+    shares: HashMap<Share, usize>,
     /// Clients that wait for any of them.
     waiting: usize,
     /// Questions so far.
@@ -51,7 +80,8 @@ pub(super) struct Worker {
 
 impl Worker {
     pub(super) fn new(shared: Arc<Shared>, asker: Asker) -> Self {
-        Self { shared, asker, pending: HashMap::new(), waiting: 0, asked: 0, tasks: JoinSet::new() }
+        let (pending, shares, tasks) = Default::default();
+        Self { shared, asker, pending, shares, waiting: 0, asked: 0, tasks }
     }
 
     /// Runs until nobody can send a job any more.
@@ -59,8 +89,8 @@ impl Worker {
         loop {
             tokio::select! {
                 job = jobs.recv() => match job {
-                    Some(Job::Answer(query, done)) => self.answer(query, done),
-                    Some(Job::Refresh(question)) => drop(self.begin(question)),
+                    Some(Job::Answer(query, client, done)) => self.answer(query, client, done),
+                    Some(Job::Refresh(question)) => drop(self.begin(question, None)),
                     None => break,
                 },
                 Some(event) = self.tasks.join_next() => match event {
@@ -76,7 +106,7 @@ impl Worker {
         }
     }
 
-    fn answer(&mut self, query: Box<Query>, done: Done) {
+    fn answer(&mut self, query: Box<Query>, client: IpAddr, done: Done) {
         // Others may have asked meanwhile.
         if let Some((ordinary, outcome)) = self.shared.known(&query, (self.shared.clock)(), || {}) {
             self.shared.metrics.count_forwarded(outcome);
@@ -85,7 +115,7 @@ impl Worker {
         let question = Question::from(&*query);
         let stale = self.stale(&question);
         let has_room = self.waiting < FORWARD_WAITING;
-        match (self.begin(question), stale) {
+        match (self.begin(question, Some(client)), stale) {
             (Some(pending), Some(stale)) if pending.late => self.give_stale(stale, done),
             (Some(pending), _) if has_room => {
                 pending.waiters.push((query, done));
@@ -97,14 +127,17 @@ impl Worker {
     }
 
     /// Asks a question, unless it is on its way already; `None` if too many are.
-    fn begin(&mut self, question: Question) -> Option<&mut Pending> {
+    fn begin(&mut self, question: Question, client: Option<IpAddr>) -> Option<&mut Pending> {
         if !self.pending.contains_key(&question) {
-            if self.pending.len() >= FORWARD_OUTSTANDING {
+            let shares = Share::of(&question, client);
+            let is_full = |share: &Share| self.shares.get(share).is_some_and(|taken| *taken >= share.most());
+            if self.pending.len() >= FORWARD_OUTSTANDING || shares.iter().flatten().any(is_full) {
                 return None;
             }
+            shares.iter().flatten().for_each(|share| *self.shares.entry(share.clone()).or_default() += 1);
             self.asked += 1;
             let (number, timer) = (self.asked, self.spawn(&question, self.asked));
-            let pending = Pending { waiters: Vec::new(), number, late: false, timer };
+            let pending = Pending { waiters: Vec::new(), number, late: false, timer, shares };
             self.pending.insert(question.clone(), pending);
         }
         self.pending.get_mut(&question)
@@ -133,6 +166,7 @@ impl Worker {
         let Some(pending) = self.pending.remove(&question) else { return };
         pending.timer.abort();
         self.waiting -= pending.waiters.len();
+        pending.shares.iter().flatten().for_each(|share| self.give_back(share));
         let (now, store) = ((self.shared.clock)(), &self.shared.store);
         let (told, stale, outcome) = match result {
             Ok(mut found) => {
@@ -160,6 +194,15 @@ impl Worker {
                     self.shared.metrics.count_forwarded(outcome);
                     done(Ordinary::new(told.clone()));
                 }
+            }
+        }
+    }
+
+    fn give_back(&mut self, share: &Share) {
+        if let Some(taken) = self.shares.get_mut(share) {
+            *taken -= 1;
+            if *taken == 0 {
+                self.shares.remove(share);
             }
         }
     }

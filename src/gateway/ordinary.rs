@@ -83,7 +83,8 @@ impl Gateway {
         if self.engine.tlds.find(&miss.query.name).is_some() {
             return self.finish_outward(forward.clone(), miss, done);
         }
-        let (engine, pool, query) = (self.engine.clone(), self.pool.clone(), miss.query.clone());
+        let (engine, pool) = (self.engine.clone(), self.pool.clone());
+        let (query, client) = (miss.query.clone(), miss.client.addr);
         let then = move |ordinary: Ordinary| {
             let Some(target) = ordinary.ours().filter(|target| engine.tlds.find(target).is_some()).cloned() else {
                 return done(ordinary.reply(&miss.query, miss.client.transport.shape()));
@@ -94,7 +95,7 @@ impl Gateway {
                 engine.turn_away(task);
             }
         };
-        forward.ask(query, Box::new(then));
+        forward.ask(query, client, Box::new(then));
     }
 
     fn finish_outward(&self, forward: Arc<Forwarder>, miss: Miss, done: Done) {
@@ -105,8 +106,8 @@ impl Gateway {
                 Outward::Stays => done(miss.reply(&first, age)),
                 Outward::Joined(reply) => done(reply),
                 Outward::Ask(target) => {
-                    let asked = miss.outer().toward(target);
-                    forward.ask(asked, Box::new(move |rest| done(joined(&miss, &first, age, &rest))));
+                    let (asked, client) = (miss.outer().toward(target), miss.client.addr);
+                    forward.ask(asked, client, Box::new(move |rest| done(joined(&miss, &first, age, &rest))));
                 }
             }
         });

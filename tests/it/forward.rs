@@ -412,6 +412,20 @@ fn too_many_questions_at_once_are_turned_away() {
 }
 
 #[test]
+fn a_zone_that_does_not_answer_leaves_room_for_others() {
+    let upstream =
+        Upstream::start(|query| if query.name.is_below(&name("slow.example")) { None } else { example(query) });
+    let port = upstream.port;
+    let world = world_with(&format!("[forward]\nupstreams = [\"tcp://127.0.0.1:{port}\"]\nvalidate = false"), START);
+    let slow = |number| begin(&world, &format!("n{number}.slow.example"));
+    let held: Vec<_> = (0..ghostplane::limits::FORWARD_PER_DOMAIN).map(slow).collect();
+    let told = Told::read(&slow(9_999).recv().unwrap());
+    assert_eq!((told.rcode, told.ede.unwrap().0), (2, 14));
+    assert_eq!(world.ask_plain("www.example", "A").rcode, 0);
+    drop(held);
+}
+
+#[test]
 fn stale_answers_stand_in_for_upstreams_that_do_not_answer() {
     let upstream = Upstream::start(example);
     let world = world(&upstream, "serve_stale = \"1h\"");
