@@ -123,7 +123,7 @@ fn prefix(key: &'static str, text: &str) -> Result<IpNet, ConfigError> {
     text.parse().or_else(|_| addr()).map_err(|_| ConfigError::Prefix { key, text: text.to_owned() })
 }
 
-/// [`prefix`] of those who may transfer zones.
+/// Reads the address or prefix of those who may transfer zones.
 ///
 /// # Errors
 /// [`ConfigError::Prefix`]
