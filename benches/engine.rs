@@ -45,7 +45,21 @@ impl Author {
         let (clock, metrics, update_secret) = (Arc::new(|| NOW), Arc::default(), Default::default());
         let notary = Notary::new(SigningKey::from_bytes(&[5; 32]), registry.id(), Witnesses::default(), None).unwrap();
         let code = None;
-        let parts = Parts { registry, tlds, signer, sigil, transfers, notary, code, clock, metrics, update_secret };
+        let (mirror, forward) = (Vec::new(), None);
+        let parts = Parts {
+            registry,
+            tlds,
+            signer,
+            sigil,
+            transfers,
+            notary,
+            code,
+            clock,
+            metrics,
+            update_secret,
+            mirror,
+            forward,
+        };
         let node = Node::start(parts).unwrap();
         let mut author = Self { node, key, nonce: 0 };
         let grant = author.verified(Op::GrantMana { to: operator, level: 5, amount: u64::MAX });

@@ -1,5 +1,9 @@
 //! The config file: its format, checked into a [`Config`]. Unknown keys are errors.
 
+mod forward;
+
+pub use forward::{Forward, Upstream, UpstreamError};
+
 use std::fmt;
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
@@ -10,7 +14,7 @@ use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use crate::limits::{MAX_CERTIFICATES, MAX_WITNESSES};
+use crate::limits::{MAX_CERTIFICATES, MAX_MIRRORS, MAX_WITNESSES};
 use crate::tlog::{Purpose, VerifierKey};
 use crate::wire::Name;
 use crate::zone::discovery::MAX_INFO_URL;
@@ -42,6 +46,10 @@ pub struct Config {
     /// Keys of witnesses whose cosignatures are taken, and how many make a checkpoint a witnessed one.
     pub witnesses: Vec<VerifierKey>,
     pub quorum: Option<usize>,
+    /// Suffixes under which our TLDs are answered, too.
+    pub mirror: Vec<Name>,
+    /// How ordinary names are resolved; they are not if left out.
+    pub forward: Option<Forward>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -66,6 +74,9 @@ struct File {
     limits: LimitsFile,
     #[serde(default)]
     log: LogFile,
+    #[serde(default)]
+    mirror: Vec<String>,
+    forward: Option<forward::ForwardFile>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -135,8 +146,8 @@ pub enum ConfigError {
     Syntax(String),
     #[error("limits.{0} must be 1 to {MAX_RATE}")]
     Rate(&'static str),
-    #[error("transfer_to: {0:?} is neither an address nor a prefix such as 192.0.2.0/24")]
-    Prefix(String),
+    #[error("{key}: {text:?} is neither an address nor a prefix such as 192.0.2.0/24")]
+    Prefix { key: &'static str, text: String },
     #[error("server_name: {0:?} is not a host name")]
     ServerName(String),
     #[error("info_url must begin with https:// and have at most {MAX_INFO_URL} visible ASCII characters")]
@@ -149,15 +160,48 @@ pub enum ConfigError {
     Witnesses,
     #[error("log.quorum must be 1 to the number of witnesses")]
     Quorum,
+    #[error("mirror: {0:?} is not a name such as alt or gw.example.net")]
+    Mirror(String),
+    #[error("mirror: at most {MAX_MIRRORS}")]
+    Mirrors,
+    #[error("forward.upstreams: 1 to {} of them", crate::limits::MAX_UPSTREAMS)]
+    Upstreams,
+    #[error("forward.upstreams: {text:?}: {why}")]
+    Upstream { text: String, why: UpstreamError },
+    #[error("forward.{name} must be 1 to {most}")]
+    Number { name: &'static str, most: u64 },
+    #[error("forward.{name} must be a duration such as 30m or 1d, at most {most} seconds")]
+    Seconds { name: &'static str, most: u64 },
 }
 
 /// Reads an address, or a prefix such as `192.0.2.0/24`.
+fn prefix(key: &'static str, text: &str) -> Result<IpNet, ConfigError> {
+    let addr = || text.parse::<IpAddr>().map(IpNet::from);
+    text.parse().or_else(|_| addr()).map_err(|_| ConfigError::Prefix { key, text: text.to_owned() })
+}
+
+/// Reads the address or prefix of those who may transfer zones.
 ///
 /// # Errors
 /// [`ConfigError::Prefix`]
-pub fn prefix(text: &str) -> Result<IpNet, ConfigError> {
-    let addr = || text.parse::<IpAddr>().map(IpNet::from);
-    text.parse().or_else(|_| addr()).map_err(|_| ConfigError::Prefix(text.to_owned()))
+pub fn transfer_to(text: &str) -> Result<IpNet, ConfigError> {
+    prefix("transfer_to", text)
+}
+
+/// The same for balancers.
+///
+/// # Errors
+/// [`ConfigError::Prefix`]
+pub fn proxy_from(text: &str) -> Result<IpNet, ConfigError> {
+    prefix("proxy_from", text)
+}
+
+fn mirrors(texts: &[String]) -> Result<Vec<Name>, ConfigError> {
+    if texts.len() > MAX_MIRRORS {
+        return Err(ConfigError::Mirrors);
+    }
+    let name = |text: &String| Name::from_user(text).ok().filter(|name| !name.is_root());
+    texts.iter().map(|text| name(text).ok_or_else(|| ConfigError::Mirror(text.clone()))).collect()
 }
 
 /// Reads the name that clients may call a server.
@@ -224,8 +268,8 @@ impl Config {
             zones: file.zones,
             listen: file.listen,
             port_base: file.port_base,
-            transfer_to: file.transfer_to.iter().map(|text| prefix(text)).collect::<Result<_, _>>()?,
-            proxy_from: file.proxy_from.iter().map(|text| prefix(text)).collect::<Result<_, _>>()?,
+            transfer_to: file.transfer_to.iter().map(|text| transfer_to(text)).collect::<Result<_, _>>()?,
+            proxy_from: file.proxy_from.iter().map(|text| proxy_from(text)).collect::<Result<_, _>>()?,
             cores: file.cores,
             responses_per_second: limits.responses_per_second,
             certificates: certificates(file.tls)?,
@@ -238,6 +282,8 @@ impl Config {
             limit_loopback: limits.loopback,
             witnesses: witnesses(&file.log)?,
             quorum: file.log.quorum,
+            mirror: mirrors(&file.mirror)?,
+            forward: file.forward.map(forward::ForwardFile::check).transpose()?,
         })
     }
 }
@@ -261,7 +307,13 @@ mod tests {
         assert_eq!(config.responses_per_second, Some(9));
         let config = Config::from_toml("transfer_to = [\"192.0.2.1\", \"2001:db8::/32\"]").unwrap();
         assert_eq!(config.transfer_to.iter().map(IpNet::prefix_len).collect::<Vec<_>>(), [32, 32]);
-        assert_eq!(Config::from_toml("transfer_to = [\"x\"]"), Err(ConfigError::Prefix("x".into())));
+        assert_eq!(
+            Config::from_toml("transfer_to = [\"x\"]"),
+            Err(ConfigError::Prefix { key: "transfer_to", text: "x".into() })
+        );
+        let config = Config::from_toml("mirror = [\"alt\", \"gw.example.net.\"]").unwrap();
+        assert_eq!(config.mirror[1].to_string(), "gw.example.net.");
+        assert_eq!(Config::from_toml("mirror = [\".\"]"), Err(ConfigError::Mirror(".".into())));
         let key = ed25519_dalek::SigningKey::from_bytes(&[2; 32]).verifying_key();
         let [witness, log] =
             [Purpose::Cosignature, Purpose::Note].map(|of| VerifierKey::new("w.example/1", of, &key).unwrap());

@@ -13,6 +13,8 @@ mod discovery;
 mod export;
 mod gate;
 mod meter;
+mod mirror;
+mod ordinary;
 mod pool;
 mod quarantine;
 mod reads;
@@ -28,12 +30,14 @@ pub use discovery::Announced;
 pub use export::export;
 pub use gate::{Door, Gate};
 pub use meter::{Meter, OutOfGas, Pending, Settlement};
+pub use mirror::{Mirror, Mirrors};
 pub use quarantine::Quarantine;
 pub use signer::{Keys, Signer};
 pub use tlds::{Tld, Tlds};
 pub use transfer::{Transfer, TransferDone, Transfers};
 pub use update::UpdateRequest;
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -44,6 +48,7 @@ use crate::cache::{AnswerCache, Grounds, Key};
 use crate::contract::receipt::{Recorder, Trace};
 use crate::contract::{CodeRef, ContractHost, Execution, Failure, Question, Worlds};
 use crate::dnssec::{ONLINE_SECONDS, Rrsig, denial, tsig};
+use crate::forward::Forwarder;
 use crate::limits::MAX_ALIAS_LINKS;
 use crate::metrics::Metrics;
 use crate::op::{CodeHash, SigilId};
@@ -55,6 +60,7 @@ use crate::wire::{
 };
 use crate::writer::{Clock, Writer};
 use crate::zone::{ZoneView as _, soa};
+use ordinary::Outward;
 use pool::{Pool, Task};
 use reads::{Noted, SnapshotReads, Sources, Stored, Zone};
 use transfer::is_transfer;
@@ -101,7 +107,7 @@ impl Client {
 pub enum Begun {
     /// From the cache, or an error reply: send it.
     Ready(Reply),
-    /// A contract must run: give it to [`Gateway::finish`].
+    /// A contract must run, or an upstream be asked: give it to [`Gateway::finish`].
     Miss(Miss),
     /// A zone is asked for: give it to [`Gateway::transfer`].
     Transfer(Miss),
@@ -118,12 +124,28 @@ pub struct Miss {
     /// The TSIG that it came with, and what that is over.
     pub tsig: Option<Box<(Tsig, Vec<u8>)>>,
     pub wanted: Wanted,
+    /// What it is mirrored from.
+    pub mirror: Option<Box<Mirror>>,
 }
 
 impl Miss {
-    /// A question without a TSIG, whose answer is wanted.
+    /// A question without TSIG, of our own tree or an ordinary one, whose answer is wanted.
     pub fn new(query: Query, client: Client) -> Self {
-        Self { query, client, tsig: None, wanted: Wanted::default() }
+        Self { query, client, tsig: None, wanted: Wanted::default(), mirror: None }
+    }
+
+    /// The question as it was asked.
+    fn outer(&self) -> &Query {
+        self.mirror.as_ref().map_or(&self.query, |mirror| &mirror.outer)
+    }
+
+    fn mirrored<'a>(&self, answer: &'a Answer) -> Cow<'a, Answer> {
+        self.mirror.as_ref().map_or(Cow::Borrowed(answer), |mirror| Cow::Owned(mirror.rewrite(answer)))
+    }
+
+    /// An answer, so many seconds old, dressed for whoever asked.
+    fn reply(&self, answer: &Answer, age: u32) -> Reply {
+        self.mirrored(answer).reply(self.outer(), self.client.transport.shape(), age)
     }
 }
 
@@ -155,7 +177,7 @@ pub type Done = Box<dyn FnOnce(Reply) + Send>;
 /// The query path. Shared by all transports behind an `Arc`.
 pub struct Gateway {
     engine: Arc<Engine>,
-    pool: Pool,
+    pool: Arc<Pool>,
 }
 
 /// Everything a worker needs.
@@ -180,6 +202,10 @@ pub struct Engine {
     pub update_secret: tsig::Secret,
     /// What proves the addresses of clients over UDP.
     pub cookies: Cookies,
+    /// Suffixes under which our TLDs are answered, too.
+    pub mirrors: Mirrors,
+    /// Who asks for ordinary names; nobody does if it is left out.
+    pub forward: Option<Arc<Forwarder>>,
 }
 
 impl Gateway {
@@ -189,7 +215,7 @@ impl Gateway {
     /// The system has no thread to give.
     pub fn start(engine: Engine) -> std::io::Result<Self> {
         let engine = Arc::new(engine);
-        let pool = Pool::start(&engine)?;
+        let pool = Arc::new(Pool::start(&engine)?);
         Ok(Self { engine, pool })
     }
 
@@ -209,10 +235,14 @@ impl Gateway {
         }
     }
 
-    /// Executes on a worker's thread and calls `done` there, once; at once, with SERVFAIL and EDE 14 (Not Ready), if too
-    /// many are waiting; not at all if the answer is not wanted any more when its turn comes.
+    /// Executes on a worker's thread, or asks upstream, and calls `done` on some thread, once; at once, with SERVFAIL and
+    /// EDE 14 (Not Ready), if too many are waiting; not at all if the answer is not wanted any more when its turn comes.
     pub fn finish(&self, miss: Miss, done: Done) {
-        self.queue(Task::Answer(Box::new(miss), done));
+        let forward = self.engine.forwarder_for(miss.outer(), miss.client).filter(|_| miss.tsig.is_none());
+        match forward {
+            Some(forward) => self.finish_with(forward, miss, done),
+            None => self.queue(Task::Answer(Box::new(miss), done)),
+        }
     }
 
     /// Gathers a zone on a worker's thread and calls `done` there, exactly once; at once, with SERVFAIL, if too many
@@ -244,6 +274,11 @@ impl Gateway {
     pub fn answer(&self, message: &[u8], client: Client) -> Option<Reply> {
         match self.begin(message, client) {
             Begun::Ready(reply) => Some(reply),
+            Begun::Miss(miss) if self.engine.forward.is_some() => {
+                let (sender, receiver) = std::sync::mpsc::channel();
+                self.finish(miss, Box::new(move |reply| drop(sender.send(reply))));
+                receiver.recv().ok()
+            }
             Begun::Miss(miss) => Some(self.engine.execute(&miss)),
             Begun::Transfer(request) => {
                 let messages = self.engine.transfer(&request);
@@ -279,17 +314,31 @@ impl Engine {
         if self.may_transfer(&query, client) && self.tlds.find(&query.name).is_some() {
             return Begun::Transfer(Miss::new(query, client));
         }
+        if self.tlds.find(&query.name).is_none()
+            && let Some(begun) = self.begin_mirrored(&query, client).or_else(|| self.begin_ordinary(&query, client))
+        {
+            return begun;
+        }
         if let Some((rcode, ede)) = self.refusal(&query) {
             let answer = self.announced.answer(&query).unwrap_or_else(|| error(&query, rcode, ede));
             return Begun::Ready(answer.reply(&query, client.transport.shape(), 0));
         }
-        let now = (self.clock)();
-        match self.cache.get(&Key::of(&query), || client.asker(&query), self.registry.stamps(), now) {
-            Some(hit) => {
+        self.hit_or_miss(Miss::new(query, client))
+    }
+
+    fn hit_or_miss(&self, miss: Miss) -> Begun {
+        let (query, now) = (&miss.query, (self.clock)());
+        let asker = || miss.client.asker(query);
+        let Some(hit) = self.cache.get(&Key::of(query), asker, self.registry.stamps(), now) else {
+            return Begun::Miss(miss);
+        };
+        match self.outward(&miss, hit.answer(), hit.age(now)) {
+            Outward::Stays => {
                 self.metrics.cache_hits.add(1);
-                Begun::Ready(hit.answer().reply(&query, client.transport.shape(), hit.age(now)))
+                Begun::Ready(miss.reply(hit.answer(), hit.age(now)))
             }
-            None => Begun::Miss(Miss::new(query, client)),
+            Outward::Joined(reply) => Begun::Ready(reply),
+            Outward::Ask(_) => Begun::Miss(miss),
         }
     }
 
@@ -311,20 +360,25 @@ impl Engine {
         }
     }
 
-    /// Answers a miss by execution, and caches what came of it.
+    /// Answers a miss by execution.
     fn execute(&self, miss: &Miss) -> Reply {
+        let answer = self.executed(miss);
+        match &miss.tsig {
+            None => miss.reply(&answer, 0),
+            Some(tsig) => self.signed_reply(miss, &answer, tsig),
+        }
+    }
+
+    /// The answer by execution; it is cached.
+    fn executed(&self, miss: &Miss) -> Answer {
         self.metrics.cache_misses.add(1);
         let query = &miss.query;
         let asker = miss.client.asker(query);
         let answer = self.registry.snapshot().and_then(|snapshot| self.resolve(query, asker, &Arc::new(snapshot)));
-        let answer = answer.unwrap_or_else(|fault| {
+        answer.unwrap_or_else(|fault| {
             tracing::error!(%fault, name = %query.name, "registry read failed");
             servfail(query, EdeCode::NotReady, "the registry cannot be read".into())
-        });
-        match &miss.tsig {
-            None => answer.reply(query, miss.client.transport.shape(), 0),
-            Some(tsig) => self.signed_reply(miss, &answer, tsig),
-        }
+        })
     }
 
     /// What answers are made from now.
@@ -355,13 +409,15 @@ impl Engine {
             proofs: Vec::new(),
             trace: None,
             out_of_gas: None,
+            leaves: None,
         };
         let (rcode, authoritative, ede) = work.follow()?;
-        let Work { noted, builder, .. } = work;
+        let Work { noted, builder, leaves, .. } = work;
         let failed = rcode == Rcode::ServFail;
         // The links of an alias that ended in a failure are no answer.
         let mut answer = if failed { error(query, rcode, ede) } else { builder.finish(rcode, authoritative, ede) };
         answer.scope = noted.scope;
+        answer.leaves = leaves.map(Box::new);
         let seconds = if failed { FAILURE_SECONDS } else { answer.ttl.min(noted.seconds(now)) };
         let grounds = Grounds { now, seconds, seq: sources.snapshot.seq(), reads: &noted.stamps };
         self.cache.put(&Key::of(query), asker, answer.clone(), self.registry.stamps(), grounds);
@@ -411,6 +467,8 @@ struct Work<'a> {
     trace: Option<Trace>,
     /// Why the TLD's contract answered in place of the owner's.
     out_of_gas: Option<OutOfGas>,
+    /// Where an alias leads out of our TLDs.
+    leaves: Option<Name>,
 }
 
 impl Work<'_> {
@@ -442,7 +500,10 @@ impl Work<'_> {
                     self.answer(&zone, &rrsets)?;
                     match alias_target(&rrsets) {
                         Some(target) if self.engine.tlds.find(&target).is_some() => name = target,
-                        Some(_) => return Ok(self.positive(Rcode::NoError)),
+                        Some(target) => {
+                            self.leaves = Some(target);
+                            return Ok(self.positive(Rcode::NoError));
+                        }
                         // A DNAME whose substitution does not fit in 255 octets (RFC 6672 §2.2).
                         None => return Ok(self.positive(Rcode::YxDomain)),
                     }

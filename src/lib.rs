@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! L4 shell     main, cli, server            signals, files, runtime
-//! L3 edge      transport, api               sockets, TLS, HTTP; async only here and above
-//! L2 engine    gateway -> cache ; writer    synchronous
+//! L3 edge      transport, api               sockets, TLS, HTTP; async only here, above, and on forward's own thread
+//! L2 engine    gateway -> cache, forward ; writer    synchronous
 //! L1 adapters  registry (redb) ; contract (wasmtime)
 //! L0 core      wire, zone, dnssec, op, state, tlog, limits, config
 //!              no IO, no clock, no randomness, no locks, no async
@@ -18,6 +18,7 @@ pub mod cli;
 pub mod config;
 pub mod contract;
 pub mod dnssec;
+pub mod forward;
 pub mod gateway;
 pub mod limits;
 pub mod metrics;

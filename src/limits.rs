@@ -227,6 +227,47 @@ pub const FORGERIES_OF_PREFIX: u32 = 256;
 pub const FORGERY_SECONDS: u64 = 4;
 pub const STRUCK_CLIENTS: usize = 16_384;
 
+// --- Ordinary names -----------------------------------------------------------------------------
+
+/// Upstreams that ordinary names are asked for, and suffixes under which our TLDs are mirrored.
+pub const MAX_UPSTREAMS: usize = 8;
+pub const MAX_MIRRORS: usize = 8;
+/// Answers from upstreams that are kept, and their octets; seconds for which one is at most, whatever its TTL.
+pub const FORWARD_ENTRIES: usize = 131_072;
+pub const FORWARD_BYTES: u64 = 128 << 20;
+pub const FORWARD_SECONDS: u32 = 86_400;
+/// The same for an answer that there is nothing, unless configured otherwise (RFC 2308 §5: one to three hours).
+pub const FORWARD_NEGATIVE_SECONDS: u32 = 3_600;
+/// Seconds after its TTL for which an answer may stand in for one that cannot be had, unless configured otherwise, and at
+/// most; the TTL it then has (RFC 8767 §5).
+pub const STALE_SECONDS_DEFAULT: u64 = 86_400;
+pub const STALE_SECONDS: u64 = 3 * 86_400;
+pub const STALE_TTL: u32 = 30;
+/// A client waits so long before it gets a stale answer.
+pub const STALE_AFTER: Duration = Duration::from_millis(1_800);
+/// Questions on their way to the forwarder's thread, asked upstream at once, and clients that wait for an answer; one more
+/// is answered SERVFAIL with EDE 14.
+pub const FORWARD_QUEUE: usize = 1_024;
+pub const FORWARD_OUTSTANDING: usize = 256;
+pub const FORWARD_WAITING: usize = 4_096;
+/// Of the questions asked upstream at once, those below one name of two labels, and those of one client: whoever asks for
+/// random names in a zone that does not answer leaves room for everybody else.
+pub const FORWARD_PER_DOMAIN: usize = FORWARD_OUTSTANDING / 4;
+pub const FORWARD_PER_CLIENT: usize = FORWARD_OUTSTANDING / 2;
+/// CNAME links of one answer.
+pub const FORWARD_LINKS: usize = 12;
+/// One exchange with an upstream, and how often it is tried again; and all that one question takes, chain of trust included.
+pub const FORWARD_TIMEOUT: Duration = Duration::from_secs(2);
+pub const FORWARD_RETRIES: usize = 2;
+pub const FORWARD_DEADLINE: Duration = Duration::from_secs(8);
+/// Seconds for which a failure is remembered at first, twice as long after every one in a row, and at most (RFC 9520 §3.2).
+pub const FORWARD_FAILURE_FIRST: u64 = 1;
+pub const FORWARD_FAILURE_LONGEST: u64 = 300;
+/// An answer that was given so often is asked for again in the last tenth of its life.
+pub const PREFETCH_HITS: u32 = 3;
+/// RRsets whose DNSSEC proof is remembered.
+pub const FORWARD_PROOFS: usize = 16_384;
+
 // --- Log --------------------------------------------------------------------------------------
 
 /// Octets of a leaf of the log's tree; of a longer op it holds the hash. An entry bundle has 256.
@@ -330,5 +371,9 @@ const _: () = {
     assert!(UNLOCK_DELAY_DEFAULT <= MAX_UNLOCK_DELAY && GRACE <= MAX_GRACE_DAYS * 24 * 3_600);
     // A name that is restored at the last moment for a year is live.
     assert!(2 * MAX_GRACE_DAYS * 24 * 3_600 < YEAR);
+    assert!(FORWARD_OUTSTANDING <= FORWARD_WAITING && FORWARD_NEGATIVE_SECONDS <= FORWARD_SECONDS);
+    assert!(STALE_SECONDS_DEFAULT <= STALE_SECONDS && 1 <= FORWARD_FAILURE_FIRST && FORWARD_FAILURE_LONGEST <= 300);
+    assert!(FORWARD_TIMEOUT.as_millis() > STALE_AFTER.as_millis());
+    assert!(FORWARD_DEADLINE.as_millis() > FORWARD_TIMEOUT.as_millis());
     assert!(RENEW_EVERY.as_secs() * 2 < AUTO_RENEW_AHEAD && AUTO_RENEW_AHEAD < YEAR);
 };

@@ -117,6 +117,37 @@ impl ContractFailure {
     ];
 }
 
+/// What became of a question for an ordinary name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forwarded {
+    /// From the forwarder's cache.
+    Hit,
+    /// From an upstream.
+    Miss,
+    /// From a zone that every resolver serves itself.
+    Local,
+    /// Past its time, because no upstream answered.
+    Stale,
+    Failed,
+    /// Too many were waiting.
+    Shed,
+    /// The client may not ask.
+    Refused,
+}
+
+impl Forwarded {
+    /// Every outcome and its label value.
+    pub const ALL: [(Self, &'static str); 7] = [
+        (Self::Hit, "hit"),
+        (Self::Miss, "miss"),
+        (Self::Local, "local"),
+        (Self::Stale, "stale"),
+        (Self::Failed, "failed"),
+        (Self::Shed, "shed"),
+        (Self::Refused, "refused"),
+    ];
+}
+
 /// All counters. Fields without a method are counted by whoever does the thing.
 #[derive(Debug, Default)]
 pub struct Metrics {
@@ -126,6 +157,7 @@ pub struct Metrics {
     /// Connections turned away by a cap.
     refused_connections: [Counter; Transport::ALL.len()],
     contract_failures: [Counter; ContractFailure::ALL.len()],
+    forwarded: [Counter; Forwarded::ALL.len()],
     pub cache_hits: Counter,
     pub cache_misses: Counter,
     pub contract_executions: Counter,
@@ -178,6 +210,14 @@ impl Metrics {
         self.contract_failures[kind as usize].get()
     }
 
+    pub fn count_forwarded(&self, outcome: Forwarded) {
+        self.forwarded[outcome as usize].add(1);
+    }
+
+    pub fn forwarded(&self, outcome: Forwarded) -> u64 {
+        self.forwarded[outcome as usize].get()
+    }
+
     pub fn connection_opened(&self, transport: Transport) {
         self.connections[transport as usize].fetch_add(1, Relaxed);
     }
@@ -209,6 +249,9 @@ mod tests {
             assert_eq!(*transport as usize, index);
         }
         for (index, (outcome, _)) in Outcome::ALL.iter().enumerate() {
+            assert_eq!(*outcome as usize, index);
+        }
+        for (index, (outcome, _)) in Forwarded::ALL.iter().enumerate() {
             assert_eq!(*outcome as usize, index);
         }
         for (index, (kind, _)) in ContractFailure::ALL.iter().enumerate() {

@@ -7,10 +7,12 @@ use ed25519_dalek::SigningKey;
 
 use crate::api::Service;
 use crate::cache::AnswerCache;
+use crate::config::Forward;
 use crate::contract::{CodeFolder, ContractHost, HostConfig, HostError};
 use crate::dnssec::{FLAGS_ONLINE, FLAGS_OWNER, Secret, ZoneKey, tsig};
+use crate::forward::{ForwardError, Forwarder};
 use crate::gateway::{
-    Announced, Engine, Gate, Gateway, Keys, Meter, Quarantine, Settlement, Signer, Tld, Tlds, Transfers,
+    Announced, Engine, Gate, Gateway, Keys, Meter, Mirrors, Quarantine, Settlement, Signer, Tld, Tlds, Transfers,
 };
 use crate::limits::{CACHE_BYTES, MAX_RENEWALS, MAX_ZONE_FILE, MISS_WORKERS};
 use crate::metrics::Metrics;
@@ -80,6 +82,8 @@ pub enum StartError {
     NoTlds { path: String },
     #[error("the log: {0}")]
     Notary(#[from] NotaryError),
+    #[error(transparent)]
+    Forward(#[from] ForwardError),
     #[error("threads: {0}")]
     Threads(std::io::Error),
 }
@@ -108,6 +112,10 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// What the secrets of update keys are derived from.
     pub update_secret: tsig::Secret,
+    /// Suffixes under which the TLDs are mirrored.
+    pub mirror: Vec<Name>,
+    /// How ordinary names are resolved, if they are.
+    pub forward: Option<Forward>,
 }
 
 impl Node {
@@ -116,8 +124,10 @@ impl Node {
     /// # Errors
     /// [`StartError`]
     pub fn start(parts: Parts) -> Result<Self, StartError> {
-        let Parts { registry, tlds, signer, sigil, transfers, notary, code, clock, metrics, update_secret } = parts;
+        let Parts { registry, tlds, signer, sigil, transfers, notary, code, clock, metrics, update_secret, .. } = parts;
         notary.check_past(&registry.snapshot().map_err(NotaryError::Fault)?)?;
+        let kept = tlds.iter().map(|tld| tld.apex.clone()).chain(parts.mirror.iter().cloned()).collect();
+        let forward = parts.forward.map(|config| Forwarder::start(&config, kept, clock.clone(), metrics.clone()));
         let registry = Arc::new(registry);
         let shipped = SHIPPED.iter().map(|(_, wasm)| wasm.to_vec());
         let tlds = Arc::new(Tlds::new(tlds, shipped, registry.genesis().operator));
@@ -147,6 +157,8 @@ impl Node {
             writer: writer.clone(),
             cookies: cookies(&update_secret),
             update_secret,
+            mirrors: Mirrors::new(parts.mirror),
+            forward: forward.transpose()?.map(Arc::new),
         };
         let gateway = Arc::new(Gateway::start(engine).map_err(StartError::Threads)?);
         let service = Arc::new(Service {
@@ -259,6 +271,20 @@ impl Node {
     /// # Errors
     /// [`StartError`]
     pub fn in_memory_with(tlds: Vec<Tld>, operator: SigilId, clock: Clock) -> Result<Self, StartError> {
+        Self::in_memory_among(tlds, operator, clock, Vec::new(), None)
+    }
+
+    /// The same with mirrors, and a way to ordinary names.
+    ///
+    /// # Errors
+    /// [`StartError`]
+    pub fn in_memory_among(
+        tlds: Vec<Tld>,
+        operator: SigilId,
+        clock: Clock,
+        mirror: Vec<Name>,
+        forward: Option<Forward>,
+    ) -> Result<Self, StartError> {
         let genesis =
             crate::registry::Genesis { format: crate::registry::FORMAT, operator, created: clock(), salt: vec![0; 16] };
         let id = genesis.id();
@@ -277,6 +303,8 @@ impl Node {
             clock,
             metrics: Arc::default(),
             update_secret: tsig::Secret::new([240; 32]),
+            mirror,
+            forward,
         })
     }
 }

@@ -20,8 +20,9 @@ use super::owner::Algorithm;
 use super::ring::Ring;
 use super::{certificates, clock, discovery, keys};
 use crate::api::{Rpc, Service};
-use crate::config::{self, Config};
+use crate::config::{self, Config, Forward};
 use crate::contract::CodeFolder;
+use crate::forward::Forwarder;
 use crate::gateway::{Signer, Tld, Transfers};
 use crate::limits::{CHECKPOINT_EVERY, MAX_CERTIFICATES, RENEW_EVERY, SETTLE_EVERY};
 use crate::node::{self, Node, Parts, SHIPPED};
@@ -48,7 +49,7 @@ pub struct ServeArgs {
     /// Config file (TOML); options on the command line come first
     #[arg(long)]
     config: Option<PathBuf>,
-    /// Read the config file, the zones and the certificates, say what is wrong, and stop
+    /// Read the config file, what it names for ordinary names, the zones and the certificates, say what is wrong, and stop
     #[arg(long)]
     check_config: bool,
     /// Folder of TLDs, NAME.zone and NAME.toml each [default: the four that come with the program]
@@ -62,11 +63,11 @@ pub struct ServeArgs {
     port_base: Option<u16>,
     /// Address or prefix that zones may be transferred to (AXFR over TCP, TLS 1.3 and QUIC); may stand several times
     /// [default with --dev: loopback]
-    #[arg(long, value_name = "ADDR[/LEN]", value_parser = config::prefix)]
+    #[arg(long, value_name = "ADDR[/LEN]", value_parser = config::transfer_to)]
     transfer_to: Vec<IpNet>,
     /// Address or prefix of load balancers, which must say for whom they ask (PROXY protocol v2, over UDP, TCP, TLS and
     /// HTTPS); may stand several times
-    #[arg(long, value_name = "ADDR[/LEN]", value_parser = config::prefix)]
+    #[arg(long, value_name = "ADDR[/LEN]", value_parser = config::proxy_from)]
     proxy_from: Vec<IpNet>,
     /// Threads that serve sockets [default: one for each core that the process may use]
     #[arg(long)]
@@ -91,8 +92,8 @@ pub struct ServeArgs {
     /// Form of the log
     #[arg(long, value_enum, default_value = "text")]
     log: LogForm,
-    /// Log filter: a level, or `target=level,…`
-    #[arg(long, env = "GHOSTPLANE_LOG", default_value = "info")]
+    /// Log filter: a level, or `target=level,…`; what hickory_net says has names that are asked for in it
+    #[arg(long, env = "GHOSTPLANE_LOG", default_value = "info,hickory_net=off,hickory_resolver=off")]
     log_level: String,
 }
 
@@ -115,19 +116,27 @@ struct Settings {
     cores: NonZeroUsize,
     limits: Limits,
     witnesses: Witnesses,
+    mirror: Vec<Name>,
+    forward: Option<Forward>,
 }
 
 pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
     init_log(args)?;
     let settings = settings(args)?;
+    let data = settings.data.clone();
     let mut tlds = match &settings.zones {
         Some(folder) => node::load_tlds(folder)?,
         None => node::built_in_tlds()?,
     };
+    let ours = |name: &Name| tlds.iter().any(|tld| name.is_at_or_below(&tld.apex));
+    if let Some(suffix) = settings.mirror.iter().find(|suffix| ours(suffix)) {
+        anyhow::bail!("mirror: {suffix} is in a TLD of ours");
+    }
     if args.check_config {
         if !settings.certificates.is_empty() {
             Identity::load(settings.certificates)?;
         }
+        settings.forward.as_ref().map(Forwarder::check).transpose()?;
         println!("ok: {} TLDs", tlds.len());
         return Ok(());
     }
@@ -141,12 +150,12 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
         );
         tracing::warn!("the time is what the file of --clock says");
     }
-    std::fs::create_dir_all(&settings.data).with_context(|| settings.data.display().to_string())?;
-    let operator = keys::load_or_create(&settings.data.join("operator.pem"))?;
+    std::fs::create_dir_all(&data).with_context(|| data.display().to_string())?;
+    let operator = keys::load_or_create(&data.join("operator.pem"))?;
     let clock: Clock = Arc::new(clock::unix_time);
-    let registry = open_registry(&settings.data, &operator, &clock)?;
+    let registry = open_registry(&data, &operator, &clock)?;
     let identity = match &settings.certificates[..] {
-        [] if args.dev => Identity::development(&settings.data, std::time::SystemTime::now())?,
+        [] if args.dev => Identity::development(&data, std::time::SystemTime::now())?,
         [] => anyhow::bail!("give a certificate with --cert and --key, or run with --dev"),
         files => Identity::load(files.to_vec())?,
     };
@@ -154,33 +163,46 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
         let describe = |tld| discovery::describe_name_servers(tld, settings.ports, &identity, &settings.naming);
         tlds.iter_mut().try_for_each(describe)?;
     }
-    Ring::load_or_create(&settings.data.join("keys"), &tlds, args.tld_algorithm.number(), clock())?;
+    Ring::load_or_create(&data.join("keys"), &tlds, args.tld_algorithm.number(), clock())?;
     let apexes: Vec<Name> = tlds.iter().map(|tld| tld.apex.clone()).collect();
-    let signer = load_signer(&settings.data, &apexes)?;
+    let signer = load_signer(&data, &apexes)?;
     let transfers = Transfers::new(settings.transfer_to);
-    let sigil = keys::load_or_create(&settings.data.join("keys/gateway.pem"))?;
-    let log_key = keys::load_or_create(&settings.data.join("keys/log.pem"))?;
-    let notary = Notary::new(log_key, registry.id(), settings.witnesses, Some(&settings.data))?;
+    let sigil = keys::load_or_create(&data.join("keys/gateway.pem"))?;
+    let log_key = keys::load_or_create(&data.join("keys/log.pem"))?;
+    let notary = Notary::new(log_key, registry.id(), settings.witnesses, Some(&data))?;
     // A key file like the others, so that a passphrase covers it, too; only its 32 octets are used.
-    let update_secret = Zeroizing::new(keys::load_or_create(&settings.data.join("keys/update.pem"))?.to_bytes());
-    let code = Some(CodeFolder::new(settings.data.join("compiled"), sigil.as_bytes()));
+    let update_secret = Zeroizing::new(keys::load_or_create(&data.join("keys/update.pem"))?.to_bytes());
+    let code = Some(CodeFolder::new(data.join("compiled"), sigil.as_bytes()));
     let metrics = Arc::default();
-    let parts = Parts { registry, tlds, signer, sigil, transfers, notary, code, clock, metrics, update_secret };
+    let Settings { addrs, ports, limits, naming, proxies, cores, mirror, forward, .. } = settings;
+    let parts = Parts {
+        registry,
+        tlds,
+        signer,
+        sigil,
+        transfers,
+        notary,
+        code,
+        clock,
+        metrics,
+        update_secret,
+        mirror,
+        forward,
+    };
     let node = Arc::new(Node::start(parts)?);
     node.warm_up();
     // Only a convenience: a data directory whose path is too long for a socket is served all the same.
-    if let Err(error) = control(&node, &settings.data, apexes) {
+    if let Err(error) = control(&node, &data, apexes) {
         tracing::warn!("commands cannot reach this server: {error:#}");
     }
     appoint(&node, &operator)?;
     if args.dev {
-        set_up_dev(&node, &settings.data, &operator)?;
+        set_up_dev(&node, &data, &operator)?;
     }
     survey(&node)?;
     settle(&node)?;
     write_checkpoints(&node)?;
     renew(&node)?;
-    let Settings { addrs, ports, limits, naming, proxies, cores, .. } = settings;
     let config = ServerConfig { addrs, ports, identity: identity.clone(), limits, cores, proxies, signals: true };
     let rpc = Arc::new(Rpc { service: node.service.clone() });
     let on_ready = |addrs: &server::Addrs| {
@@ -283,8 +305,22 @@ fn settings(args: &ServeArgs) -> anyhow::Result<Settings> {
     let proxies = [args.proxy_from.clone(), config.proxy_from].into_iter().find(|nets| !nets.is_empty());
     let proxies = proxies.unwrap_or_default();
     let cores = args.cores.or(config.cores).unwrap_or_else(ServerConfig::all_cores);
-    let data = args.data.clone();
-    Ok(Settings { data, zones, addrs, ports, certificates, naming, transfer_to, proxies, cores, limits, witnesses })
+    let (data, mirror, forward) = (args.data.clone(), config.mirror, config.forward);
+    Ok(Settings {
+        data,
+        zones,
+        addrs,
+        ports,
+        certificates,
+        naming,
+        transfer_to,
+        proxies,
+        cores,
+        limits,
+        witnesses,
+        mirror,
+        forward,
+    })
 }
 
 fn open_registry(data: &Path, operator: &SigningKey, clock: &Clock) -> anyhow::Result<Registry> {

@@ -92,6 +92,7 @@ impl Engine {
             proofs: Vec::new(),
             trace: Some(Trace::default()),
             out_of_gas: None,
+            leaves: None,
         };
         work.follow()?;
         let trace = work.trace.take().unwrap_or_default();

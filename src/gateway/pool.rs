@@ -241,10 +241,7 @@ impl Engine {
         self.metrics.misses_shed.add(1);
         let refuse = |miss: &Miss| servfail(&miss.query, EdeCode::NotReady, "too many questions are waiting".into());
         match task {
-            Task::Answer(miss, done) => {
-                let shape = miss.client.transport.shape();
-                done(refuse(&miss).reply(&miss.query, shape, 0));
-            }
+            Task::Answer(miss, done) => done(miss.reply(&refuse(&miss), 0)),
             Task::Transfer(request, done) => done(Arc::from([refuse(&request)])),
             Task::Chain(_, _, done) => done(Err(Rcode::ServFail)),
             Task::Other(_, errand) => errand(None),

@@ -26,7 +26,7 @@ use super::Edge;
 use super::stream::pause_after;
 use crate::gateway::Transport;
 use crate::limits::REQUEST_TIMEOUT;
-use crate::metrics::{ContractFailure, Counter, Metrics, Outcome};
+use crate::metrics::{ContractFailure, Counter, Forwarded, Metrics, Outcome};
 
 /// Scrapers at once.
 const MAX_SCRAPERS: usize = 64;
@@ -104,6 +104,7 @@ impl Collector for Families {
         self.queries(&mut encoder)?;
         self.connections(&mut encoder)?;
         self.contract_failures(&mut encoder)?;
+        self.forwarded(&mut encoder)?;
         self.signatures(&mut encoder)?;
         self.certificates(&mut encoder)?;
         self.gas_price(&mut encoder)?;
@@ -146,6 +147,16 @@ impl Families {
         for (kind, label) in ContractFailure::ALL {
             let count = ConstCounter::new(self.0.contract_failures(kind));
             count.encode(family.encode_family(&[("kind", label)])?)?;
+        }
+        Ok(())
+    }
+
+    fn forwarded(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
+        let help = "Questions for ordinary names, by outcome";
+        let mut family = encoder.encode_descriptor("forwarded", help, None, MetricType::Counter)?;
+        for (outcome, label) in Forwarded::ALL {
+            let count = ConstCounter::new(self.0.forwarded(outcome));
+            count.encode(family.encode_family(&[("outcome", label)])?)?;
         }
         Ok(())
     }

@@ -21,6 +21,8 @@ pub struct Answer {
     pub ede: Option<(EdeCode, Box<str>)>,
     /// Bits of the client's address that it depends on (RFC 7871).
     pub scope: Scope,
+    /// Where an alias leads out of our TLDs: what is there is not in it.
+    pub leaves: Option<Box<Name>>,
 }
 
 /// How an answer must be dressed for a transport.
@@ -191,7 +193,8 @@ impl Builder {
         self.wire[3] = rcode as u8 & 0xf;
         let ttl = if self.ttls.is_empty() { 0 } else { self.ttl };
         let ede = ede.map(|(code, text)| (code, clip_ede(text).into_boxed_str()));
-        Answer { wire: self.wire.into(), ttls: self.ttls.into(), ttl, rcode, ede, scope: Scope::default() }
+        let (scope, leaves) = Default::default();
+        Answer { wire: self.wire.into(), ttls: self.ttls.into(), ttl, rcode, ede, scope, leaves }
     }
 
     fn push_record(&mut self, owner: &Name, rtype: Rtype, ttl: u32, data: &[u8]) {
@@ -276,6 +279,21 @@ impl Answer {
     /// Octets this answer takes in memory, roughly.
     pub fn weight(&self) -> usize {
         self.wire.len() + 2 * self.ttls.len() + self.ede.as_ref().map_or(0, |(_, text)| text.len()) + 96
+    }
+
+    /// The answer after its time: every TTL is `ttl`, and an extended error says why (RFC 8767 §4).
+    #[must_use]
+    pub fn stale(&self, ttl: u32, ede: EdeCode) -> Self {
+        let mut wire = self.wire.clone();
+        for at in self.ttls.iter().map(|at| usize::from(*at)) {
+            wire[at..at + 4].copy_from_slice(&ttl.to_be_bytes());
+        }
+        Self { wire, ttl: if self.ttls.is_empty() { 0 } else { ttl }, ede: Some((ede, "".into())), ..self.clone() }
+    }
+
+    /// Header, question and sections, without OPT record.
+    pub fn as_wire(&self) -> &[u8] {
+        &self.wire
     }
 
     /// Dresses the answer for one client: its ID, RD, CD and letter case, TTLs less `age` seconds, OPT,

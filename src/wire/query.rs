@@ -24,6 +24,8 @@ pub struct Query {
     pub rd: bool,
     /// Checking disabled: copied into the answer (RFC 4035 §3.2.2).
     pub cd: bool,
+    /// The client wants to be told what is authentic, even without DO (RFC 6840 §5.7).
+    pub ad: bool,
     pub name: Name,
     pub rtype: Rtype,
     /// The question section as it came, letter case kept (draft-vixie-dnsext-dns0x20).
@@ -102,8 +104,8 @@ impl Query {
             return Err(header.refuse(Rcode::Refused, edns.is_some()));
         }
         let question = message[HEADER..at + 4].into();
-        let (rd, cd) = (header.rd(), header.cd());
-        Ok(Self { id: header.id, rd, cd, name, rtype, question, edns, serial, tsig_at })
+        let (rd, cd, ad) = (header.rd(), header.cd(), header.ad());
+        Ok(Self { id: header.id, rd, cd, ad, name, rtype, question, edns, serial, tsig_at })
     }
 
     /// A question of the gateway's own, with DO.
@@ -120,7 +122,26 @@ impl Query {
             cookie: None,
             proven: false,
         };
-        Self { id: 0, rd: false, cd: false, name, rtype, question, edns: Some(edns), serial: None, tsig_at: None }
+        Self {
+            id: 0,
+            rd: false,
+            cd: false,
+            ad: false,
+            name,
+            rtype,
+            question,
+            edns: Some(edns),
+            serial: None,
+            tsig_at: None,
+        }
+    }
+
+    /// The same client's question about another name.
+    #[must_use]
+    pub fn toward(&self, name: Name) -> Self {
+        let fixed = &self.question[self.question.len() - 4..];
+        let question = [name.as_wire(), fixed].concat().into();
+        Self { name, question, ..self.clone() }
     }
 
     /// True if the client wants RRSIGs (RFC 4035 §3.1).
@@ -281,6 +302,10 @@ impl Header {
 
     fn cd(&self) -> bool {
         self.flags & 0x0010 != 0
+    }
+
+    fn ad(&self) -> bool {
+        self.flags & 0x0020 != 0
     }
 
     pub(super) fn refuse(&self, rcode: Rcode, edns: bool) -> QueryError {

@@ -128,6 +128,17 @@ pub fn canonical(rtype: Rtype, rdata: &[u8]) -> Vec<u8> {
     octets
 }
 
+/// Checked RDATA with other names in it: those that `map` gives for what is there, where it gives any.
+pub fn map_names(rtype: Rtype, rdata: &[u8], map: impl Fn(&Name) -> Option<Name>) -> Vec<u8> {
+    let Ok(parts) = split(rtype, rdata) else { return rdata.to_vec() };
+    let mapped = |(field, range): (Field, Range<usize>)| {
+        let name = matches!(field, DomainName | PlainName).then(|| Name::from_wire(&rdata[range.clone()]).ok());
+        let other = name.flatten().and_then(|name| map(&name));
+        other.map_or_else(|| rdata[range].to_vec(), |name| name.as_wire().to_vec())
+    };
+    if parts.is_empty() { rdata.to_vec() } else { parts.into_iter().flat_map(mapped).collect() }
+}
+
 /// The RDATA at `range` of a whole message, names decompressed (RFC 3597 §4 says in which types).
 ///
 /// # Errors

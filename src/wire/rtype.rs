@@ -136,8 +136,10 @@ macro_rules! ede_codes {
 }
 
 ede_codes! {
-    Other = 0, SignatureExpired = 7, NotReady = 14, Blocked = 15, Prohibited = 18, NotAuthoritative = 20,
-    InvalidData = 24, TooEarly = 26, InvalidQueryType = 30,
+    Other = 0, StaleAnswer = 3, DnssecBogus = 6, SignatureExpired = 7, SignatureNotYetValid = 8, DnskeyMissing = 9,
+    RrsigsMissing = 10, NsecMissing = 12, NotReady = 14, Blocked = 15, Prohibited = 18, StaleNxdomain = 19,
+    NotAuthoritative = 20, NotSupported = 21, NoReachableAuthority = 22, NetworkError = 23, InvalidData = 24,
+    TooEarly = 26, InvalidQueryType = 30,
 }
 
 impl EdeCode {
@@ -148,11 +150,14 @@ impl EdeCode {
             3 => "Stale Answer",
             6 => "DNSSEC Bogus",
             7 => "Signature Expired",
+            8 => "Signature Not Yet Valid",
             9 => "DNSKEY Missing",
             10 => "RRSIGs Missing",
+            12 => "NSEC Missing",
             14 => "Not Ready",
             15 => "Blocked",
             18 => "Prohibited",
+            19 => "Stale NXDOMAIN Answer",
             20 => "Not Authoritative",
             21 => "Not Supported",
             22 => "No Reachable Authority",

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: [&[&str]; 5] = [
     &["config", "dnssec", "limits", "metrics", "op", "state", "tlog", "wire", "zone"],
     &["contract", "registry"],
-    &["audit", "cache", "gateway", "notary", "writer"],
+    &["audit", "cache", "forward", "gateway", "notary", "writer"],
     &["api", "transport"],
     &["cli", "lib", "main", "node", "server"],
 ];
@@ -17,11 +17,12 @@ const LAYERS: [&[&str]; 5] = [
 const CORE_ORDER: [&str; 7] = ["limits", "wire", "dnssec", "op", "tlog", "state", "zone"];
 
 /// Crates that one place alone may name.
-const HEAVY: [(&str, &[&str]); 8] = [
+const HEAVY: [(&str, &[&str]); 9] = [
     ("idna", &["wire"]),
     ("wasmtime", &["contract"]),
     ("redb", &["registry"]),
     ("quinn_proto", &["transport", "server"]),
+    ("hickory_resolver", &["forward"]),
     ("clap", &["cli"]),
     ("rcgen", &["transport"]),
     ("x509_parser", &["transport"]),

@@ -9,6 +9,7 @@ mod crash;
 mod discovery;
 mod docs;
 mod edge;
+mod forward;
 mod gas;
 mod gate;
 mod guardians;

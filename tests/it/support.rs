@@ -229,6 +229,8 @@ pub struct Told {
     /// AD and CD (RFC 4035 §3.1.6, §3.2.2).
     pub authentic: bool,
     pub unchecked: bool,
+    /// RA.
+    pub recursive: bool,
     /// `section OWNER TTL TYPE RDATA` of every record but OPT; RRSIGs as `RRSIG(TYPE)`.
     pub records: Vec<String>,
     pub ede: Option<(u16, String)>,
@@ -250,6 +252,7 @@ impl Told {
             authoritative: message.metadata.authoritative,
             authentic: reply.wire[3] & AD != 0,
             unchecked: reply.wire[3] & CD != 0,
+            recursive: reply.wire[3] & 0x80 != 0,
             records: Vec::new(),
             ede: None,
             subnet: None,
