@@ -20,6 +20,8 @@ work=$(mktemp -d)
 pids=()
 finish() {
     for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
+    # They write there until they are gone.
+    wait
     rm -rf "$work"
 }
 trap finish EXIT
@@ -30,6 +32,14 @@ wait_for() {
         sleep 0.1
     done
     echo "gave up: $1" >&2
+    return 1
+}
+# A peer that does not come up is left out.
+if_up() {
+    local server=$1
+    shift
+    if "$@"; then return 0; fi
+    sed "s/^/$server: /" "$work/$server.out" | tail -3 >&2
     return 1
 }
 have() { command -v "$1" >/dev/null; }
@@ -99,8 +109,9 @@ zone:
     file: $work/ghost.zone
 CONF
     start knot knotd -c "$work/knot.conf"
-    wait_for 'grep -q "ghost.*loaded" "$work/knot.out"'
-    port[knot udp]=7500 port[knot tcp]=7500 port[knot tls]=7501 port[knot quic]=7501
+    if if_up knot wait_for 'grep -q "ghost.*loaded" "$work/knot.out"'; then
+        port[knot udp]=7500 port[knot tcp]=7500 port[knot tls]=7501 port[knot quic]=7501
+    fi
 fi
 if have unbound; then
     {
@@ -113,10 +124,11 @@ if have unbound; then
         printf 'remote-control:\n control-enable: no\n'
     } >"$work/unbound.conf"
     start unbound unbound -d -c "$work/unbound.conf"
-    listening 7510
-    port[unbound udp]=7510 port[unbound tcp]=7510 port[unbound tls]=7511
-    ! unbound -V 2>&1 | grep -q nghttp2 || port[unbound https]=7512
-    ! unbound -V 2>&1 | grep -q ngtcp2 || port[unbound quic]=7511
+    if if_up unbound listening 7510; then
+        port[unbound udp]=7510 port[unbound tcp]=7510 port[unbound tls]=7511
+        ! unbound -V 2>&1 | grep -q nghttp2 || port[unbound https]=7512
+        ! unbound -V 2>&1 | grep -q ngtcp2 || port[unbound quic]=7511
+    fi
 fi
 if have nsd; then
     cat >"$work/nsd.conf" <<CONF
@@ -134,13 +146,14 @@ server:
   zonelistfile: $work/nsd.list
   xfrdfile: $work/nsd.xfrd
   tcp-count: 1000
+remote-control:
+  control-enable: no
 zone:
   name: ghost
   zonefile: ghost.zone
 CONF
     start nsd nsd -d -c "$work/nsd.conf"
-    listening 7520
-    port[nsd udp]=7520 port[nsd tcp]=7520 port[nsd tls]=7521
+    ! if_up nsd listening 7520 || port[nsd udp]=7520 port[nsd tcp]=7520 port[nsd tls]=7521
 fi
 if have named; then
     cat >"$work/named.conf" <<CONF
@@ -157,8 +170,9 @@ controls { };
 zone ghost { type primary; file "ghost.zone"; };
 CONF
     start named named -g -n 1 -c "$work/named.conf"
-    wait_for 'grep -q "running" "$work/named.out"'
-    port[named udp]=7530 port[named tcp]=7530 port[named tls]=7531 port[named https]=7532
+    if if_up named wait_for 'grep -q "running" "$work/named.out"'; then
+        port[named udp]=7530 port[named tcp]=7530 port[named tls]=7531 port[named https]=7532
+    fi
 fi
 if have dnsdist && have knotd; then
     cat >"$work/dnsdist.conf" <<CONF
@@ -169,8 +183,9 @@ newServer({address="127.0.0.1:7500"})
 getPool(""):setCache(newPacketCache(100000))
 CONF
     start dnsdist dnsdist --supervised -C "$work/dnsdist.conf"
-    listening 7540
-    port[dnsdist udp]=7540 port[dnsdist tcp]=7540 port[dnsdist tls]=7541 port[dnsdist https]=7542
+    if if_up dnsdist listening 7540; then
+        port[dnsdist udp]=7540 port[dnsdist tcp]=7540 port[dnsdist tls]=7541 port[dnsdist https]=7542
+    fi
 fi
 if have hickory-dns; then
     cat >"$work/hickory.toml" <<CONF
@@ -191,9 +206,10 @@ zone_type = "Primary"
 file = "ghost.zone"
 CONF
     start hickory-dns hickory-dns -c "$work/hickory.toml" --workers 1
-    listening 7550
-    port[hickory-dns udp]=7550 port[hickory-dns tcp]=7550 port[hickory-dns tls]=7551
-    port[hickory-dns quic]=7553 port[hickory-dns https]=7552 port[hickory-dns h3]=7554
+    if if_up hickory-dns listening 7550; then
+        port[hickory-dns udp]=7550 port[hickory-dns tcp]=7550 port[hickory-dns tls]=7551
+        port[hickory-dns quic]=7553 port[hickory-dns https]=7552 port[hickory-dns h3]=7554
+    fi
 fi
 
 # row VIA WHAT CONNECTIONS OUTSTANDING [ARGUMENT…]: a line for every server that has the transport.
