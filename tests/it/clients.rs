@@ -433,8 +433,7 @@ fn aioquic_asks_at_once_and_comes_back() {
     let output = python("doq.py", &[ca.to_str().unwrap(), &port, "alice.ghost", "192.0.2.1", "192.0.2.2"], "");
     let told = text(&output);
     let early = told.strip_prefix("100 answered at once; resumed; early data ").expect(&told).trim();
-    // Not yet over every listener of ours.
-    assert!(["accepted", "not offered"].contains(&early), "{told}");
+    assert_eq!(early, "accepted", "{told}");
 }
 
 /// Queries that ended well, by the transport they came over.
