@@ -153,7 +153,11 @@ zone:
   zonefile: ghost.zone
 CONF
     start nsd nsd -d -c "$work/nsd.conf"
-    ! if_up nsd listening 7520 || port[nsd udp]=7520 port[nsd tcp]=7520 port[nsd tls]=7521
+    if if_up nsd listening 7520; then
+        port[nsd udp]=7520 port[nsd tcp]=7520 port[nsd tls]=7521
+        # The process that answers is a child of a child.
+        pid[nsd]=$(pgrep -P "$(pgrep -P "${pid[nsd]}" | head -1)" | head -1)
+    fi
 fi
 if have named; then
     cat >"$work/named.conf" <<CONF

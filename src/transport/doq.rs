@@ -15,9 +15,10 @@ mod timers;
 
 use quinn_proto::crypto::rustls::NoInitialCipherSuite;
 use quinn_proto::{ServerConfig, VarInt};
-use rustls::server::ServerSessionMemoryCache;
+use std::sync::Arc;
 
 use super::quic;
+use super::sessions::Sessions;
 use crate::limits::{MAX_QUERY, MAX_SESSIONS};
 use crate::wire::update::is_update;
 use crate::wire::{HEADER, OPT_TCP_KEEPALIVE, Query};
@@ -43,7 +44,7 @@ const RECEIVE_WINDOW: u32 = 32 * MAX_QUERY as u32;
 /// # Errors
 /// `tls` has no cipher suite that QUIC can use.
 pub fn server_config(mut tls: rustls::ServerConfig) -> Result<ServerConfig, NoInitialCipherSuite> {
-    tls.session_storage = ServerSessionMemoryCache::new(MAX_SESSIONS);
+    tls.session_storage = Arc::new(Sessions::new(MAX_SESSIONS));
     // Any amount, says RFC 9001 §4.6.1: what bounds it are the windows.
     tls.max_early_data_size = u32::MAX;
     let mut transport = quic::transport();

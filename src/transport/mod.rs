@@ -21,6 +21,7 @@ pub mod metrics;
 pub mod proxy;
 pub mod quic;
 pub mod router;
+pub mod sessions;
 pub mod stream;
 pub mod tls;
 pub mod udp;
