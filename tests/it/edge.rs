@@ -1,7 +1,7 @@
 //! The edge over real sockets, in front of a canned answerer: the rules of each transport.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -167,20 +167,30 @@ impl Fixture {
         let identity = Identity::development(dir.path(), SystemTime::now()).unwrap();
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(read_certificates(&dir.path().join("ca.pem")).unwrap());
-        Self::with_identity(limits, cores, identity, roots).await
+        Self::run(ServerConfig { limits, cores: cores.try_into().unwrap(), ..Self::config(identity) }, roots).await
     }
 
-    async fn with_identity(limits: Limits, cores: usize, identity: Identity, roots: RootCertStore) -> Self {
-        let addrs = vec![IpAddr::V4(Ipv4Addr::LOCALHOST)];
-        let config = ServerConfig {
-            addrs,
+    /// Behind a balancer on loopback.
+    async fn behind_proxy(limits: Limits) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let identity = Identity::development(dir.path(), SystemTime::now()).unwrap();
+        let proxies = vec!["127.0.0.0/8".parse().unwrap()];
+        Self::run(ServerConfig { limits, proxies, ..Self::config(identity) }, RootCertStore::empty()).await
+    }
+
+    fn config(identity: Identity) -> ServerConfig {
+        ServerConfig {
+            addrs: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
             ports: Ports::ANY,
             identity,
-            limits,
-            cores: cores.try_into().unwrap(),
+            limits: Limits::default(),
+            cores: NonZeroUsize::MIN,
             proxies: Vec::new(),
             signals: false,
-        };
+        }
+    }
+
+    async fn run(config: ServerConfig, roots: RootCertStore) -> Self {
         let (answerer, metrics, shutdown) = (Arc::<Canned>::default(), Arc::<Metrics>::default(), Shutdown::default());
         let shared = (Arc::clone(&answerer), Arc::clone(&metrics), shutdown.clone());
         let (sender, ready) = oneshot::channel();
@@ -1163,7 +1173,7 @@ fn certificates_go_by_the_name_asked_for_and_are_exchanged_under_open_connection
             roots.add(der.clone().into()).unwrap();
         }
         let identity = Identity::load(vec![a_files, b_files.clone()]).unwrap();
-        let server = Fixture::with_identity(Limits::default(), 1, identity.clone(), roots).await;
+        let server = Fixture::run(Fixture::config(identity.clone()), roots).await;
         assert_eq!(shown(&server, "a.example").await.0, [a.clone(), a.clone()]);
         let (seen, mut tls, quic) = shown(&server, "b.example").await;
         assert_eq!(seen, [old.clone(), old]);
@@ -1262,6 +1272,50 @@ fn over_the_rate_udp_drops_or_truncates_and_tcp_refuses() {
         let refused = ask_stream(&mut tcp, &query(4, "alice.ghost", b"")).await;
         assert_eq!(rcode(&refused), 5);
         assert!(refused.ends_with(b"\0\x0f\0\x02\0\x12"));
+    });
+}
+
+#[test]
+fn a_client_over_tcp_is_told_how_long_it_may_idle() {
+    run(async {
+        let server = Fixture::start().await;
+        let mut tcp = TcpStream::connect(server.addr(Service::Tcp)).await.unwrap();
+        let answer = ask_stream(&mut tcp, &query(1, "alice.ghost", b"\0\x0b\0\0")).await;
+        // Thirty seconds, in tenths.
+        assert!(answer.ends_with(b"\0\x0b\0\x02\x01\x2c"), "{answer:02x?}");
+    });
+}
+
+/// A PROXY header, version 2, of a client with this address.
+fn introduction(addr: [u8; 4]) -> Vec<u8> {
+    [&b"\r\n\r\n\0\r\nQUIT\n\x21\x12\0\x0c"[..], &addr, &[127, 0, 0, 1, 0, 7, 0, 53]].concat()
+}
+
+#[test]
+fn behind_a_balancer_limits_are_those_of_the_client() {
+    run(async {
+        let server = Fixture::behind_proxy(tight()).await;
+        let socket = udp(&server).await;
+        let ask = |id, addr| [introduction(addr), query(id, "alice.ghost", b"")].concat();
+        // One a client: its second gets silence, its third is asked over to TCP; another's first is answered, and nobody
+        // who is not introduced.
+        for message in
+            [ask(1, [192, 0, 2, 1]), ask(2, [192, 0, 2, 1]), ask(3, [192, 0, 2, 1]), query(4, "a.ghost", b"")]
+        {
+            socket.send(&message).await.unwrap();
+        }
+        socket.send(&ask(5, [192, 0, 2, 2])).await.unwrap();
+        let ids = [receive(&socket).await[1], receive(&socket).await[1], receive(&socket).await[1]];
+        assert_eq!(ids, [1, 3, 5]);
+        // Over TCP the header comes once.
+        let mut tcp = TcpStream::connect(server.addr(Service::Tcp)).await.unwrap();
+        tcp.write_all(&introduction([192, 0, 2, 3])).await.unwrap();
+        for (id, expected) in [(1, 0), (2, 5)] {
+            assert_eq!(rcode(&ask_stream(&mut tcp, &query(id, "alice.ghost", b"")).await), expected, "{id}");
+        }
+        let mut stranger = TcpStream::connect(server.addr(Service::Tcp)).await.unwrap();
+        stranger.write_all(&framed(&query(1, "alice.ghost", b""))).await.unwrap();
+        assert_eq!(stranger.read(&mut [0; 16]).await.unwrap_or(0), 0);
     });
 }
 
