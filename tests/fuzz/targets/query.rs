@@ -1,18 +1,21 @@
-//! Any octets as a message: no panic; whatever is answered, another parser reads.
+//! Any octets as a message: no panic; whatever is answered, or cut, another parser reads.
 #![no_main]
 
-use ghostplane::wire::{Builder, Message, Name, Query, QueryError, Rcode, Rrset, Rtype, Section, Transport};
+use ghostplane::wire::{Builder, Cookies, Message, Name, Query, QueryError, Rcode, Rrset, Rtype, Section, Transport};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|octets: &[u8]| {
     // The client's parser sees octets from any server.
     let _ = Message::parse(octets);
-    let query = match Query::parse(octets) {
+    // A datagram of a balancer.
+    let _ = ghostplane::transport::proxy::split(octets);
+    let mut query = match Query::parse(octets) {
         Ok(query) => query,
         Err(QueryError::Reply(refused)) => return readable(&refused.reply().wire),
         Err(QueryError::Ignore) => return,
     };
     assert_eq!(Name::from_wire(query.name.as_wire()).as_ref(), Ok(&query.name));
+    query.greet(&Cookies::new([7; 16]), "192.0.2.1".parse().expect("an address"), || 1_800_000_000);
     let mut builder = Builder::new(&query);
     let text = |len: usize| ghostplane::wire::rdata::txt(&vec![b'x'; len]);
     for (owner, len) in [(query.name.clone(), 100), (Name::root(), 900)] {
@@ -26,6 +29,10 @@ fuzz_target!(|octets: &[u8]| {
         if transport == Transport::Udp {
             let most = query.edns.map_or(512, |edns| edns.udp_payload.min(1_232).max(512));
             assert!(reply.wire.len() <= usize::from(most), "{} octets over UDP", reply.wire.len());
+            let mut cut = reply.clone();
+            cut.truncate();
+            cut.ask_for_cookie();
+            readable(&cut.wire);
         }
     }
 });
