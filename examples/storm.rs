@@ -16,9 +16,12 @@ use ghostplane::transport::tls::{provider, read_certificates};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{Connection, Endpoint};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::TcpSocket;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
+
+/// Another client than the honest ones, as far as limits go.
+const SOURCE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
 /// Clients of one kind at once.
 const CLIENTS: u64 = 32;
@@ -48,7 +51,7 @@ impl Storm {
 
     /// A DoQ connection of a socket of its own.
     async fn connect(&self) -> Result<(Endpoint, Connection), Fault> {
-        let endpoint = Endpoint::client((Ipv4Addr::LOCALHOST, 0).into())?;
+        let endpoint = Endpoint::client((SOURCE, 0).into())?;
         let connecting = endpoint.connect_with(self.config.clone(), self.addr(1), "localhost")?;
         let connection = timeout(Duration::from_secs(5), connecting).await??;
         Ok((endpoint, connection))
@@ -150,7 +153,7 @@ async fn churn(storm: &Storm, dice: &mut Dice) -> Result<(), Fault> {
                 storm.count("cancelled after the end");
             }
             2 => {
-                endpoint.rebind(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?)?;
+                endpoint.rebind(UdpSocket::bind((SOURCE, 0))?)?;
                 storm.count("moves");
             }
             _ => {
@@ -167,6 +170,7 @@ async fn churn(storm: &Storm, dice: &mut Dice) -> Result<(), Fault> {
         1 => {
             let (mut send, _recv) = connection.open_bi().await?;
             send.write_all(b"\0\x0c\x12\x34\x01\0\0\0\0\0\0\0\0\0").await?;
+            send.finish()?;
             timeout(Duration::from_secs(10), connection.closed()).await?;
             storm.count("closed for a violation");
         }
@@ -218,7 +222,7 @@ async fn streams(storm: &Storm, dice: &mut Dice) -> Result<(), Fault> {
 
 /// Octets that are nothing, or look like QUIC, to every UDP port.
 async fn garbage(storm: &Storm, dice: &mut Dice) -> Result<(), Fault> {
-    let socket = tokio::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let socket = tokio::net::UdpSocket::bind((SOURCE, 0)).await?;
     for _ in 0..200 {
         let length = dice.below(1_400) as usize + 1;
         let mut octets: Vec<u8> = (0..length).map(|_| dice.below(256) as u8).collect();
@@ -235,7 +239,7 @@ async fn garbage(storm: &Storm, dice: &mut Dice) -> Result<(), Fault> {
 
 /// First flights of handshakes that go no further.
 async fn half_open(storm: &Storm) -> Result<(), Fault> {
-    let socket = tokio::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let socket = tokio::net::UdpSocket::bind((SOURCE, 0)).await?;
     let mut endpoint = quinn_proto::Endpoint::new(Arc::default(), None, true, None);
     for _ in 0..64 {
         let (now, mut flight) = (Instant::now(), Vec::new());
@@ -251,7 +255,7 @@ async fn half_open(storm: &Storm) -> Result<(), Fault> {
 
 /// The same question over UDP again and again, as if somebody else had asked it; counts what would have hit them.
 async fn reflect(storm: &Storm, dice: &mut Dice) -> Result<(), Fault> {
-    let socket = tokio::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let socket = tokio::net::UdpSocket::bind((SOURCE, 0)).await?;
     let question = &query(&mut Dice(1))[2..];
     for _ in 0..200 {
         let _ = socket.send_to(question, storm.addr(0)).await;
@@ -269,7 +273,9 @@ async fn reflect(storm: &Storm, dice: &mut Dice) -> Result<(), Fault> {
 
 /// Requests whose path is far too long, and queries that say they are.
 async fn gets(storm: &Storm) -> Result<(), Fault> {
-    let stream = TcpStream::connect(storm.addr(2)).await?;
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((SOURCE, 0).into())?;
+    let stream = socket.connect(storm.addr(2)).await?;
     let mut stream = TlsConnector::from(storm.https.clone()).connect("localhost".try_into()?, stream).await?;
     let request = [&b"GET /dns-query?dns="[..], &[b'A'; 15 << 10], b" HTTP/1.1\r\nhost: localhost\r\n\r\n"].concat();
     stream.write_all(&request).await?;
