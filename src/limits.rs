@@ -304,6 +304,14 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// After SIGTERM, answers under way have so long.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
+// --- Watching ---------------------------------------------------------------------------------
+
+/// Copies of what every query counts, each for some of the threads; and TLDs that are counted apart.
+pub const STRIPES: usize = 16;
+pub const COUNTED_TLDS: usize = 15;
+/// Of so many queries, one is timed.
+pub const TIMED_ONE_IN: u32 = 64;
+
 // --- Files --------------------------------------------------------------------------------------
 
 /// Octets of a master file, a JSON-lines file, and a line of either.
@@ -330,5 +338,6 @@ const _: () = {
     assert!(UNLOCK_DELAY_DEFAULT <= MAX_UNLOCK_DELAY && GRACE <= MAX_GRACE_DAYS * 24 * 3_600);
     // A name that is restored at the last moment for a year is live.
     assert!(2 * MAX_GRACE_DAYS * 24 * 3_600 < YEAR);
+    assert!(STRIPES.is_power_of_two() && TIMED_ONE_IN.is_power_of_two() && COUNTED_TLDS < 255);
     assert!(RENEW_EVERY.as_secs() * 2 < AUTO_RENEW_AHEAD && AUTO_RENEW_AHEAD < YEAR);
 };

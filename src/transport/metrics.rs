@@ -114,12 +114,15 @@ impl Collector for Families {
 
 impl Families {
     fn queries(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
-        let help = "DNS queries by transport and outcome";
+        let help = "DNS queries by transport, TLD and outcome";
         let mut family = encoder.encode_descriptor("queries", help, None, MetricType::Counter)?;
         for transport in Transport::ALL {
-            for (outcome, label) in Outcome::ALL {
-                let count = ConstCounter::new(self.0.queries(transport, outcome));
-                count.encode(family.encode_family(&[("transport", transport.text()), ("outcome", label)])?)?;
+            for (tld, name) in self.0.tlds() {
+                for (outcome, label) in Outcome::ALL {
+                    let labels = [("transport", transport.text()), ("tld", &name), ("outcome", label)];
+                    let count = ConstCounter::new(self.0.queries_of(tld, transport, outcome));
+                    count.encode(family.encode_family(&labels)?)?;
+                }
             }
         }
         Ok(())
@@ -193,9 +196,14 @@ impl Families {
 
     fn totals(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
         let metrics = &self.0;
-        let totals: [(&str, &str, &Counter); 17] = [
+        for (name, help, counter) in [
             ("cache_hits", "Queries answered from the cache", &metrics.cache_hits),
             ("cache_misses", "Queries not in the cache", &metrics.cache_misses),
+        ] {
+            let family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            ConstCounter::new(counter.get()).encode(family)?;
+        }
+        let totals: [(&str, &str, &Counter); 15] = [
             ("misses_shed", "Queries turned away because too many were waiting", &metrics.misses_shed),
             ("contract_executions", "Contract executions", &metrics.contract_executions),
             ("contract_fuel", "Fuel used by contracts", &metrics.contract_fuel),
@@ -231,17 +239,19 @@ impl Families {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::TldIndex;
 
     #[test]
     fn the_exposition_has_labels_and_values() {
         let metrics = Arc::new(Metrics::default());
-        metrics.count_query(Transport::Quic, Outcome::NxDomain);
+        metrics.count_query(TldIndex::OTHER, Transport::Quic, Outcome::NxDomain);
         metrics.contract_fuel.add(7);
         let mut registry = Registry::with_prefix("ghostplane");
         registry.register_collector(Box::new(Families(metrics)));
         let body = exposition(&registry).into_body();
         let text = std::str::from_utf8(&body).unwrap();
-        assert!(text.contains("ghostplane_queries_total{transport=\"quic\",outcome=\"nxdomain\"} 1\n"), "{text}");
+        let line = "ghostplane_queries_total{transport=\"quic\",tld=\"other\",outcome=\"nxdomain\"} 1\n";
+        assert!(text.contains(line), "{text}");
         assert!(text.contains("ghostplane_contract_fuel_total 7\n"), "{text}");
         assert!(text.ends_with("# EOF\n"));
     }

@@ -39,7 +39,7 @@ use tokio::time::{Instant, Interval, interval_at};
 use crate::gateway::{
     Begun, ChainDone, ChainReply, Client, Gateway, Miss, Transfer, TransferDone, Transport, UpdateRequest, Wanted,
 };
-use crate::metrics::{Metrics, Outcome};
+use crate::metrics::{Metrics, Outcome, TldIndex};
 use crate::wire::update::{UpdateMessage, is_update};
 use crate::wire::{EdeCode, Name, Query, QueryError, Rcode, Reply, Rtype, Shape};
 use admission::{Admission, ConnectionGuard};
@@ -233,22 +233,23 @@ impl Edge {
         later: impl FnOnce(Ticket) -> Callback,
     ) -> Asked {
         let Client { transport, addr } = client;
-        let ticket = || Ticket::new(&self.metrics, transport);
+        let ticket = |name: &Name| Ticket::new(&self.metrics, self.metrics.tld_at(name.as_wire()), transport);
         let reply = match self.answerer.begin(message, client) {
             Begun::Ready(reply) => reply,
             Begun::Ignore => {
-                self.metrics.count_query(transport, Outcome::Unanswered);
+                self.metrics.count_query(TldIndex::OTHER, transport, Outcome::Unanswered);
                 return Asked::Now(None);
             }
             Begun::Miss(mut miss) => {
-                let ticket = ticket();
+                let ticket = ticket(&miss.query.name);
                 miss.wanted = ticket.wanted.clone();
                 let callback = later(ticket);
                 self.answerer.finish(miss, Box::new(move |reply| callback(Replies::One(reply))));
                 return Asked::Later;
             }
             Begun::Transfer(request) if transfers => {
-                let (query, shape, callback) = (request.query.clone(), transport.shape(), later(ticket()));
+                let (query, shape) = (request.query.clone(), transport.shape());
+                let callback = later(ticket(&query.name));
                 let done = move |messages| callback(Replies::Many { query, shape, messages, next: 0 });
                 self.answerer.transfer(request, Box::new(done));
                 return Asked::Later;
@@ -258,13 +259,13 @@ impl Edge {
                 request.message.refuse(Rcode::Refused).reply_with(Some(EdeCode::Prohibited))
             }
             Begun::Update(request) => {
-                let callback = later(ticket());
+                let callback = later(ticket(&request.message.zone));
                 self.answerer.update(request, Box::new(move |reply| callback(Replies::One(reply))));
                 return Asked::Later;
             }
             Begun::Transfer(request) => request.query.refuse(Rcode::Refused).reply_with(Some(EdeCode::Prohibited)),
         };
-        self.metrics.count_query(transport, reply.rcode.into());
+        self.metrics.count_query(self.metrics.tld_of(&reply.wire), transport, reply.rcode.into());
         Asked::Now(Some(Replies::One(reply)))
     }
 
@@ -280,7 +281,7 @@ impl Edge {
     pub fn admit(&self, client: Client) -> bool {
         let admitted = self.admission.query(client.addr);
         if !admitted {
-            self.metrics.count_query(client.transport, Outcome::Limited);
+            self.metrics.count_query(TldIndex::OTHER, client.transport, Outcome::Limited);
         }
         admitted
     }
@@ -337,15 +338,16 @@ pub type Callback = Box<dyn FnOnce(Replies) + Send>;
 /// executed any more.
 pub struct Ticket {
     metrics: Arc<Metrics>,
+    tld: TldIndex,
     transport: Transport,
     outcome: Outcome,
     wanted: Wanted,
 }
 
 impl Ticket {
-    fn new(metrics: &Arc<Metrics>, transport: Transport) -> Self {
+    fn new(metrics: &Arc<Metrics>, tld: TldIndex, transport: Transport) -> Self {
         let (metrics, wanted) = (Arc::clone(metrics), Wanted::ending());
-        Self { metrics, transport, outcome: Outcome::Unanswered, wanted }
+        Self { metrics, tld, transport, outcome: Outcome::Unanswered, wanted }
     }
 
     /// Counts the answer as given, and gives it.
@@ -357,7 +359,7 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.metrics.count_query(self.transport, self.outcome);
+        self.metrics.count_query(self.tld, self.transport, self.outcome);
         self.wanted.end();
     }
 }
