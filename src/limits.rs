@@ -311,6 +311,16 @@ pub const STRIPES: usize = 16;
 pub const COUNTED_TLDS: usize = 15;
 /// Of so many queries, one is timed.
 pub const TIMED_ONE_IN: u32 = 64;
+/// Messages that wait for dnstap's reader, and their octets; one more is dropped.
+pub const TAP_QUEUE: usize = 8_192;
+pub const TAP_QUEUE_BYTES: usize = 16 << 20;
+/// Between two looks for a reader.
+pub const TAP_RETRY: Duration = Duration::from_secs(1);
+/// Octets of a file of dnstap, after which another one begins.
+pub const TAP_FILE: u64 = 1 << 30;
+/// Bits of clients' addresses that are told, unless all are to be.
+pub const TOLD_V4: u32 = 24;
+pub const TOLD_V6: u32 = 48;
 
 // --- Files --------------------------------------------------------------------------------------
 

@@ -169,6 +169,9 @@ pub struct Metrics {
     /// When the certificates end, seconds since 1970, by the file of each.
     pub certificates: OnceLock<Vec<(String, Gauge)>>,
     pub certificate_reload_failures: Counter,
+    /// Messages told by dnstap, and those forgotten because nobody read them in time.
+    pub dnstap_written: Counter,
+    pub dnstap_dropped: Counter,
 }
 
 /// Queries by TLD, transport and outcome.

@@ -26,6 +26,7 @@ use crate::gateway::{Signer, Tld, Transfers};
 use crate::limits::{CHECKPOINT_EVERY, MAX_CERTIFICATES, RENEW_EVERY, SETTLE_EVERY};
 use crate::node::{self, Node, Parts, SHIPPED};
 use crate::notary::{Notary, Witnesses};
+use crate::observe;
 use crate::op::{self, Op, SigilId, Symbol};
 use crate::registry::{FORMAT, Genesis, Registry};
 use crate::server::{self, Ports, ServerConfig};
@@ -115,6 +116,7 @@ struct Settings {
     cores: NonZeroUsize,
     limits: Limits,
     witnesses: Witnesses,
+    observed: observe::Config,
 }
 
 pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
@@ -180,8 +182,12 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
     settle(&node)?;
     write_checkpoints(&node)?;
     renew(&node)?;
-    let Settings { addrs, ports, limits, naming, proxies, cores, .. } = settings;
-    let config = ServerConfig { addrs, ports, identity: identity.clone(), limits, cores, proxies, signals: true };
+    let Settings { addrs, ports, limits, naming, proxies, cores, observed, .. } = settings;
+    let mut observing = observe::Threads::default();
+    let called = naming.server.as_ref().map_or_else(|| "ghostplane".to_owned(), Name::to_string);
+    let audience = observing.start(observed, &called, &node.metrics).context("dnstap")?;
+    let identity_of = identity.clone();
+    let config = ServerConfig { addrs, ports, identity: identity_of, limits, cores, proxies, audience, signals: true };
     let rpc = Arc::new(Rpc { service: node.service.clone() });
     let on_ready = |addrs: &server::Addrs| {
         // It serves all the same; what cannot be announced is said.
@@ -191,6 +197,7 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
         print_ready(addrs);
     };
     server::run(config, node.gateway.clone(), rpc, node.metrics.clone(), on_ready, Shutdown::default())?;
+    drop(observing);
     settle_once(&node);
     write_checkpoint(&node);
     tracing::info!("stopped");
@@ -284,7 +291,21 @@ fn settings(args: &ServeArgs) -> anyhow::Result<Settings> {
     let proxies = proxies.unwrap_or_default();
     let cores = args.cores.or(config.cores).unwrap_or_else(ServerConfig::all_cores);
     let data = args.data.clone();
-    Ok(Settings { data, zones, addrs, ports, certificates, naming, transfer_to, proxies, cores, limits, witnesses })
+    let observed = observe::Config { dnstap: config.dnstap };
+    Ok(Settings {
+        data,
+        zones,
+        addrs,
+        ports,
+        certificates,
+        naming,
+        transfer_to,
+        proxies,
+        cores,
+        limits,
+        witnesses,
+        observed,
+    })
 }
 
 fn open_registry(data: &Path, operator: &SigningKey, clock: &Clock) -> anyhow::Result<Registry> {

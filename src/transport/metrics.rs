@@ -14,7 +14,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
@@ -26,7 +26,7 @@ use super::Edge;
 use super::stream::pause_after;
 use crate::gateway::Transport;
 use crate::limits::REQUEST_TIMEOUT;
-use crate::metrics::{ContractFailure, Counter, Metrics, Outcome};
+use crate::metrics::{BOUNDS, ContractFailure, Counter, Metrics, Outcome, Path, Stage, bound};
 
 /// Scrapers at once.
 const MAX_SCRAPERS: usize = 64;
@@ -102,6 +102,7 @@ struct Families(Arc<Metrics>);
 impl Collector for Families {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
         self.queries(&mut encoder)?;
+        self.latencies(&mut encoder)?;
         self.connections(&mut encoder)?;
         self.contract_failures(&mut encoder)?;
         self.signatures(&mut encoder)?;
@@ -123,6 +124,23 @@ impl Families {
                     let count = ConstCounter::new(self.0.queries_of(tld, transport, outcome));
                     count.encode(family.encode_family(&labels)?)?;
                 }
+            }
+        }
+        Ok(())
+    }
+
+    fn latencies(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
+        let help = "How long the stages of a query take; of hits one in 64 is timed";
+        let mut family = encoder.encode_descriptor("query_stage_seconds", help, None, MetricType::Histogram)?;
+        for (path, path_label) in Path::ALL {
+            for (stage, stage_label) in Stage::ALL.into_iter().filter(|(stage, _)| stage.is_on(path)) {
+                let durations = self.0.durations(path, stage);
+                let ends = (0..BOUNDS).map(|bucket| bound(bucket) as f64 / 1e9).chain([f64::MAX]);
+                let buckets: Vec<(f64, u64)> = ends.zip(durations.counts).collect();
+                let labels = [("path", path_label), ("stage", stage_label)];
+                let mut series = family.encode_family(&labels)?;
+                let (sum, count) = (durations.sum as f64 / 1e9, durations.count());
+                series.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
             }
         }
         Ok(())
@@ -203,7 +221,7 @@ impl Families {
             let family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             ConstCounter::new(counter.get()).encode(family)?;
         }
-        let totals: [(&str, &str, &Counter); 15] = [
+        let totals: [(&str, &str, &Counter); 17] = [
             ("misses_shed", "Queries turned away because too many were waiting", &metrics.misses_shed),
             ("contract_executions", "Contract executions", &metrics.contract_executions),
             ("contract_fuel", "Fuel used by contracts", &metrics.contract_fuel),
@@ -225,6 +243,8 @@ impl Families {
                 "Changed certificates that could not be used",
                 &metrics.certificate_reload_failures,
             ),
+            ("dnstap_written", "Messages that dnstap has told", &metrics.dnstap_written),
+            ("dnstap_dropped", "Messages that dnstap could not tell", &metrics.dnstap_dropped),
             ("rpc_calls", "JSON-RPC bodies handled", &metrics.rpc_calls),
             ("rpc_limited", "JSON-RPC bodies over the rate limit", &metrics.rpc_limited),
         ];
@@ -246,6 +266,8 @@ mod tests {
         let metrics = Arc::new(Metrics::default());
         metrics.count_query(TldIndex::OTHER, Transport::Quic, Outcome::NxDomain);
         metrics.contract_fuel.add(7);
+        metrics.record(Path::Miss, Stage::Sign, 150);
+        metrics.record(Path::Miss, Stage::Sign, u64::MAX / 2);
         let mut registry = Registry::with_prefix("ghostplane");
         registry.register_collector(Box::new(Families(metrics)));
         let body = exposition(&registry).into_body();
@@ -253,6 +275,14 @@ mod tests {
         let line = "ghostplane_queries_total{transport=\"quic\",tld=\"other\",outcome=\"nxdomain\"} 1\n";
         assert!(text.contains(line), "{text}");
         assert!(text.contains("ghostplane_contract_fuel_total 7\n"), "{text}");
+        let bucket = |le: &str, path, stage| {
+            let labels = format!("le=\"{le}\",path=\"{path}\",stage=\"{stage}\"");
+            let start = format!("ghostplane_query_stage_seconds_bucket{{{labels}}} ");
+            text.lines().find_map(|line| line.strip_prefix(&start)).map(str::to_owned)
+        };
+        assert_eq!(bucket("1.92e-7", "miss", "sign").as_deref(), Some("1"), "{text}");
+        assert_eq!(bucket("+Inf", "miss", "sign").as_deref(), Some("2"));
+        assert_eq!((bucket("+Inf", "hit", "total").as_deref(), bucket("+Inf", "hit", "sign")), (Some("0"), None));
         assert!(text.ends_with("# EOF\n"));
     }
 }

@@ -14,6 +14,7 @@ use ghostplane::limits::{
     CONTRACT_INPUT, MAX_DOH_BODY, MAX_JSON_QUERY, MAX_QUERY, MAX_RPC_BODY, MAX_STREAMS, RESPONSE_PAD_BLOCK,
 };
 use ghostplane::metrics::{Metrics, Outcome};
+use ghostplane::observe::Audience;
 use ghostplane::server::{self, Addrs, Ports, ServeError, ServerConfig, Service};
 use ghostplane::transport::admission::Limits;
 use ghostplane::transport::router::MAX_HEADERS;
@@ -179,6 +180,7 @@ impl Fixture {
             limits,
             cores: cores.try_into().unwrap(),
             proxies: Vec::new(),
+            audience: Audience::default(),
             signals: false,
         };
         let (answerer, metrics, shutdown) = (Arc::<Canned>::default(), Arc::<Metrics>::default(), Shutdown::default());
