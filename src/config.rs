@@ -44,6 +44,16 @@ pub struct Config {
     pub quorum: Option<usize>,
     /// Whom queries are told to.
     pub dnstap: Option<TapConfig>,
+    pub trace: Option<TraceConfig>,
+}
+
+/// What traces tell, and to whom beside the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TraceConfig {
+    pub sample: OneIn,
+    /// A collector that takes OTLP in JSON over plain HTTP.
+    pub otlp: Option<http::Uri>,
+    pub addresses: Addresses,
 }
 
 /// What dnstap tells, and where.
@@ -139,6 +149,16 @@ struct File {
     #[serde(default)]
     log: LogFile,
     dnstap: Option<TapFile>,
+    trace: Option<TraceFile>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TraceFile {
+    sample: OneIn,
+    otlp: Option<String>,
+    #[serde(default)]
+    addresses: Addresses,
 }
 
 #[derive(Debug, Deserialize)]
@@ -244,6 +264,8 @@ pub enum ConfigError {
     Quorum,
     #[error("dnstap: give either socket or file")]
     TapTo,
+    #[error("trace.otlp: {0:?} is not an address such as http://127.0.0.1:4318/v1/traces")]
+    Otlp(String),
     #[error("dnstap.types: name AUTH_QUERY, AUTH_RESPONSE or both")]
     TapTypes,
 }
@@ -313,6 +335,14 @@ fn tap(file: TapFile) -> Result<TapConfig, ConfigError> {
     Ok(TapConfig { to, sample: file.sample, queries, responses, addresses: file.addresses })
 }
 
+fn trace(file: TraceFile) -> Result<TraceConfig, ConfigError> {
+    let plain = |text: String| {
+        let uri = text.parse().ok().filter(|uri: &http::Uri| uri.scheme_str() == Some("http") && uri.host().is_some());
+        uri.ok_or(ConfigError::Otlp(text))
+    };
+    Ok(TraceConfig { sample: file.sample, otlp: file.otlp.map(plain).transpose()?, addresses: file.addresses })
+}
+
 impl Config {
     /// Reads and checks a config file.
     ///
@@ -351,6 +381,7 @@ impl Config {
             witnesses: witnesses(&file.log)?,
             quorum: file.log.quorum,
             dnstap: file.dnstap.map(tap).transpose()?,
+            trace: file.trace.map(trace).transpose()?,
         })
     }
 }
@@ -417,6 +448,12 @@ mod tests {
         assert_eq!(tap("file = \"f\"\nsample = 1").unwrap().sample, OneIn::default());
         assert_eq!([tap(""), tap("socket = \"s\"\nfile = \"f\"")], [Err(ConfigError::TapTo), Err(ConfigError::TapTo)]);
         assert_eq!(tap("file = \"f\"\ntypes = []"), Err(ConfigError::TapTypes));
+        let trace = |text: &str| Config::from_toml(&format!("[trace]\n{text}")).map(|config| config.trace.unwrap());
+        assert_eq!(trace("sample = 0.5\notlp = \"http://[::1]:4318/v1/traces\"").unwrap().sample.0.get(), 2);
+        assert!(trace("").unwrap_err().to_string().contains("sample"));
+        for bad in ["https://collector/v1/traces", "/v1/traces", ""] {
+            assert_eq!(trace(&format!("sample = 1\notlp = {bad:?}")), Err(ConfigError::Otlp(bad.into())));
+        }
         for sample in ["0", "1.5", "-1", "1e-12", "nan", "\"1/0\"", "\"2/3\"", "true"] {
             let error = tap(&format!("file = \"f\"\nsample = {sample}")).unwrap_err();
             assert!(error.to_string().contains("a share of queries"), "{sample}: {error}");

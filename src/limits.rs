@@ -318,6 +318,12 @@ pub const TAP_QUEUE_BYTES: usize = 16 << 20;
 pub const TAP_RETRY: Duration = Duration::from_secs(1);
 /// Octets of a file of dnstap, after which another one begins.
 pub const TAP_FILE: u64 = 1 << 30;
+/// Queries that wait to become traces, and their octets; one more is dropped. And traces that leave together.
+pub const TRACE_QUEUE: usize = 4_096;
+pub const TRACE_QUEUE_BYTES: usize = 4 << 20;
+pub const TRACE_BATCH: u64 = 256;
+/// Octets of what a collector answers, or a server tells of its metrics.
+pub const MAX_PLAIN_BODY: usize = 4 << 20;
 /// Bits of clients' addresses that are told, unless all are to be.
 pub const TOLD_V4: u32 = 24;
 pub const TOLD_V6: u32 = 48;

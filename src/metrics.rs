@@ -172,6 +172,9 @@ pub struct Metrics {
     /// Messages told by dnstap, and those forgotten because nobody read them in time.
     pub dnstap_written: Counter,
     pub dnstap_dropped: Counter,
+    /// Traces that a collector has taken, and those forgotten.
+    pub traces_exported: Counter,
+    pub traces_dropped: Counter,
 }
 
 /// Queries by TLD, transport and outcome.

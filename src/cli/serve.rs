@@ -185,7 +185,9 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let Settings { addrs, ports, limits, naming, proxies, cores, observed, .. } = settings;
     let mut observing = observe::Threads::default();
     let called = naming.server.as_ref().map_or_else(|| "ghostplane".to_owned(), Name::to_string);
-    let audience = observing.start(observed, &called, &node.metrics).context("dnstap")?;
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed)?;
+    let audience = observing.start(observed, &called, seed, &node.metrics).context("dnstap and traces")?;
     let identity_of = identity.clone();
     let config = ServerConfig { addrs, ports, identity: identity_of, limits, cores, proxies, audience, signals: true };
     let rpc = Arc::new(Rpc { service: node.service.clone() });
@@ -291,7 +293,7 @@ fn settings(args: &ServeArgs) -> anyhow::Result<Settings> {
     let proxies = proxies.unwrap_or_default();
     let cores = args.cores.or(config.cores).unwrap_or_else(ServerConfig::all_cores);
     let data = args.data.clone();
-    let observed = observe::Config { dnstap: config.dnstap };
+    let observed = observe::Config { dnstap: config.dnstap, trace: config.trace };
     Ok(Settings {
         data,
         zones,

@@ -9,8 +9,10 @@
 
 mod dnstap;
 mod frames;
+pub mod plain;
 mod queue;
 mod tap;
+mod traces;
 
 use std::cell::Cell;
 use std::io;
@@ -19,14 +21,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::config::TapConfig;
+use crate::config::{TapConfig, TraceConfig};
 use crate::gateway::Client;
 use crate::limits::TIMED_ONE_IN;
 use crate::metrics::{Metrics, Path, Stage};
 use crate::stopwatch::{self, Laps};
-use crate::wire::Reply;
+use crate::wire::{Rcode, Reply};
 use dnstap::{Kind, Seen};
 pub use tap::Tap;
+pub use traces::Tracer;
+use traces::{Question, Traced};
 
 thread_local! {
     /// Queries that this thread has met.
@@ -37,6 +41,7 @@ thread_local! {
 #[derive(Debug, Default)]
 pub struct Audience {
     pub tap: Option<Tap>,
+    pub tracer: Option<Tracer>,
 }
 
 /// What tells the audience, until it is dropped: then all that was said so far is with it.
@@ -47,16 +52,28 @@ pub struct Threads {
 }
 
 impl Threads {
-    /// Starts what is configured; `identity` is what this server is called.
+    /// Starts what is configured; `identity` is what this server is called. Ids of traces are made from `seed`.
     ///
     /// # Errors
     /// A file cannot be made, or there is no thread to be had.
-    pub fn start(&mut self, config: Config, identity: &str, metrics: &Arc<Metrics>) -> io::Result<Audience> {
+    pub fn start(
+        &mut self,
+        config: Config,
+        identity: &str,
+        seed: [u8; 32],
+        metrics: &Arc<Metrics>,
+    ) -> io::Result<Audience> {
         let mut audience = Audience::default();
         if let Some(tap) = config.dnstap {
             let (tap, handle) = Tap::start(tap, identity.to_owned(), metrics.clone(), self.stopping.clone())?;
             self.handles.push(handle);
             audience.tap = Some(tap);
+        }
+        if let Some(trace) = config.trace {
+            let (tracer, handle) =
+                Tracer::start(trace, seed, identity.to_owned(), metrics.clone(), self.stopping.clone())?;
+            self.handles.push(handle);
+            audience.tracer = Some(tracer);
         }
         Ok(audience)
     }
@@ -76,6 +93,7 @@ impl Drop for Threads {
 #[derive(Debug, Clone, Default)]
 pub struct Config {
     pub dnstap: Option<TapConfig>,
+    pub trace: Option<TraceConfig>,
 }
 
 /// Sees every query.
@@ -95,11 +113,13 @@ impl Observer {
         let tick = TICK.get().wrapping_add(1);
         TICK.set(tick);
         let tapped = self.audience.tap.as_ref().is_some_and(|tap| tap.wants(tick));
-        if !tapped && !tick.is_multiple_of(TIMED_ONE_IN) {
+        let traced = self.audience.tracer.as_ref().is_some_and(|tracer| tracer.wants(tick));
+        if !tapped && !traced && !tick.is_multiple_of(TIMED_ONE_IN) {
             return None;
         }
         let now = Instant::now();
-        let watch = Watch { tapped: tapped.then(|| (client, since_1970())), ..Watch::starting(self, now) };
+        let traced = traced.then(|| Box::new(Followed::new(message, client)));
+        let watch = Watch { tapped: tapped.then(|| (client, since_1970())), traced, ..Watch::starting(self, now) };
         watch.tap(Kind::AuthQuery, None, message);
         stopwatch::start(now);
         Some(Box::new(watch))
@@ -121,12 +141,29 @@ pub struct Watch {
     answered: Option<Instant>,
     /// From whom and when it came, if dnstap wants it.
     tapped: Option<(Client, Duration)>,
+    traced: Option<Box<Followed>>,
+}
+
+/// What a trace tells beside the stages.
+#[derive(Debug)]
+struct Followed {
+    client: Client,
+    began: Duration,
+    question: Question,
+    /// Response code and octets, once there is an answer.
+    answer: Option<(Rcode, usize)>,
+}
+
+impl Followed {
+    fn new(message: &[u8], client: Client) -> Self {
+        Self { client, began: since_1970(), question: Question::of(message), answer: None }
+    }
 }
 
 impl Watch {
     fn starting(observer: &Arc<Observer>, now: Instant) -> Self {
         let observer = observer.clone();
-        Self { observer, laps: Laps::starting(now), path: None, answered: None, tapped: None }
+        Self { observer, laps: Laps::starting(now), path: None, answered: None, tapped: None, traced: None }
     }
 
     /// Stops this thread's stopwatch. What was looked for in the cache is a hit, as long as nobody says that it is a miss.
@@ -148,6 +185,9 @@ impl Watch {
             self.laps.join(work);
         }
         self.answered = Some(Instant::now());
+        if let (Some(reply), Some(followed)) = (reply, &mut self.traced) {
+            followed.answer = Some((reply.rcode, reply.wire.len()));
+        }
         if let (Some(reply), Some(_)) = (reply, self.tapped) {
             self.tap(Kind::AuthResponse, Some(since_1970()), &reply.wire);
         }
@@ -171,12 +211,21 @@ impl Watch {
 
     fn finish(mut self: Box<Self>, now: Instant) {
         self.laps.add(Stage::Total, self.laps.started, now);
+        self.trace();
         let Some(path) = self.path else { return };
         for (stage, _) in Stage::ALL {
             if let Some(lap) = self.laps.of(stage) {
                 self.observer.metrics.record(path, stage, lap.nanos);
             }
         }
+    }
+
+    fn trace(&mut self) {
+        let (Some(tracer), Some(followed)) = (&self.observer.audience.tracer, self.traced.take()) else { return };
+        let Followed { client, began, question, answer } = *followed;
+        let Some((rcode, size)) = answer else { return };
+        let traced = Traced { client, began, question, path: self.path, rcode, size, laps: self.laps };
+        tracer.tell(&self.observer.metrics, traced);
     }
 
     fn tap(&self, kind: Kind, responded: Option<Duration>, message: &[u8]) {

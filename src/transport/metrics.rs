@@ -23,6 +23,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use super::Edge;
+use super::process::Process;
 use super::stream::pause_after;
 use crate::gateway::Transport;
 use crate::limits::REQUEST_TIMEOUT;
@@ -34,8 +35,10 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 
 /// Serves until it is dropped: `/readyz` must say no while the other listeners drain.
 pub async fn serve(edge: Arc<Edge>, listener: TcpListener) {
-    let mut registry = Registry::with_prefix("ghostplane");
-    registry.register_collector(Box::new(Families(Arc::clone(&edge.metrics))));
+    let mut registry = Registry::default();
+    let own = registry.sub_registry_with_prefix("ghostplane");
+    own.register_collector(Box::new(Families(Arc::clone(&edge.metrics))));
+    registry.register_collector(Box::new(Process));
     let registry = Arc::new(registry);
     let places = Arc::new(Semaphore::new(MAX_SCRAPERS));
     loop {
@@ -221,7 +224,7 @@ impl Families {
             let family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             ConstCounter::new(counter.get()).encode(family)?;
         }
-        let totals: [(&str, &str, &Counter); 17] = [
+        let totals: [(&str, &str, &Counter); 19] = [
             ("misses_shed", "Queries turned away because too many were waiting", &metrics.misses_shed),
             ("contract_executions", "Contract executions", &metrics.contract_executions),
             ("contract_fuel", "Fuel used by contracts", &metrics.contract_fuel),
@@ -245,6 +248,8 @@ impl Families {
             ),
             ("dnstap_written", "Messages that dnstap has told", &metrics.dnstap_written),
             ("dnstap_dropped", "Messages that dnstap could not tell", &metrics.dnstap_dropped),
+            ("traces_exported", "Traces that a collector has taken", &metrics.traces_exported),
+            ("traces_dropped", "Traces that could not be told", &metrics.traces_dropped),
             ("rpc_calls", "JSON-RPC bodies handled", &metrics.rpc_calls),
             ("rpc_limited", "JSON-RPC bodies over the rate limit", &metrics.rpc_limited),
         ];

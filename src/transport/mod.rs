@@ -18,6 +18,7 @@ pub mod h3;
 pub mod https;
 pub mod json;
 pub mod metrics;
+mod process;
 pub mod proxy;
 pub mod quic;
 pub mod router;

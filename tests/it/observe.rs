@@ -1,12 +1,13 @@
-//! What an operator sees of queries: histograms and dnstap.
+//! What an operator sees of queries: histograms, dnstap, traces, and all of it on one page.
 
-use std::net::{Ipv4Addr, UdpSocket};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::clients::have;
-use crate::process::{Daemon, Server, http_get};
+use crate::process::{Daemon, PROGRAM, Server, http_get, local};
 use crate::support::{DO, query};
 
 /// The value of the first line of the exposition that begins so.
@@ -125,4 +126,83 @@ fn nobody_waits_for_a_reader_that_is_not_there() {
     }
     assert_eq!(value(&server, "ghostplane_dnstap_written_total"), 0);
     assert!(server.terminate().success());
+}
+
+/// A collector that answers one request: what it was sent, to which path.
+fn collect(listener: &TcpListener) -> (String, serde_json::Value) {
+    let mut stream = BufReader::new(listener.accept().unwrap().0);
+    let mut head = Vec::new();
+    loop {
+        let mut line = String::new();
+        stream.read_line(&mut line).unwrap();
+        if line.trim().is_empty() {
+            break;
+        }
+        head.push(line.trim().to_ascii_lowercase());
+    }
+    let length = head.iter().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok()).unwrap();
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).unwrap();
+    stream.get_mut().write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").unwrap();
+    assert!(head.contains(&"content-type: application/json".to_owned()));
+    (head[0].clone(), serde_json::from_slice(&body).unwrap())
+}
+
+#[test]
+fn a_collector_gets_spans_with_their_stages_inside() {
+    let dir = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let collector = format!("http://{}/v1/traces", listener.local_addr().unwrap());
+    let config = config(dir.path(), &format!("[trace]\nsample = 1\notlp = \"{collector}\"\n"));
+    let server = Server::start_with(&dir.path().join("data"), &["--config", &config]);
+    ask(&server, "alice.ghost", 1);
+    let (request, body) = collect(&listener);
+    assert!(request.starts_with("post /v1/traces "), "{request}");
+    let spans = body["resourceSpans"][0]["scopeSpans"][0]["spans"].as_array().unwrap();
+    let time = |span: &serde_json::Value, key: &str| span[key].as_str().unwrap().parse::<u64>().unwrap();
+    let [query, stages @ ..] = &spans[..] else { panic!("{body}") };
+    let names: Vec<_> = stages.iter().map(|span| span["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["parse", "cache", "queue", "contract", "sign", "send"]);
+    for stage in stages {
+        assert_eq!((&stage["traceId"], &stage["parentSpanId"]), (&query["traceId"], &query["spanId"]));
+        assert!(time(stage, "startTimeUnixNano") >= time(query, "startTimeUnixNano"), "{body}");
+        assert!(time(stage, "endTimeUnixNano") <= time(query, "endTimeUnixNano"), "{body}");
+    }
+    let attribute = |key: &str| {
+        let all = query["attributes"].as_array().unwrap();
+        all.iter().find(|found| found["key"] == key).unwrap()["value"]["stringValue"].clone()
+    };
+    assert_eq!(
+        (attribute("dns.question.name"), attribute("client.address")),
+        ("alice.ghost.".into(), "127.0.0.0".into())
+    );
+    while value(&server, "ghostplane_traces_exported_total") == 0 {}
+}
+
+#[test]
+fn top_shows_what_a_server_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start_with(dir.path(), &["--cores", "1"]);
+    let metrics = format!("127.0.0.1:{}", server.port("metrics"));
+    let mut top = Command::new(PROGRAM);
+    let mut top = top.args(["top", "--json", "--metrics", &metrics]).stdout(Stdio::piped()).spawn().unwrap();
+    // Queries go on while it looks: sooner or later an interval has some in it, misses and hits.
+    let mut lines = BufReader::new(top.stdout.take().unwrap()).lines();
+    let seen = (0..10).find_map(|round| {
+        ask(&server, &format!("round{round}.ghost"), 200);
+        let view: serde_json::Value = serde_json::from_str(&lines.next()?.unwrap()).unwrap();
+        (view["latency"]["miss"]["total"]["p50"].is_number() && view["hit_ratio"].is_number()).then_some(view)
+    });
+    top.kill().unwrap();
+    top.wait().unwrap();
+    let view = seen.expect("an interval with queries in it");
+    assert!(view["by_transport"]["udp"].as_f64().unwrap() > 0.0 && view["by_transport"]["tcp"] == 0.0, "{view}");
+    assert_eq!(view["by_tld"]["ghost"], view["queries"]);
+    assert!(view["hit_ratio"].as_f64().unwrap() > 0.5, "{view}");
+    assert!(view["memory_bytes"].as_f64().unwrap() > 1e6 && view["cpu_cores"].is_number(), "{view}");
+    let text = local(&["top", "--once", "--metrics", &metrics]);
+    assert!(text.starts_with(&metrics) && text.contains("miss  contract"), "{text}");
+    drop(server);
+    let gone = Command::new(PROGRAM).args(["top", "--once", "--metrics", &metrics]).output().unwrap();
+    assert!(!gone.status.success() && String::from_utf8_lossy(&gone.stderr).contains("cannot connect"));
 }
