@@ -6,12 +6,12 @@ pub use forward::{Forward, Upstream, UpstreamError};
 
 use std::fmt;
 use std::net::IpAddr;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 
 use ipnet::IpNet;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
-use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde::de::{Error, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::limits::{MAX_CERTIFICATES, MAX_MIRRORS, MAX_WITNESSES};
@@ -50,6 +50,88 @@ pub struct Config {
     pub mirror: Vec<Name>,
     /// How ordinary names are resolved; they are not if left out.
     pub forward: Option<Forward>,
+    /// Whom queries are told to.
+    pub dnstap: Option<TapConfig>,
+    pub trace: Option<TraceConfig>,
+}
+
+/// What traces tell, and to whom beside the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TraceConfig {
+    pub sample: OneIn,
+    /// A collector that takes OTLP in JSON over plain HTTP.
+    pub otlp: Option<http::Uri>,
+    pub addresses: Addresses,
+}
+
+/// What dnstap tells, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TapConfig {
+    pub to: TapTo,
+    pub sample: OneIn,
+    pub queries: bool,
+    pub responses: bool,
+    pub addresses: Addresses,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TapTo {
+    /// A reader's.
+    Socket(PathBuf),
+    File(PathBuf),
+}
+
+/// How much of clients' addresses is told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Addresses {
+    /// /24 of IPv4, /48 of IPv6.
+    #[default]
+    Truncated,
+    Full,
+}
+
+/// One query of so many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OneIn(pub NonZeroU32);
+
+impl Default for OneIn {
+    fn default() -> Self {
+        Self(NonZeroU32::MIN)
+    }
+}
+
+/// A share such as `0.01`, or `"1/100"`.
+impl<'de> Deserialize<'de> for OneIn {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Share)
+    }
+}
+
+struct Share;
+
+impl Visitor<'_> for Share {
+    type Value = OneIn;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a share of queries such as 0.01 or \"1/100\"")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<OneIn, E> {
+        let number = text.strip_prefix("1/").and_then(|number| number.parse().ok());
+        number.map(OneIn).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+    }
+
+    fn visit_f64<E: Error>(self, share: f64) -> Result<OneIn, E> {
+        // What is out of range becomes 0, or `u32::MAX`: neither is a share.
+        let number = if share > 0.0 && share <= 1.0 { (1.0 / share).round() as u32 } else { 0 };
+        let number = NonZeroU32::new(number).filter(|number| *number < NonZeroU32::MAX);
+        number.map(OneIn).ok_or_else(|| E::invalid_value(Unexpected::Float(share), &self))
+    }
+
+    fn visit_i64<E: Error>(self, share: i64) -> Result<OneIn, E> {
+        self.visit_f64(share as f64)
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -77,6 +159,37 @@ struct File {
     #[serde(default)]
     mirror: Vec<String>,
     forward: Option<forward::ForwardFile>,
+    dnstap: Option<TapFile>,
+    trace: Option<TraceFile>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TraceFile {
+    sample: OneIn,
+    otlp: Option<String>,
+    #[serde(default)]
+    addresses: Addresses,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TapFile {
+    socket: Option<PathBuf>,
+    file: Option<PathBuf>,
+    #[serde(default)]
+    sample: OneIn,
+    /// All, if left out.
+    types: Option<Vec<TapType>>,
+    #[serde(default)]
+    addresses: Addresses,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+enum TapType {
+    AuthQuery,
+    AuthResponse,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -172,6 +285,12 @@ pub enum ConfigError {
     Number { name: &'static str, most: u64 },
     #[error("forward.{name} must be a duration such as 30m or 1d, at most {most} seconds")]
     Seconds { name: &'static str, most: u64 },
+    #[error("dnstap: give either socket or file")]
+    TapTo,
+    #[error("trace.otlp: {0:?} is not an address such as http://127.0.0.1:4318/v1/traces")]
+    Otlp(String),
+    #[error("dnstap.types: name AUTH_QUERY, AUTH_RESPONSE or both")]
+    TapTypes,
 }
 
 /// Reads an address, or a prefix such as `192.0.2.0/24`.
@@ -245,6 +364,29 @@ fn witnesses(file: &LogFile) -> Result<Vec<VerifierKey>, ConfigError> {
     file.witnesses.iter().map(key).collect()
 }
 
+fn tap(file: TapFile) -> Result<TapConfig, ConfigError> {
+    let to = match (file.socket, file.file) {
+        (Some(path), None) => TapTo::Socket(path),
+        (None, Some(path)) => TapTo::File(path),
+        _ => return Err(ConfigError::TapTo),
+    };
+    let types = file.types.unwrap_or_else(|| vec![TapType::AuthQuery, TapType::AuthResponse]);
+    let has = |kind| types.contains(&kind);
+    let (queries, responses) = (has(TapType::AuthQuery), has(TapType::AuthResponse));
+    if !queries && !responses {
+        return Err(ConfigError::TapTypes);
+    }
+    Ok(TapConfig { to, sample: file.sample, queries, responses, addresses: file.addresses })
+}
+
+fn trace(file: TraceFile) -> Result<TraceConfig, ConfigError> {
+    let plain = |text: String| {
+        let uri = text.parse().ok().filter(|uri: &http::Uri| uri.scheme_str() == Some("http") && uri.host().is_some());
+        uri.ok_or(ConfigError::Otlp(text))
+    };
+    Ok(TraceConfig { sample: file.sample, otlp: file.otlp.map(plain).transpose()?, addresses: file.addresses })
+}
+
 impl Config {
     /// Reads and checks a config file.
     ///
@@ -284,6 +426,8 @@ impl Config {
             quorum: file.log.quorum,
             mirror: mirrors(&file.mirror)?,
             forward: file.forward.map(forward::ForwardFile::check).transpose()?,
+            dnstap: file.dnstap.map(tap).transpose()?,
+            trace: file.trace.map(trace).transpose()?,
         })
     }
 }
@@ -338,6 +482,33 @@ mod tests {
         for wrong in ["[tls]\ncert = \"c\"", "[[tls]]\ncert = \"c\"\nkey = \"k\"\nkee = 1", "tls = 5"] {
             let Err(ConfigError::Syntax(told)) = Config::from_toml(wrong) else { panic!("{wrong}") };
             assert!(["`key`", "`kee`", "cert and key"].iter().any(|word| told.contains(word)), "{told}");
+        }
+    }
+
+    #[test]
+    fn whom_queries_are_told_to_is_checked() {
+        let tap = |text: &str| Config::from_toml(&format!("[dnstap]\n{text}")).map(|config| config.dnstap.unwrap());
+        let all = tap("socket = \"s\"").unwrap();
+        assert_eq!(
+            (all.to, all.sample, all.addresses),
+            (TapTo::Socket("s".into()), OneIn::default(), Addresses::Truncated)
+        );
+        assert!(all.queries && all.responses);
+        let some = tap("file = \"f\"\nsample = \"1/100\"\ntypes = [\"AUTH_RESPONSE\"]\naddresses = \"full\"").unwrap();
+        assert_eq!((some.sample.0.get(), some.queries, some.addresses), (100, false, Addresses::Full));
+        assert_eq!(tap("file = \"f\"\nsample = 0.001").unwrap().sample.0.get(), 1_000);
+        assert_eq!(tap("file = \"f\"\nsample = 1").unwrap().sample, OneIn::default());
+        assert_eq!([tap(""), tap("socket = \"s\"\nfile = \"f\"")], [Err(ConfigError::TapTo), Err(ConfigError::TapTo)]);
+        assert_eq!(tap("file = \"f\"\ntypes = []"), Err(ConfigError::TapTypes));
+        let trace = |text: &str| Config::from_toml(&format!("[trace]\n{text}")).map(|config| config.trace.unwrap());
+        assert_eq!(trace("sample = 0.5\notlp = \"http://[::1]:4318/v1/traces\"").unwrap().sample.0.get(), 2);
+        assert!(trace("").unwrap_err().to_string().contains("sample"));
+        for bad in ["https://collector/v1/traces", "/v1/traces", ""] {
+            assert_eq!(trace(&format!("sample = 1\notlp = {bad:?}")), Err(ConfigError::Otlp(bad.into())));
+        }
+        for sample in ["0", "1.5", "-1", "1e-12", "nan", "\"1/0\"", "\"2/3\"", "true"] {
+            let error = tap(&format!("file = \"f\"\nsample = {sample}")).unwrap_err();
+            assert!(error.to_string().contains("a share of queries"), "{sample}: {error}");
         }
     }
 

@@ -50,9 +50,10 @@ use crate::contract::{CodeRef, ContractHost, Execution, Failure, Question, World
 use crate::dnssec::{ONLINE_SECONDS, Rrsig, denial, tsig};
 use crate::forward::Forwarder;
 use crate::limits::MAX_ALIAS_LINKS;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Stage};
 use crate::op::{CodeHash, SigilId};
 use crate::registry::{Fault, Registry, Snapshot};
+use crate::stopwatch;
 pub use crate::wire::Transport;
 use crate::wire::update::{Tsig, is_update};
 use crate::wire::{
@@ -227,6 +228,7 @@ impl Gateway {
         match Query::parse(message) {
             Ok(query) if query.tsig_at.is_some() => self.engine.begin_signed(message, query, client),
             Ok(mut query) => {
+                stopwatch::lap(Stage::Parse);
                 self.engine.greet(&mut query, client);
                 self.engine.begin(query, client)
             }
@@ -329,9 +331,9 @@ impl Engine {
     fn hit_or_miss(&self, miss: Miss) -> Begun {
         let (query, now) = (&miss.query, (self.clock)());
         let asker = || miss.client.asker(query);
-        let Some(hit) = self.cache.get(&Key::of(query), asker, self.registry.stamps(), now) else {
-            return Begun::Miss(miss);
-        };
+        let found = self.cache.get(&Key::of(query), asker, self.registry.stamps(), now);
+        stopwatch::lap(Stage::Cache);
+        let Some(hit) = found else { return Begun::Miss(miss) };
         match self.outward(&miss, hit.answer(), hit.age(now)) {
             Outward::Stays => {
                 self.metrics.cache_hits.add(1);
@@ -565,7 +567,7 @@ impl Work<'_> {
         let reads = SnapshotReads::new(zone.clone(), self.sources.clone(), self.asker);
         let code = CodeRef { hash: hash.0, load: &load };
         let (execution, reads) = match &mut self.trace {
-            None => self.engine.host.execute(code, &question, reads),
+            None => stopwatch::timed(Stage::Contract, || self.engine.host.execute(code, &question, reads)),
             Some(trace) => {
                 let (execution, recorder) = self.engine.host.execute(code, &question, Recorder::new(reads));
                 trace.resolved(hash, &question, &execution, &recorder);
@@ -632,8 +634,9 @@ impl Work<'_> {
     }
 
     fn signed(&self, zone: &Zone, rrset: &Rrset) -> Rrset {
-        let rrsigs =
-            if self.signs(zone) { self.sources.signer.sign(zone, rrset, self.sources.now) } else { Vec::new() };
+        let Sources { signer, now, .. } = self.sources;
+        let sign = || stopwatch::timed(Stage::Sign, || signer.sign(zone, rrset, *now));
+        let rrsigs = if self.signs(zone) { sign() } else { Vec::new() };
         Rrset { rrsigs, ..rrset.clone() }
     }
 

@@ -345,6 +345,30 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// After SIGTERM, answers under way have so long.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
+// --- Watching ---------------------------------------------------------------------------------
+
+/// Copies of what every query counts, each for some of the threads; and TLDs that are counted apart.
+pub const STRIPES: usize = 16;
+pub const COUNTED_TLDS: usize = 15;
+/// Of so many queries, one is timed.
+pub const TIMED_ONE_IN: u32 = 64;
+/// Messages that wait for dnstap's reader, and their octets; one more is dropped.
+pub const TAP_QUEUE: usize = 8_192;
+pub const TAP_QUEUE_BYTES: usize = 16 << 20;
+/// Between two looks for a reader.
+pub const TAP_RETRY: Duration = Duration::from_secs(1);
+/// Octets of a file of dnstap, after which another one begins.
+pub const TAP_FILE: u64 = 1 << 30;
+/// Queries that wait to become traces, and their octets; one more is dropped. And traces that leave together.
+pub const TRACE_QUEUE: usize = 4_096;
+pub const TRACE_QUEUE_BYTES: usize = 4 << 20;
+pub const TRACE_BATCH: u64 = 256;
+/// Octets of what a collector answers, or a server tells of its metrics.
+pub const MAX_PLAIN_BODY: usize = 4 << 20;
+/// Bits of clients' addresses that are told, unless all are to be.
+pub const TOLD_V4: u32 = 24;
+pub const TOLD_V6: u32 = 48;
+
 // --- Files --------------------------------------------------------------------------------------
 
 /// Octets of a master file, a JSON-lines file, and a line of either.
@@ -375,5 +399,6 @@ const _: () = {
     assert!(STALE_SECONDS_DEFAULT <= STALE_SECONDS && 1 <= FORWARD_FAILURE_FIRST && FORWARD_FAILURE_LONGEST <= 300);
     assert!(FORWARD_TIMEOUT.as_millis() > STALE_AFTER.as_millis());
     assert!(FORWARD_DEADLINE.as_millis() > FORWARD_TIMEOUT.as_millis());
+    assert!(STRIPES.is_power_of_two() && TIMED_ONE_IN.is_power_of_two() && COUNTED_TLDS < 255);
     assert!(RENEW_EVERY.as_secs() * 2 < AUTO_RENEW_AHEAD && AUTO_RENEW_AHEAD < YEAR);
 };

@@ -1,10 +1,17 @@
 //! Counters of the whole process: plain atomics, so that every layer may count. `transport::metrics` turns
-//! them into Prometheus text.
+//! them into Prometheus text. What every query counts is [`Striped`].
+
+mod latency;
+mod striped;
+
+pub use latency::{BOUNDS, Durations, Histogram, Path, Stage, bound};
+pub use striped::Striped;
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
-use crate::wire::{Rcode, Transport};
+use crate::limits::COUNTED_TLDS;
+use crate::wire::{HEADER, Name, Rcode, Transport};
 
 /// A number that only grows.
 #[derive(Debug, Default)]
@@ -151,15 +158,18 @@ impl Forwarded {
 /// All counters. Fields without a method are counted by whoever does the thing.
 #[derive(Debug, Default)]
 pub struct Metrics {
-    queries: [[Counter; Outcome::ALL.len()]; Transport::ALL.len()],
+    queries: Striped<Queries>,
+    latencies: Striped<[[Histogram; Stage::ALL.len()]; Path::ALL.len()]>,
+    /// Labels of the TLDs that are told apart.
+    tlds: OnceLock<Vec<Box<[u8]>>>,
     /// Open now.
     connections: [AtomicI64; Transport::ALL.len()],
     /// Connections turned away by a cap.
     refused_connections: [Counter; Transport::ALL.len()],
     contract_failures: [Counter; ContractFailure::ALL.len()],
     forwarded: [Counter; Forwarded::ALL.len()],
-    pub cache_hits: Counter,
-    pub cache_misses: Counter,
+    pub cache_hits: Striped<Counter>,
+    pub cache_misses: Striped<Counter>,
     pub contract_executions: Counter,
     pub contract_fuel: Counter,
     /// Executions of the TLD's contract in place of an owner's that was out of gas.
@@ -191,15 +201,80 @@ pub struct Metrics {
     /// When the certificates end, seconds since 1970, by the file of each.
     pub certificates: OnceLock<Vec<(String, Gauge)>>,
     pub certificate_reload_failures: Counter,
+    /// Messages told by dnstap, and those forgotten because nobody read them in time.
+    pub dnstap_written: Counter,
+    pub dnstap_dropped: Counter,
+    /// Traces that a collector has taken, and those forgotten.
+    pub traces_exported: Counter,
+    pub traces_dropped: Counter,
+}
+
+/// Queries by TLD, transport and outcome.
+type Queries = [[[Counter; Outcome::ALL.len()]; Transport::ALL.len()]; COUNTED_TLDS + 1];
+
+/// The TLD that a query counts for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TldIndex(u8);
+
+impl TldIndex {
+    /// None of those that are told apart, or nobody has looked.
+    pub const OTHER: Self = Self(COUNTED_TLDS as u8);
 }
 
 impl Metrics {
-    pub fn count_query(&self, transport: Transport, outcome: Outcome) {
-        self.queries[transport as usize][outcome as usize].add(1);
+    /// Tells queries of these TLDs apart from now on, of the first [`COUNTED_TLDS`] by name. Only the first call counts.
+    pub fn tell_apart<'a>(&self, tlds: impl IntoIterator<Item = &'a Name>) {
+        let mut labels: Vec<Box<[u8]>> = tlds.into_iter().filter_map(|tld| Some(tld.labels().last()?.into())).collect();
+        labels.sort();
+        labels.truncate(COUNTED_TLDS);
+        // Fails if it is not the first call.
+        let _ = self.tlds.set(labels);
     }
 
+    /// Every TLD that is told apart, and [`TldIndex::OTHER`], with its label value.
+    pub fn tlds(&self) -> impl Iterator<Item = (TldIndex, String)> {
+        let told = self.tlds.get().into_iter().flatten().enumerate();
+        let told = told.map(|(at, label)| (TldIndex(at as u8), String::from_utf8_lossy(label).into_owned()));
+        told.chain(std::iter::once((TldIndex::OTHER, "other".to_owned())))
+    }
+
+    /// The TLD that a message asks about.
+    pub fn tld_of(&self, message: &[u8]) -> TldIndex {
+        let asked = message.get(HEADER..).filter(|_| message[4..6] == [0, 1]);
+        asked.map_or(TldIndex::OTHER, |name| self.tld_at(name))
+    }
+
+    /// The TLD of a name, in wire form without compression.
+    pub fn tld_at(&self, name: &[u8]) -> TldIndex {
+        let (Some(tlds), Some(label)) = (self.tlds.get(), last_label(name)) else { return TldIndex::OTHER };
+        let at = tlds.iter().position(|tld| tld.eq_ignore_ascii_case(label));
+        at.map_or(TldIndex::OTHER, |at| TldIndex(at as u8))
+    }
+
+    pub fn count_query(&self, tld: TldIndex, transport: Transport, outcome: Outcome) {
+        self.queries.mine()[usize::from(tld.0)][transport as usize][outcome as usize].add(1);
+    }
+
+    /// Queries about one TLD.
+    pub fn queries_of(&self, tld: TldIndex, transport: Transport, outcome: Outcome) -> u64 {
+        let of_stripe = |queries: &Queries| queries[usize::from(tld.0)][transport as usize][outcome as usize].get();
+        self.queries.each().map(of_stripe).sum()
+    }
+
+    /// Queries about anything.
     pub fn queries(&self, transport: Transport, outcome: Outcome) -> u64 {
-        self.queries[transport as usize][outcome as usize].get()
+        self.tlds().map(|(tld, _)| self.queries_of(tld, transport, outcome)).sum()
+    }
+
+    /// Counts how long a stage took, in nanoseconds.
+    pub fn record(&self, path: Path, stage: Stage, nanos: u64) {
+        self.latencies.mine()[path as usize][stage as usize].record(nanos);
+    }
+
+    pub fn durations(&self, path: Path, stage: Stage) -> Durations {
+        let mut all = Durations::default();
+        self.latencies.each().for_each(|stripe| all.add(&stripe[path as usize][stage as usize]));
+        all
     }
 
     pub fn count_contract_failure(&self, kind: ContractFailure) {
@@ -239,9 +314,47 @@ impl Metrics {
     }
 }
 
+/// Of a name in wire form; `None` for the root, and for what is none.
+fn last_label(name: &[u8]) -> Option<&[u8]> {
+    let (mut rest, mut last) = (name, None);
+    loop {
+        let (length, tail) = rest.split_first()?;
+        if *length == 0 {
+            return last;
+        }
+        // A compressed name "ends" here: no label has so many octets.
+        let (label, after) = tail.split_at_checked(usize::from(*length))?;
+        (rest, last) = (after, Some(label));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn queries_count_for_their_tld() {
+        let metrics = Metrics::default();
+        let asked = |name: &str| {
+            let mut message = vec![0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+            message.extend_from_slice(Name::from_user(name).unwrap().as_wire());
+            message
+        };
+        assert_eq!(metrics.tld_of(&asked("alice.ghost")), TldIndex::OTHER);
+        metrics.tell_apart(&["sig", "ghost"].map(|name| Name::from_user(name).unwrap()));
+        let ghost = metrics.tld_of(&asked("alice.ghost"));
+        assert_eq!(ghost, metrics.tld_of(&asked("A.GHOST").to_ascii_uppercase()));
+        metrics.count_query(ghost, Transport::Udp, Outcome::NoError);
+        metrics.count_query(metrics.tld_of(&asked("a.example")), Transport::Udp, Outcome::NoError);
+        for nothing in [&b""[..], &[0; 12], &asked("a.ghost")[..16], b"\0\0\0\0\0\x01\0\0\0\0\0\0\x05ghost\xc0\x0c"] {
+            assert_eq!(metrics.tld_of(nothing), TldIndex::OTHER);
+        }
+        let told: Vec<_> = metrics.tlds().collect();
+        assert_eq!(told.iter().map(|(_, label)| label.as_str()).collect::<Vec<_>>(), ["ghost", "sig", "other"]);
+        let counts: Vec<u64> =
+            told.iter().map(|(tld, _)| metrics.queries_of(*tld, Transport::Udp, Outcome::NoError)).collect();
+        assert_eq!((counts, metrics.queries(Transport::Udp, Outcome::NoError)), (vec![1, 0, 1], 2));
+    }
 
     #[test]
     fn tables_are_indexed_by_discriminant() {

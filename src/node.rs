@@ -131,6 +131,7 @@ impl Node {
         let registry = Arc::new(registry);
         let shipped = SHIPPED.iter().map(|(_, wasm)| wasm.to_vec());
         let tlds = Arc::new(Tlds::new(tlds, shipped, registry.genesis().operator));
+        metrics.tell_apart(tlds.iter().map(|tld| &tld.apex));
         let keys = Arc::new(Keys::new(signer));
         // At most so many workers wait for the compiler, beside those that compile.
         let waiting = MISS_WORKERS / 4;

@@ -23,6 +23,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use crate::metrics::Metrics;
+use crate::observe::Audience;
 use crate::transport::admission::{Admission, Limits};
 use crate::transport::tls::{ALPN_DOQ, ALPN_DOT, ALPN_H3, ALPN_HTTPS, Identity, TlsError};
 use crate::transport::{Answerer, Edge, RpcHandler, Shutdown, doq, h3, https, metrics, quic, stream, udp};
@@ -43,6 +44,8 @@ pub struct ServerConfig {
     pub cores: NonZeroUsize,
     /// Balancers that speak the PROXY protocol.
     pub proxies: Vec<IpNet>,
+    /// Whom queries are told to.
+    pub audience: Audience,
     /// Drain on SIGTERM and SIGINT.
     pub signals: bool,
 }
@@ -187,8 +190,8 @@ pub fn run(
     let listeners = Listeners::bind(&config.addrs, config.ports, cores.count())?;
     let addrs = listeners.addrs()?;
     listeners.steer(&cores);
-    let edge =
-        Arc::new(Edge::new(answerer, rpc, Admission::new(config.limits).behind(config.proxies), metrics, shutdown));
+    let admission = Admission::new(config.limits).behind(config.proxies);
+    let edge = Arc::new(Edge::new(answerer, rpc, admission, metrics, shutdown).observed_by(config.audience));
     let setup = Setup::new(&config.identity, cores)?;
     let Listeners { cores, metrics } = listeners;
     let mut threads = Threads::default();

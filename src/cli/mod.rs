@@ -23,6 +23,7 @@ mod receipt;
 mod ring;
 mod serve;
 pub mod signing;
+mod top;
 mod trial;
 mod update_key;
 mod workshop;
@@ -99,6 +100,8 @@ enum Command {
     Zone(zone::ZoneCommand),
     /// Loads a server with queries and prints throughput and latency
     Bench(bench::BenchArgs),
+    /// Shows what a server does now: rates, latencies, connections
+    Top(top::TopArgs),
 }
 
 /// How to reach a server and trust it.
@@ -228,6 +231,7 @@ pub fn main() -> ExitCode {
         Command::Mana(command) => owner::mana(command).map(|()| true),
         Command::Zone(command) => zone::run(command),
         Command::Bench(args) => bench::run(&args).map(|()| true),
+        Command::Top(args) => top::run(&args).map(|()| true),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

@@ -27,6 +27,7 @@ use crate::gateway::{Signer, Tld, Transfers};
 use crate::limits::{CHECKPOINT_EVERY, MAX_CERTIFICATES, RENEW_EVERY, SETTLE_EVERY};
 use crate::node::{self, Node, Parts, SHIPPED};
 use crate::notary::{Notary, Witnesses};
+use crate::observe;
 use crate::op::{self, Op, SigilId, Symbol};
 use crate::registry::{FORMAT, Genesis, Registry};
 use crate::server::{self, Ports, ServerConfig};
@@ -118,6 +119,7 @@ struct Settings {
     witnesses: Witnesses,
     mirror: Vec<Name>,
     forward: Option<Forward>,
+    observed: observe::Config,
 }
 
 pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
@@ -174,7 +176,7 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let update_secret = Zeroizing::new(keys::load_or_create(&data.join("keys/update.pem"))?.to_bytes());
     let code = Some(CodeFolder::new(data.join("compiled"), sigil.as_bytes()));
     let metrics = Arc::default();
-    let Settings { addrs, ports, limits, naming, proxies, cores, mirror, forward, .. } = settings;
+    let Settings { addrs, ports, limits, naming, proxies, cores, mirror, forward, observed, .. } = settings;
     let parts = Parts {
         registry,
         tlds,
@@ -203,7 +205,13 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
     settle(&node)?;
     write_checkpoints(&node)?;
     renew(&node)?;
-    let config = ServerConfig { addrs, ports, identity: identity.clone(), limits, cores, proxies, signals: true };
+    let mut observing = observe::Threads::default();
+    let called = naming.server.as_ref().map_or_else(|| "ghostplane".to_owned(), Name::to_string);
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed)?;
+    let audience = observing.start(observed, &called, seed, &node.metrics).context("dnstap and traces")?;
+    let identity_of = identity.clone();
+    let config = ServerConfig { addrs, ports, identity: identity_of, limits, cores, proxies, audience, signals: true };
     let rpc = Arc::new(Rpc { service: node.service.clone() });
     let on_ready = |addrs: &server::Addrs| {
         // It serves all the same; what cannot be announced is said.
@@ -213,6 +221,7 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
         print_ready(addrs);
     };
     server::run(config, node.gateway.clone(), rpc, node.metrics.clone(), on_ready, Shutdown::default())?;
+    drop(observing);
     settle_once(&node);
     write_checkpoint(&node);
     tracing::info!("stopped");
@@ -306,6 +315,7 @@ fn settings(args: &ServeArgs) -> anyhow::Result<Settings> {
     let proxies = proxies.unwrap_or_default();
     let cores = args.cores.or(config.cores).unwrap_or_else(ServerConfig::all_cores);
     let (data, mirror, forward) = (args.data.clone(), config.mirror, config.forward);
+    let observed = observe::Config { dnstap: config.dnstap, trace: config.trace };
     Ok(Settings {
         data,
         zones,
@@ -320,6 +330,7 @@ fn settings(args: &ServeArgs) -> anyhow::Result<Settings> {
         witnesses,
         mirror,
         forward,
+        observed,
     })
 }
 

@@ -14,12 +14,14 @@ use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use super::{ChainDone, Done, Engine, Miss, TransferDone, servfail};
 use crate::limits::{COMPILATIONS, CONTRACT_FUEL, MISS_QUEUE, MISS_WORKERS, MISSES_PER_OWNER, MISSES_PER_ZONE};
 use crate::op::SigilId;
 use crate::registry::Stamp;
 use crate::state::View as _;
+use crate::stopwatch;
 use crate::wire::{EdeCode, Name, Rcode, Rtype};
 
 /// Executions of one zone at once. A name whose contract burns its whole allowance leaves the other
@@ -216,7 +218,12 @@ fn serve(engine: &Engine, shared: &Shared) {
         }
         BURNT.set(0);
         match job.task {
-            Task::Answer(miss, done) if !miss.wanted.has_ended() => done(engine.execute(&miss)),
+            Task::Answer(miss, done) if !miss.wanted.has_ended() => {
+                stopwatch::start(Instant::now());
+                done(engine.execute(&miss));
+                // Whoever is told the answer may have stopped it already.
+                stopwatch::stop();
+            }
             Task::Answer(..) => {}
             Task::Transfer(request, done) => done(engine.transfer(&request)),
             Task::Chain(name, rtype, done) => done(engine.chain(&name, rtype)),

@@ -14,7 +14,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
@@ -23,10 +23,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use super::Edge;
+use super::process::Process;
 use super::stream::pause_after;
 use crate::gateway::Transport;
 use crate::limits::REQUEST_TIMEOUT;
-use crate::metrics::{ContractFailure, Counter, Forwarded, Metrics, Outcome};
+use crate::metrics::{BOUNDS, ContractFailure, Counter, Forwarded, Metrics, Outcome, Path, Stage, bound};
 
 /// Scrapers at once.
 const MAX_SCRAPERS: usize = 64;
@@ -34,8 +35,10 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 
 /// Serves until it is dropped: `/readyz` must say no while the other listeners drain.
 pub async fn serve(edge: Arc<Edge>, listener: TcpListener) {
-    let mut registry = Registry::with_prefix("ghostplane");
-    registry.register_collector(Box::new(Families(Arc::clone(&edge.metrics))));
+    let mut registry = Registry::default();
+    let own = registry.sub_registry_with_prefix("ghostplane");
+    own.register_collector(Box::new(Families(Arc::clone(&edge.metrics))));
+    registry.register_collector(Box::new(Process));
     let registry = Arc::new(registry);
     let places = Arc::new(Semaphore::new(MAX_SCRAPERS));
     loop {
@@ -102,6 +105,7 @@ struct Families(Arc<Metrics>);
 impl Collector for Families {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
         self.queries(&mut encoder)?;
+        self.latencies(&mut encoder)?;
         self.connections(&mut encoder)?;
         self.contract_failures(&mut encoder)?;
         self.forwarded(&mut encoder)?;
@@ -115,12 +119,32 @@ impl Collector for Families {
 
 impl Families {
     fn queries(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
-        let help = "DNS queries by transport and outcome";
+        let help = "DNS queries by transport, TLD and outcome";
         let mut family = encoder.encode_descriptor("queries", help, None, MetricType::Counter)?;
         for transport in Transport::ALL {
-            for (outcome, label) in Outcome::ALL {
-                let count = ConstCounter::new(self.0.queries(transport, outcome));
-                count.encode(family.encode_family(&[("transport", transport.text()), ("outcome", label)])?)?;
+            for (tld, name) in self.0.tlds() {
+                for (outcome, label) in Outcome::ALL {
+                    let labels = [("transport", transport.text()), ("tld", &name), ("outcome", label)];
+                    let count = ConstCounter::new(self.0.queries_of(tld, transport, outcome));
+                    count.encode(family.encode_family(&labels)?)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn latencies(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
+        let help = "How long the stages of a query take; of hits one in 64 is timed";
+        let mut family = encoder.encode_descriptor("query_stage_seconds", help, None, MetricType::Histogram)?;
+        for (path, path_label) in Path::ALL {
+            for (stage, stage_label) in Stage::ALL.into_iter().filter(|(stage, _)| stage.is_on(path)) {
+                let durations = self.0.durations(path, stage);
+                let ends = (0..BOUNDS).map(|bucket| bound(bucket) as f64 / 1e9).chain([f64::MAX]);
+                let buckets: Vec<(f64, u64)> = ends.zip(durations.counts).collect();
+                let labels = [("path", path_label), ("stage", stage_label)];
+                let mut series = family.encode_family(&labels)?;
+                let (sum, count) = (durations.sum as f64 / 1e9, durations.count());
+                series.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
             }
         }
         Ok(())
@@ -204,9 +228,14 @@ impl Families {
 
     fn totals(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
         let metrics = &self.0;
-        let totals: [(&str, &str, &Counter); 17] = [
+        for (name, help, counter) in [
             ("cache_hits", "Queries answered from the cache", &metrics.cache_hits),
             ("cache_misses", "Queries not in the cache", &metrics.cache_misses),
+        ] {
+            let family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            ConstCounter::new(counter.get()).encode(family)?;
+        }
+        let totals: [(&str, &str, &Counter); 19] = [
             ("misses_shed", "Queries turned away because too many were waiting", &metrics.misses_shed),
             ("contract_executions", "Contract executions", &metrics.contract_executions),
             ("contract_fuel", "Fuel used by contracts", &metrics.contract_fuel),
@@ -228,6 +257,10 @@ impl Families {
                 "Changed certificates that could not be used",
                 &metrics.certificate_reload_failures,
             ),
+            ("dnstap_written", "Messages that dnstap has told", &metrics.dnstap_written),
+            ("dnstap_dropped", "Messages that dnstap could not tell", &metrics.dnstap_dropped),
+            ("traces_exported", "Traces that a collector has taken", &metrics.traces_exported),
+            ("traces_dropped", "Traces that could not be told", &metrics.traces_dropped),
             ("rpc_calls", "JSON-RPC bodies handled", &metrics.rpc_calls),
             ("rpc_limited", "JSON-RPC bodies over the rate limit", &metrics.rpc_limited),
         ];
@@ -242,18 +275,30 @@ impl Families {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::TldIndex;
 
     #[test]
     fn the_exposition_has_labels_and_values() {
         let metrics = Arc::new(Metrics::default());
-        metrics.count_query(Transport::Quic, Outcome::NxDomain);
+        metrics.count_query(TldIndex::OTHER, Transport::Quic, Outcome::NxDomain);
         metrics.contract_fuel.add(7);
+        metrics.record(Path::Miss, Stage::Sign, 150);
+        metrics.record(Path::Miss, Stage::Sign, u64::MAX / 2);
         let mut registry = Registry::with_prefix("ghostplane");
         registry.register_collector(Box::new(Families(metrics)));
         let body = exposition(&registry).into_body();
         let text = std::str::from_utf8(&body).unwrap();
-        assert!(text.contains("ghostplane_queries_total{transport=\"quic\",outcome=\"nxdomain\"} 1\n"), "{text}");
+        let line = "ghostplane_queries_total{transport=\"quic\",tld=\"other\",outcome=\"nxdomain\"} 1\n";
+        assert!(text.contains(line), "{text}");
         assert!(text.contains("ghostplane_contract_fuel_total 7\n"), "{text}");
+        let bucket = |le: &str, path, stage| {
+            let labels = format!("le=\"{le}\",path=\"{path}\",stage=\"{stage}\"");
+            let start = format!("ghostplane_query_stage_seconds_bucket{{{labels}}} ");
+            text.lines().find_map(|line| line.strip_prefix(&start)).map(str::to_owned)
+        };
+        assert_eq!(bucket("1.92e-7", "miss", "sign").as_deref(), Some("1"), "{text}");
+        assert_eq!(bucket("+Inf", "miss", "sign").as_deref(), Some("2"));
+        assert_eq!((bucket("+Inf", "hit", "total").as_deref(), bucket("+Inf", "hit", "sign")), (Some("0"), None));
         assert!(text.ends_with("# EOF\n"));
     }
 }

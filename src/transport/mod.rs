@@ -18,6 +18,7 @@ pub mod h3;
 pub mod https;
 pub mod json;
 pub mod metrics;
+mod process;
 pub mod proxy;
 pub mod quic;
 pub mod router;
@@ -40,7 +41,9 @@ use tokio::time::{Instant, Interval, interval_at};
 use crate::gateway::{
     Begun, ChainDone, ChainReply, Client, Gateway, Miss, Transfer, TransferDone, Transport, UpdateRequest, Wanted,
 };
-use crate::metrics::{Metrics, Outcome};
+use crate::metrics::{Metrics, Outcome, TldIndex};
+use crate::observe::{Audience, Observer, Watch};
+use crate::stopwatch::{self, Laps};
 use crate::wire::update::{UpdateMessage, is_update};
 use crate::wire::{EdeCode, Name, Query, QueryError, Rcode, Reply, Rtype, Shape};
 use admission::{Admission, ConnectionGuard};
@@ -81,8 +84,15 @@ impl Answerer for Gateway {
     }
 }
 
-/// The messages that answer one query, in their order.
-pub enum Replies {
+/// The messages that answer one query, in their order. Whoever sends them drops them when they are sent.
+pub struct Replies {
+    messages: Messages,
+    /// What a worker did for them.
+    work: Option<Box<Laps>>,
+    watch: Option<Box<Watch>>,
+}
+
+enum Messages {
     One(Reply),
     /// The messages of a transfer from the given one on.
     Many {
@@ -94,12 +104,56 @@ pub enum Replies {
     Done,
 }
 
+impl From<Reply> for Replies {
+    fn from(reply: Reply) -> Self {
+        Self::new(Messages::One(reply))
+    }
+}
+
 impl Replies {
+    fn new(messages: Messages) -> Self {
+        Self { messages, work: None, watch: None }
+    }
+
+    /// From a worker, on its thread.
+    fn worked(reply: Reply) -> Self {
+        let mut replies = Self::from(reply);
+        replies.work = stopwatch::stop().map(Box::new);
+        replies
+    }
+
+    /// Those of a query that somebody watches.
+    fn watched(mut self, watch: Option<Box<Watch>>) -> Self {
+        self.watch = watch;
+        if let Some(watch) = &mut self.watch {
+            let reply = if let Messages::One(reply) = &self.messages { Some(reply) } else { None };
+            watch.answered(reply, self.work.as_deref());
+        }
+        self
+    }
+
     fn outcome(&self) -> Outcome {
-        match self {
-            Self::One(reply) => reply.rcode.into(),
-            Self::Many { messages, .. } => messages.first().map_or(Outcome::Unanswered, |first| first.rcode.into()),
-            Self::Done => Outcome::Unanswered,
+        match &self.messages {
+            Messages::One(reply) => reply.rcode.into(),
+            Messages::Many { messages, .. } => messages.first().map_or(Outcome::Unanswered, |first| first.rcode.into()),
+            Messages::Done => Outcome::Unanswered,
+        }
+    }
+
+    /// The one message, for somebody who sends it at some time.
+    fn hand_over(mut self) -> Option<Reply> {
+        if let Some(watch) = self.watch.take() {
+            watch.handed_over();
+        }
+        self.next()
+    }
+}
+
+impl Drop for Replies {
+    fn drop(&mut self) {
+        // Else nobody has taken them.
+        if let (Some(watch), Messages::Done) = (self.watch.take(), &self.messages) {
+            watch.sent();
         }
     }
 }
@@ -108,13 +162,13 @@ impl Iterator for Replies {
     type Item = Reply;
 
     fn next(&mut self) -> Option<Reply> {
-        match self {
-            Self::Many { query, shape, messages, next } => {
+        match &mut self.messages {
+            Messages::Many { query, shape, messages, next } => {
                 *next += 1;
                 messages.get(*next - 1).map(|message| message.reply(query, *shape, 0))
             }
-            Self::One(_) | Self::Done => match std::mem::replace(self, Self::Done) {
-                Self::One(reply) => Some(reply),
+            messages => match std::mem::replace(messages, Messages::Done) {
+                Messages::One(reply) => Some(reply),
                 _ => None,
             },
         }
@@ -186,6 +240,7 @@ pub struct Edge {
     pub admission: Admission,
     pub metrics: Arc<Metrics>,
     pub shutdown: Shutdown,
+    observer: Arc<Observer>,
     ready: AtomicBool,
 }
 
@@ -197,13 +252,20 @@ impl Edge {
         metrics: Arc<Metrics>,
         shutdown: Shutdown,
     ) -> Self {
-        Self { answerer, rpc, admission, metrics, shutdown, ready: AtomicBool::new(false) }
+        let observer = Arc::new(Observer::new(metrics.clone(), Audience::default()));
+        Self { answerer, rpc, admission, metrics, shutdown, observer, ready: AtomicBool::new(false) }
+    }
+
+    /// With others who are told of queries.
+    #[must_use]
+    pub fn observed_by(self, audience: Audience) -> Self {
+        Self { observer: Arc::new(Observer::new(self.metrics.clone(), audience)), ..self }
     }
 
     /// Answers one DNS message where every answer is one message: a hit inline, a miss from a worker. `None`:
     /// nothing may be sent back. Dropping the future abandons the answer, not the execution.
     pub async fn answer(&self, message: &[u8], client: Client) -> Option<Reply> {
-        self.exchange(message, client, false).await?.next()
+        self.exchange(message, client, false).await?.hand_over()
     }
 
     /// [`Self::answer`] over a stream of messages, on which zones may be transferred.
@@ -234,23 +296,32 @@ impl Edge {
         later: impl FnOnce(Ticket) -> Callback,
     ) -> Asked {
         let Client { transport, addr } = client;
-        let ticket = || Ticket::new(&self.metrics, transport);
-        let reply = match self.answerer.begin(message, client) {
+        let ticket = |name: &Name| Ticket::new(&self.metrics, self.metrics.tld_at(name.as_wire()), transport);
+        let mut watch = self.observer.meet(message, client);
+        let begun = self.answerer.begin(message, client);
+        if let Some(watch) = &mut watch {
+            watch.begun();
+        }
+        let reply = match begun {
             Begun::Ready(reply) => reply,
             Begun::Ignore => {
-                self.metrics.count_query(transport, Outcome::Unanswered);
+                self.metrics.count_query(TldIndex::OTHER, transport, Outcome::Unanswered);
                 return Asked::Now(None);
             }
             Begun::Miss(mut miss) => {
-                let ticket = ticket();
+                let mut ticket = ticket(&miss.query.name);
                 miss.wanted = ticket.wanted.clone();
+                let mut watch = watch.unwrap_or_else(|| self.observer.late());
+                watch.missed();
+                ticket.watch = Some(watch);
                 let callback = later(ticket);
-                self.answerer.finish(miss, Box::new(move |reply| callback(Replies::One(reply))));
+                self.answerer.finish(miss, Box::new(move |reply| callback(Replies::worked(reply))));
                 return Asked::Later;
             }
             Begun::Transfer(request) if transfers => {
-                let (query, shape, callback) = (request.query.clone(), transport.shape(), later(ticket()));
-                let done = move |messages| callback(Replies::Many { query, shape, messages, next: 0 });
+                let (query, shape) = (request.query.clone(), transport.shape());
+                let callback = later(ticket(&query.name));
+                let done = move |messages| callback(Replies::new(Messages::Many { query, shape, messages, next: 0 }));
                 self.answerer.transfer(request, Box::new(done));
                 return Asked::Later;
             }
@@ -259,14 +330,14 @@ impl Edge {
                 request.message.refuse(Rcode::Refused).reply_with(Some(EdeCode::Prohibited))
             }
             Begun::Update(request) => {
-                let callback = later(ticket());
-                self.answerer.update(request, Box::new(move |reply| callback(Replies::One(reply))));
+                let callback = later(ticket(&request.message.zone));
+                self.answerer.update(request, Box::new(move |reply| callback(reply.into())));
                 return Asked::Later;
             }
             Begun::Transfer(request) => request.query.refuse(Rcode::Refused).reply_with(Some(EdeCode::Prohibited)),
         };
-        self.metrics.count_query(transport, reply.rcode.into());
-        Asked::Now(Some(Replies::One(reply)))
+        self.metrics.count_query(self.metrics.tld_of(&reply.wire), transport, reply.rcode.into());
+        Asked::Now(Some(Replies::from(reply).watched(watch)))
     }
 
     /// The DNSSEC chain for a question.
@@ -281,7 +352,7 @@ impl Edge {
     pub fn admit(&self, client: Client) -> bool {
         let admitted = self.admission.query(client.addr);
         if !admitted {
-            self.metrics.count_query(client.transport, Outcome::Limited);
+            self.metrics.count_query(TldIndex::OTHER, client.transport, Outcome::Limited);
         }
         admitted
     }
@@ -338,27 +409,29 @@ pub type Callback = Box<dyn FnOnce(Replies) + Send>;
 /// executed any more.
 pub struct Ticket {
     metrics: Arc<Metrics>,
+    tld: TldIndex,
     transport: Transport,
     outcome: Outcome,
     wanted: Wanted,
+    watch: Option<Box<Watch>>,
 }
 
 impl Ticket {
-    fn new(metrics: &Arc<Metrics>, transport: Transport) -> Self {
+    fn new(metrics: &Arc<Metrics>, tld: TldIndex, transport: Transport) -> Self {
         let (metrics, wanted) = (Arc::clone(metrics), Wanted::ending());
-        Self { metrics, transport, outcome: Outcome::Unanswered, wanted }
+        Self { metrics, tld, transport, outcome: Outcome::Unanswered, wanted, watch: None }
     }
 
     /// Counts the answer as given, and gives it.
     pub fn give(mut self, replies: Replies) -> Replies {
         self.outcome = replies.outcome();
-        replies
+        replies.watched(self.watch.take())
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.metrics.count_query(self.transport, self.outcome);
+        self.metrics.count_query(self.tld, self.transport, self.outcome);
         self.wanted.end();
     }
 }

@@ -191,7 +191,7 @@ impl Frames {
 /// `None`: nothing may be sent back.
 async fn answer(edge: &Edge, message: BytesMut, client: Client, transfers: bool) -> Option<Replies> {
     if !edge.admit(client) {
-        return refuse(&message).map(Replies::One);
+        return refuse(&message).map(Replies::from);
     }
     edge.exchange(&message, client, transfers).await
 }

@@ -74,7 +74,8 @@ fn every_metric_is_documented_and_every_documented_metric_exists() {
     let scraped = crate::process::http_get(server.port("metrics"), "/metrics");
     let named = |text: &str| -> BTreeSet<String> {
         let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-        words.filter(|word| word.starts_with("ghostplane_")).map(str::to_owned).collect()
+        let ours = |word: &&str| word.starts_with("ghostplane_") || word.starts_with("process_");
+        words.filter(ours).map(str::to_owned).collect()
     };
     let served: BTreeSet<String> = scraped
         .lines()

@@ -14,6 +14,7 @@ use ghostplane::limits::{
     CONTRACT_INPUT, MAX_DOH_BODY, MAX_JSON_QUERY, MAX_QUERY, MAX_RPC_BODY, MAX_STREAMS, RESPONSE_PAD_BLOCK,
 };
 use ghostplane::metrics::{Metrics, Outcome};
+use ghostplane::observe::Audience;
 use ghostplane::server::{self, Addrs, Ports, ServeError, ServerConfig, Service};
 use ghostplane::transport::admission::Limits;
 use ghostplane::transport::router::MAX_HEADERS;
@@ -186,6 +187,7 @@ impl Fixture {
             limits: Limits::default(),
             cores: NonZeroUsize::MIN,
             proxies: Vec::new(),
+            audience: Audience::default(),
             signals: false,
         }
     }
@@ -1423,7 +1425,8 @@ fn the_operator_sees_health_and_counters() {
         assert_eq!(plain_get(&server, "/nothing").await.status(), StatusCode::NOT_FOUND);
         let metrics = plain_get(&server, "/metrics").await.into_body();
         let text = std::str::from_utf8(&metrics).unwrap();
-        assert!(text.contains("ghostplane_queries_total{transport=\"https\",outcome=\"noerror\"} 1\n"), "{text}");
+        let line = "ghostplane_queries_total{transport=\"https\",tld=\"other\",outcome=\"noerror\"} 1\n";
+        assert!(text.contains(line), "{text}");
     });
 }
 

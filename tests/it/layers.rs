@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 const LAYERS: [&[&str]; 5] = [
     &["config", "dnssec", "limits", "metrics", "op", "state", "tlog", "wire", "zone"],
     &["contract", "registry"],
-    &["audit", "cache", "forward", "gateway", "notary", "writer"],
-    &["api", "transport"],
+    &["audit", "cache", "forward", "gateway", "notary", "stopwatch", "writer"],
+    &["api", "observe", "transport"],
     &["cli", "lib", "main", "node", "server"],
 ];
 

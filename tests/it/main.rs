@@ -17,6 +17,7 @@ mod hostile;
 mod layers;
 mod life;
 mod log;
+mod observe;
 #[path = "../shared/ops.rs"]
 mod ops;
 mod owners;

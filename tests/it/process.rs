@@ -144,6 +144,15 @@ impl Daemon {
     }
 }
 
+impl Daemon {
+    /// SIGINT, and waits until it has ended.
+    pub fn interrupt(&mut self) {
+        let status = Command::new("kill").args(["-s", "INT", &self.0.id().to_string()]).status().unwrap();
+        assert!(status.success());
+        self.0.wait().unwrap();
+    }
+}
+
 impl Drop for Daemon {
     fn drop(&mut self) {
         // It has ended already if it crashed, and a test has said so.

@@ -35,6 +35,7 @@ use std::time::{Duration, SystemTime};
 use ghostplane::api::Rpc;
 use ghostplane::cli::client::{Connection, Target, load_roots};
 use ghostplane::node::SHIPPED;
+use ghostplane::observe::Audience;
 use ghostplane::op::{Op, Rejection, RrsetKey};
 use ghostplane::server::{self, Addrs, Ports, ServerConfig, Service};
 use ghostplane::state::life::commitment;
@@ -82,6 +83,7 @@ impl Served {
             limits: Limits::default(),
             cores: NonZeroUsize::MIN,
             proxies: Vec::new(),
+            audience: Audience::default(),
             signals: false,
         };
         let (gateway, rpc) = (world.node.gateway.clone(), Arc::new(Rpc { service: world.node.service.clone() }));

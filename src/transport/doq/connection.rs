@@ -259,7 +259,7 @@ impl Connection {
         if self.inner.is_handshaking()
             && let Some(reply) = refuse_update(message, EdeCode::TooEarly)
         {
-            return Ok(Begun::Answered(Replies::One(reply)));
+            return Ok(Begun::Answered(reply.into()));
         }
         if !service.edge.admit(self.client) {
             return Err(Fault::Stream(EXCESSIVE_LOAD));

@@ -1,0 +1,236 @@
+//! dnstap: every message, or some, to whoever reads at a socket, or into a file.
+//!
+//! ```text
+//! query path ─ Tap::saw ─ queue, bounded ─ "dnstap" thread: encode ─ frame ─ socket | file
+//!                  └ full: counted
+//! ```
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::dnstap::{CONTENT_TYPE, Kind, Seen};
+use super::frames;
+use super::queue::{Intake, Next, Outlet, queue};
+use crate::config::{Addresses, TapConfig, TapTo};
+use crate::limits::{TAP_FILE, TAP_QUEUE, TAP_QUEUE_BYTES, TAP_RETRY};
+use crate::metrics::Metrics;
+
+/// With this pause, what was written is flushed.
+const FLUSH_AFTER: Duration = Duration::from_millis(200);
+/// A reader that takes nothing for so long is left.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What the query path tells of messages to.
+#[derive(Debug)]
+pub struct Tap {
+    intake: Intake<Seen>,
+    one_in: u32,
+    queries: bool,
+    responses: bool,
+}
+
+impl Tap {
+    /// Starts the thread. It stops when the flag is set and all is written.
+    ///
+    /// # Errors
+    /// The file cannot be made, or there is no thread to be had. A socket that nobody reads is none: it is tried again
+    /// and again.
+    pub fn start(
+        config: TapConfig,
+        identity: String,
+        metrics: Arc<Metrics>,
+        stopping: Arc<AtomicBool>,
+    ) -> io::Result<(Self, thread::JoinHandle<()>)> {
+        let TapConfig { to, sample, queries, responses, addresses } = config;
+        let (intake, outlet) = queue(TAP_QUEUE, TAP_QUEUE_BYTES, stopping);
+        let sink = match to {
+            TapTo::File(path) => Sink::File(Roll::open(path)?),
+            TapTo::Socket(path) => Sink::Socket(Reader { path, stream: None, tried: None }),
+        };
+        let writer = Writer { sink, identity, addresses, metrics };
+        let thread = thread::Builder::new().name("dnstap".to_owned()).spawn(move || writer.run(&outlet))?;
+        Ok((Self { intake, one_in: sample.0.get(), queries, responses }, thread))
+    }
+
+    pub fn wants(&self, tick: u32) -> bool {
+        tick.is_multiple_of(self.one_in)
+    }
+
+    /// Takes note of a message, or forgets it if too many are waiting.
+    pub fn saw(&self, metrics: &Metrics, kind: Kind, seen: impl FnOnce() -> Seen) {
+        let wanted = match kind {
+            Kind::AuthQuery => self.queries,
+            Kind::AuthResponse => self.responses,
+        };
+        if wanted {
+            let seen = seen();
+            let octets = seen.message.len() + size_of::<Seen>();
+            self.intake.put(seen, octets, &metrics.dnstap_dropped);
+        }
+    }
+}
+
+/// What the thread does.
+struct Writer {
+    sink: Sink,
+    identity: String,
+    addresses: Addresses,
+    metrics: Arc<Metrics>,
+}
+
+enum Sink {
+    Socket(Reader),
+    File(Roll),
+}
+
+impl Writer {
+    fn run(mut self, outlet: &Outlet<Seen>) {
+        loop {
+            let done = match outlet.next(FLUSH_AFTER) {
+                Next::Item(seen) => self.write(seen),
+                Next::Pause => self.sink.flush(),
+                Next::Stop => break,
+            };
+            if let Err(error) = done {
+                tracing::warn!(%error, "dnstap cannot be written");
+            }
+        }
+        if let Err(error) = self.sink.close() {
+            tracing::warn!(%error, "dnstap could not be ended");
+        }
+    }
+
+    fn write(&mut self, seen: Seen) -> io::Result<()> {
+        let data = seen.encode(&self.identity, self.addresses);
+        let written = self.sink.write(&data);
+        match written {
+            Ok(true) => self.metrics.dnstap_written.add(1),
+            Ok(false) | Err(_) => self.metrics.dnstap_dropped.add(1),
+        }
+        written.map(drop)
+    }
+}
+
+impl Sink {
+    /// False if nobody reads.
+    fn write(&mut self, data: &[u8]) -> io::Result<bool> {
+        match self {
+            Self::File(file) => file.write(data).map(|()| true),
+            Self::Socket(reader) => reader.write(data),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::File(file) => file.out.flush(),
+            Self::Socket(reader) => reader.with(|stream| stream.flush()),
+        }
+    }
+
+    fn close(mut self) -> io::Result<()> {
+        self.flush()?;
+        match self {
+            Self::File(mut file) => frames::end(&mut file.out),
+            Self::Socket(Reader { stream: Some(stream), .. }) => {
+                frames::close(&mut stream.into_inner().map_err(io::IntoInnerError::into_error)?)
+            }
+            Self::Socket(_) => Ok(()),
+        }
+    }
+}
+
+/// Who reads at a socket.
+struct Reader {
+    path: PathBuf,
+    stream: Option<BufWriter<UnixStream>>,
+    /// When it was looked for in vain.
+    tried: Option<Instant>,
+}
+
+impl Reader {
+    fn write(&mut self, data: &[u8]) -> io::Result<bool> {
+        if self.stream.is_none() && !self.connect() {
+            return Ok(false);
+        }
+        self.with(|stream| frames::frame(stream, data)).map(|()| true)
+    }
+
+    /// Does something with the stream, if there is one; it is left if that fails.
+    fn with(&mut self, work: impl FnOnce(&mut BufWriter<UnixStream>) -> io::Result<()>) -> io::Result<()> {
+        let done = self.stream.as_mut().map_or(Ok(()), work);
+        if done.is_err() {
+            // What is in the buffer is lost with the reader: it must not be written on the way out.
+            let _ = self.stream.take().map(BufWriter::into_parts);
+        }
+        done
+    }
+
+    fn connect(&mut self) -> bool {
+        if self.tried.is_some_and(|tried| tried.elapsed() < TAP_RETRY) {
+            return false;
+        }
+        match open(&self.path) {
+            Ok(stream) => {
+                tracing::info!(path = %self.path.display(), "dnstap has a reader");
+                (self.stream, self.tried) = (Some(BufWriter::new(stream)), None);
+            }
+            Err(error) => {
+                if self.tried.is_none() {
+                    tracing::warn!(%error, path = %self.path.display(), "dnstap has no reader; it is looked for again");
+                }
+                self.tried = Some(Instant::now());
+            }
+        }
+        self.stream.is_some()
+    }
+}
+
+fn open(path: &Path) -> io::Result<UnixStream> {
+    let mut stream = UnixStream::connect(path)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    frames::open(&mut stream, CONTENT_TYPE)?;
+    Ok(stream)
+}
+
+/// A file, and after it is full another one: the one before is kept as `FILE.old`.
+struct Roll {
+    path: PathBuf,
+    out: BufWriter<File>,
+    octets: u64,
+}
+
+impl Roll {
+    fn open(path: PathBuf) -> io::Result<Self> {
+        let out = create(&path)?;
+        Ok(Self { path, out, octets: 0 })
+    }
+
+    fn write(&mut self, data: &[u8]) -> io::Result<()> {
+        if self.octets + frames::framed(data) > TAP_FILE {
+            frames::end(&mut self.out)?;
+            *self = Self::open(std::mem::take(&mut self.path))?;
+        }
+        self.octets += frames::framed(data);
+        frames::frame(&mut self.out, data)
+    }
+}
+
+fn create(path: &Path) -> io::Result<BufWriter<File>> {
+    // What is no plain file is left alone, and refused below.
+    if path.symlink_metadata().is_ok_and(|found| found.is_file()) {
+        let mut old = path.as_os_str().to_owned();
+        old.push(".old");
+        std::fs::rename(path, old)?;
+    }
+    let mut out = BufWriter::new(File::options().write(true).create_new(true).mode(0o640).open(path)?);
+    frames::begin(&mut out, CONTENT_TYPE)?;
+    Ok(out)
+}
