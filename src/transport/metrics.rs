@@ -139,7 +139,7 @@ impl Families {
         for (path, path_label) in Path::ALL {
             for (stage, stage_label) in Stage::ALL.into_iter().filter(|(stage, _)| stage.is_on(path)) {
                 let durations = self.0.durations(path, stage);
-                let ends = (0..BOUNDS).map(|bucket| bound(bucket) as f64 / 1e9).chain([f64::MAX]);
+                let ends = (0..BOUNDS).map(|bucket| bound(bucket) as f64 / 1e9).chain([f64::INFINITY]);
                 let buckets: Vec<(f64, u64)> = ends.zip(durations.counts).collect();
                 let labels = [("path", path_label), ("stage", stage_label)];
                 let mut series = family.encode_family(&labels)?;
