@@ -14,14 +14,7 @@ cd "$(dirname "$0")/.."
 rounds=${1:-3}
 seconds=${2:-10}
 cargo build --release --quiet --bin ghostplane --example attackers
-program=$PWD/target/release/ghostplane
-work=$(mktemp -d)
-pids=()
-finish() {
-    for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
-    rm -rf "$work"
-}
-trap finish EXIT
+. benches/lib.sh
 
 target/release/examples/attackers "$work"
 export GHOSTPLANE_DATA=$work/data

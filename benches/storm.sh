@@ -8,30 +8,11 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 seconds=${1:-15}
 cargo build --release --quiet --bin ghostplane --example storm
-program=$PWD/target/release/ghostplane
-work=$(mktemp -d)
-pids=()
-finish() {
-    for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
-    rm -rf "$work"
-}
-trap finish EXIT
+. benches/lib.sh
 
-export GHOSTPLANE_DATA=$work/data
 # Loopback counts as any other network.
 printf '[limits]\nloopback = true\n' >"$work/config.toml"
-"$program" serve --dev --port-base 7700 --config "$work/config.toml" --log-level warn >"$work/serve.out" 2>&1 &
-server=$!
-pids+=("$server")
-for _ in $(seq 600); do grep -q ready "$work/serve.out" && break; sleep 0.1; done
-grep -q ready "$work/serve.out"
-for n in $(seq 1000); do
-    echo "{\"name\":\"n$n\",\"owner\":1,\"records\":{\"A\":[\"192.0.2.$((n % 250 + 1))\"]}}"
-done >"$work/names.jsonl"
-"$program" zone import "$work/names.jsonl" --server 127.0.0.1:7702 >/dev/null 2>&1
-"$program" name register wild.ghost --server 127.0.0.1:7702 >/dev/null
-"$program" record set '*.wild.ghost' A 192.0.2.1 --server 127.0.0.1:7702 >/dev/null
-seq -f 'n%.0f.ghost A' 1000 >"$work/names"
+serve_names 7700 --config "$work/config.toml"
 
 # What an honest client sees: p50, p99, lost.
 honest() {

@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
 use crate::limits::COUNTED_TLDS;
-use crate::wire::{HEADER, Name, Rcode, Transport};
+use crate::wire::{HEADER, Name, Rcode, Transport, last_label};
 
 /// A number that only grows.
 #[derive(Debug, Default)]
@@ -311,20 +311,6 @@ impl Metrics {
 
     pub fn refused_connections(&self, transport: Transport) -> u64 {
         self.refused_connections[transport as usize].get()
-    }
-}
-
-/// Of a name in wire form; `None` for the root, and for what is none.
-fn last_label(name: &[u8]) -> Option<&[u8]> {
-    let (mut rest, mut last) = (name, None);
-    loop {
-        let (length, tail) = rest.split_first()?;
-        if *length == 0 {
-            return last;
-        }
-        // A compressed name "ends" here: no label has so many octets.
-        let (label, after) = tail.split_at_checked(usize::from(*length))?;
-        (rest, last) = (after, Some(label));
     }
 }
 

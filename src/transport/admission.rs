@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -22,7 +22,7 @@ use ipnet::IpNet;
 
 use crate::gateway::Prefix;
 use crate::limits::{CROWDED_HANDSHAKES, IDLE_TIMEOUT, MAX_CONNECTIONS, MAX_CONNECTIONS_PER_PREFIX};
-use crate::wire::{Rcode, Reply};
+use crate::wire::{Rcode, Reply, last_label};
 
 /// Rate-limit states kept, at most.
 pub const BUCKETS: usize = 1 << 16;
@@ -216,33 +216,31 @@ impl Admission {
 
 /// What a reply says, as far as those who would have it sent to others can vary it.
 #[derive(Hash)]
-enum Said {
-    /// An answer to this question, hashed without its letter case.
-    Answer(Vec<u8>),
+enum Said<'a> {
+    /// An answer to this question.
+    Answer(Folded<'a>),
     /// That there is nothing, below this TLD.
-    Nothing(Vec<u8>),
+    Nothing(Folded<'a>),
     Error(u16),
 }
 
-fn said(reply: &Reply) -> Said {
-    let question = reply.question().to_ascii_lowercase();
-    let answers = reply.wire.get(6..8).is_some_and(|count| count != [0, 0]);
-    match reply.rcode {
-        Rcode::NoError if answers => Said::Answer(question),
-        Rcode::NoError | Rcode::NxDomain => Said::Nothing(last_label(&question).to_vec()),
-        rcode => Said::Error(rcode as u16),
+/// Octets whose letter case does not count.
+struct Folded<'a>(&'a [u8]);
+
+impl Hash for Folded<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.iter().for_each(|octet| state.write_u8(octet.to_ascii_lowercase()));
     }
 }
 
-/// Of a name in wire form, whatever stands behind it.
-fn last_label(name: &[u8]) -> &[u8] {
-    let (mut at, mut last) = (0, &name[..0]);
-    while let Some(&length) = name.get(at).filter(|length| **length != 0) {
-        let end = at + 1 + usize::from(length);
-        last = name.get(at..end).unwrap_or_default();
-        at = end;
+fn said(reply: &Reply) -> Said<'_> {
+    let question = reply.question();
+    let answers = reply.wire.get(6..8).is_some_and(|count| count != [0, 0]);
+    match reply.rcode {
+        Rcode::NoError if answers => Said::Answer(Folded(question)),
+        Rcode::NoError | Rcode::NxDomain => Said::Nothing(Folded(last_label(question).unwrap_or_default())),
+        rcode => Said::Error(rcode as u16),
     }
-    last
 }
 
 /// A handshake under way.

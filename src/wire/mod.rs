@@ -22,7 +22,7 @@ pub use cookie::{COOKIE, Cookie, CookieSecret, Cookies};
 pub use idna::{ALabelError, check_a_label};
 pub use message::{Message, MessageError, MessageRecord, Opt};
 pub(crate) use name::percent_decoded;
-pub use name::{Name, NameError};
+pub use name::{Name, NameError, last_label};
 pub use query::{
     Edns, HEADER, OPT_CLIENT_SUBNET, OPT_COOKIE, OPT_EDE, OPT_PADDING, OPT_TCP_KEEPALIVE, Query, QueryError, Refused,
 };

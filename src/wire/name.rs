@@ -443,6 +443,21 @@ pub(crate) fn percent_decoded(text: &str) -> Result<String, NameError> {
     String::from_utf8(octets).map_err(|_| NameError::Escape)
 }
 
+/// The last label, such as a TLD's, of the uncompressed name in wire form with which `name` begins; `None` for the root,
+/// and for what is none.
+pub fn last_label(name: &[u8]) -> Option<&[u8]> {
+    let (mut rest, mut last) = (name, None);
+    loop {
+        let (length, tail) = rest.split_first()?;
+        if *length == 0 {
+            return last;
+        }
+        // A compressed name "ends" here: no label has so many octets.
+        let (label, after) = tail.split_at_checked(usize::from(*length))?;
+        (rest, last) = (after, Some(label));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -23,6 +23,15 @@ pub fn have_python() -> bool {
     found.is_ok_and(|status| status.success()) || skip("dnspython[doh,doq,dnssec]")
 }
 
+/// curl, and it speaks HTTP/3.
+pub fn have_curl() -> bool {
+    let speaks = || {
+        let version = Command::new("curl").arg("--version").output().unwrap();
+        String::from_utf8_lossy(&version.stdout).contains("HTTP3") || skip("curl with HTTP/3")
+    };
+    have(&["curl"]) && speaks()
+}
+
 /// False.
 pub fn skip(tool: &str) -> bool {
     assert!(std::env::var_os("GHOSTPLANE_NO_SKIP").is_none(), "no {tool}; run .ci/tools and source target/ci/env");
@@ -239,12 +248,7 @@ fn synthetic_names() -> String {
 
 #[test]
 fn curl_speaks_http_1_2_and_3() {
-    if !have(&["curl"]) {
-        return;
-    }
-    let version = Command::new("curl").arg("--version").output().unwrap();
-    if !String::from_utf8_lossy(&version.stdout).contains("HTTP3") {
-        assert!(!skip("curl with HTTP/3"));
+    if !have_curl() {
         return;
     }
     let gateway = Gateway::start();

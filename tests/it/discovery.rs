@@ -11,7 +11,7 @@ use ghostplane::transport::tls::Identity;
 use ghostplane::wire::Transport;
 use serde_json::Value;
 
-use crate::clients::{have, have_python, skip};
+use crate::clients::{have, have_curl, have_python};
 use crate::process::{PROGRAM, Server, free_port_base, http_get, local};
 use crate::support::query;
 
@@ -268,12 +268,7 @@ fn dnspython_discovers_and_verifies_and_moves() {
 /// DNS in JSON as scripts fetch it.
 #[test]
 fn curl_gets_json_over_http_1_2_and_3() {
-    if !have(&["curl"]) {
-        return;
-    }
-    let version = Command::new("curl").arg("--version").output().unwrap();
-    if !String::from_utf8_lossy(&version.stdout).contains("HTTP3") {
-        assert!(!skip("curl with HTTP/3"));
+    if !have_curl() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();

@@ -1,7 +1,7 @@
 //! The edge over real sockets, in front of a canned answerer: the rules of each transport.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -14,8 +14,7 @@ use ghostplane::limits::{
     CONTRACT_INPUT, MAX_DOH_BODY, MAX_JSON_QUERY, MAX_QUERY, MAX_RPC_BODY, MAX_STREAMS, RESPONSE_PAD_BLOCK,
 };
 use ghostplane::metrics::{Metrics, Outcome};
-use ghostplane::observe::Audience;
-use ghostplane::server::{self, Addrs, Ports, ServeError, ServerConfig, Service};
+use ghostplane::server::{self, Addrs, ServeError, ServerConfig, Service};
 use ghostplane::transport::admission::Limits;
 use ghostplane::transport::router::MAX_HEADERS;
 use ghostplane::transport::tls::{Identity, provider, read_certificates};
@@ -32,6 +31,8 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::{Notify, oneshot};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+
+use crate::support::server_config;
 
 /// No test takes so long unless something hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -168,7 +169,7 @@ impl Fixture {
         let identity = Identity::development(dir.path(), SystemTime::now()).unwrap();
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(read_certificates(&dir.path().join("ca.pem")).unwrap());
-        Self::run(ServerConfig { limits, cores: cores.try_into().unwrap(), ..Self::config(identity) }, roots).await
+        Self::run(ServerConfig { limits, cores: cores.try_into().unwrap(), ..server_config(identity) }, roots).await
     }
 
     /// Behind a balancer on loopback.
@@ -176,20 +177,7 @@ impl Fixture {
         let dir = tempfile::tempdir().unwrap();
         let identity = Identity::development(dir.path(), SystemTime::now()).unwrap();
         let proxies = vec!["127.0.0.0/8".parse().unwrap()];
-        Self::run(ServerConfig { limits, proxies, ..Self::config(identity) }, RootCertStore::empty()).await
-    }
-
-    fn config(identity: Identity) -> ServerConfig {
-        ServerConfig {
-            addrs: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
-            ports: Ports::ANY,
-            identity,
-            limits: Limits::default(),
-            cores: NonZeroUsize::MIN,
-            proxies: Vec::new(),
-            audience: Audience::default(),
-            signals: false,
-        }
+        Self::run(ServerConfig { limits, proxies, ..server_config(identity) }, RootCertStore::empty()).await
     }
 
     async fn run(config: ServerConfig, roots: RootCertStore) -> Self {
@@ -1175,7 +1163,7 @@ fn certificates_go_by_the_name_asked_for_and_are_exchanged_under_open_connection
             roots.add(der.clone().into()).unwrap();
         }
         let identity = Identity::load(vec![a_files, b_files.clone()]).unwrap();
-        let server = Fixture::run(Fixture::config(identity.clone()), roots).await;
+        let server = Fixture::run(server_config(identity.clone()), roots).await;
         assert_eq!(shown(&server, "a.example").await.0, [a.clone(), a.clone()]);
         let (seen, mut tls, quic) = shown(&server, "b.example").await;
         assert_eq!(seen, [old.clone(), old]);

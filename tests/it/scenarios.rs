@@ -24,8 +24,6 @@
 //! ```
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr};
-use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -35,16 +33,14 @@ use std::time::{Duration, SystemTime};
 use ghostplane::api::Rpc;
 use ghostplane::cli::client::{Connection, Target, load_roots};
 use ghostplane::node::SHIPPED;
-use ghostplane::observe::Audience;
 use ghostplane::op::{Op, Rejection, RrsetKey};
-use ghostplane::server::{self, Addrs, Ports, ServerConfig, Service};
+use ghostplane::server::{self, Addrs, Service};
 use ghostplane::state::life::commitment;
 use ghostplane::transport::Shutdown;
-use ghostplane::transport::admission::Limits;
 use ghostplane::transport::tls::Identity;
 use ghostplane::wire::{Reply, Transport};
 
-use crate::support::{AD, CD, CO, DO, Person, Told, World, name, query};
+use crate::support::{AD, CD, CO, DO, Person, Told, World, name, query, server_config};
 
 const SECRET: [u8; 32] = [7; 32];
 
@@ -75,17 +71,7 @@ impl Served {
         let dir = tempfile::tempdir().unwrap();
         let identity = Identity::development(dir.path(), SystemTime::now()).unwrap();
         let roots = load_roots(&dir.path().join("ca.pem")).unwrap();
-        let addrs = vec![IpAddr::V4(Ipv4Addr::LOCALHOST)];
-        let config = ServerConfig {
-            addrs,
-            ports: Ports::ANY,
-            identity,
-            limits: Limits::default(),
-            cores: NonZeroUsize::MIN,
-            proxies: Vec::new(),
-            audience: Audience::default(),
-            signals: false,
-        };
+        let config = server_config(identity);
         let (gateway, rpc) = (world.node.gateway.clone(), Arc::new(Rpc { service: world.node.service.clone() }));
         let (metrics, shutdown) = (world.node.metrics.clone(), Shutdown::default());
         let stop = shutdown.clone();

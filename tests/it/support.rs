@@ -1,6 +1,7 @@
 //! A gateway in memory, and keys and records made short.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
@@ -9,8 +10,12 @@ use ed25519_dalek::SigningKey;
 use ghostplane::dnssec::ZoneKey;
 use ghostplane::gateway::{Client, Transport};
 use ghostplane::node::{self, Node};
+use ghostplane::observe::Audience;
 use ghostplane::op::{self, CodeHash, Op, OpBody, Rejection, SigilId, Symbol};
+use ghostplane::server::{Ports, ServerConfig};
 use ghostplane::state::View as _;
+use ghostplane::transport::admission::Limits;
+use ghostplane::transport::tls::Identity;
 use ghostplane::wire::{Name, Reply, Rrset, Rtype, rdata};
 use ghostplane::writer::Outcome;
 use ghostplane::zone::ahead::with_chain;
@@ -219,6 +224,20 @@ pub fn query(owner: &str, rtype: &str, flags: u8) -> Vec<u8> {
     message.extend(rtype.0.to_be_bytes());
     message.extend([0, 1, 0, 0, 41, 4, 208, 0, 0, flags, 0, 0, 0]);
     message
+}
+
+/// One core on loopback, on ports that are free.
+pub fn server_config(identity: Identity) -> ServerConfig {
+    ServerConfig {
+        addrs: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
+        ports: Ports::ANY,
+        identity,
+        limits: Limits::default(),
+        cores: NonZeroUsize::MIN,
+        proxies: Vec::new(),
+        audience: Audience::default(),
+        signals: false,
+    }
 }
 
 /// A reply, read.
