@@ -42,6 +42,7 @@ pub struct Config {
     pub query_burst: Option<u32>,
     pub calls_per_second: Option<u32>,
     pub call_burst: Option<u32>,
+    pub cpu_ms_per_second: Option<u32>,
     pub limit_loopback: bool,
     /// Keys of witnesses whose cosignatures are taken, and how many make a checkpoint a witnessed one.
     pub witnesses: Vec<VerifierKey>,
@@ -245,6 +246,7 @@ struct LimitsFile {
     query_burst: Option<u32>,
     calls_per_second: Option<u32>,
     call_burst: Option<u32>,
+    cpu_ms_per_second: Option<u32>,
     #[serde(default)]
     loopback: bool,
 }
@@ -400,6 +402,7 @@ impl Config {
             ("query_burst", limits.query_burst),
             ("calls_per_second", limits.calls_per_second),
             ("call_burst", limits.call_burst),
+            ("cpu_ms_per_second", limits.cpu_ms_per_second),
             ("responses_per_second", limits.responses_per_second),
         ];
         let out_of_range = |rate: Option<u32>| rate.is_some_and(|rate| !(1..=MAX_RATE).contains(&rate));
@@ -421,6 +424,7 @@ impl Config {
             query_burst: limits.query_burst,
             calls_per_second: limits.calls_per_second,
             call_burst: limits.call_burst,
+            cpu_ms_per_second: limits.cpu_ms_per_second,
             limit_loopback: limits.loopback,
             witnesses: witnesses(&file.log)?,
             quorum: file.log.quorum,
@@ -444,11 +448,12 @@ mod tests {
         assert_eq!((config.listen.len(), config.port_base, config.query_burst), (2, Some(7000), Some(7)));
         assert!(config.limit_loopback && config.certificates.len() == 1);
         assert_eq!(Config::from_toml(""), Ok(Config::default()));
-        let config =
-            Config::from_toml("cores = 3\nproxy_from = [\"192.0.2.0/24\"]\n[limits]\nresponses_per_second = 9");
+        let config = Config::from_toml(
+            "cores = 3\nproxy_from = [\"192.0.2.0/24\"]\n[limits]\nresponses_per_second = 9\ncpu_ms_per_second = 250",
+        );
         let config = config.unwrap();
         assert_eq!((config.cores.map(usize::from), config.proxy_from.len()), (Some(3), 1));
-        assert_eq!(config.responses_per_second, Some(9));
+        assert_eq!((config.responses_per_second, config.cpu_ms_per_second), (Some(9), Some(250)));
         let config = Config::from_toml("transfer_to = [\"192.0.2.1\", \"2001:db8::/32\"]").unwrap();
         assert_eq!(config.transfer_to.iter().map(IpNet::prefix_len).collect::<Vec<_>>(), [32, 32]);
         assert_eq!(

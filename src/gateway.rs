@@ -3,6 +3,7 @@
 //! ```text
 //! begin:  Query::parse -> AnswerCache ---- hit ----> Answer::reply
 //!                             | miss
+//! answer_here: share of the thread's time -> as below, but for contracts of owners
 //! finish: pool -> Snapshot -> zone -> ContractHost -> Resolution -> Builder -> cache -> Answer::reply
 //!                               ^------- alias target in our TLDs ---'
 //! ```
@@ -18,6 +19,7 @@ mod ordinary;
 mod pool;
 mod quarantine;
 mod reads;
+mod share;
 mod signer;
 mod strict;
 mod tlds;
@@ -136,7 +138,7 @@ impl Miss {
     }
 
     /// The question as it was asked.
-    fn outer(&self) -> &Query {
+    pub fn outer(&self) -> &Query {
         self.mirror.as_ref().map_or(&self.query, |mirror| &mirror.outer)
     }
 
@@ -235,6 +237,16 @@ impl Gateway {
             Err(QueryError::Reply(refused)) => Begun::Ready(refused.reply()),
             Err(QueryError::Ignore) => Begun::Ignore,
         }
+    }
+
+    /// Executes on the calling thread, a socket's, where that is bounded: reads, the TLDs' own contracts, signatures. `None`
+    /// if it is not, or if the thread has spent its share on such work: then give the miss to [`Gateway::finish`].
+    pub fn answer_here(&self, miss: &Miss) -> Option<Reply> {
+        let engine = &self.engine;
+        if miss.tsig.is_some() || engine.forwarder_for(miss.outer(), miss.client).is_some() {
+            return None;
+        }
+        share::within(|| engine.executed_here(miss)).map(|answer| miss.reply(&answer, 0))
     }
 
     /// Executes on a worker's thread, or asks upstream, and calls `done` on some thread, once; at once, with SERVFAIL and
@@ -374,13 +386,23 @@ impl Engine {
     /// The answer by execution; it is cached.
     fn executed(&self, miss: &Miss) -> Answer {
         self.metrics.cache_misses.add(1);
-        let query = &miss.query;
-        let asker = miss.client.asker(query);
-        let answer = self.registry.snapshot().and_then(|snapshot| self.resolve(query, asker, &Arc::new(snapshot)));
-        answer.unwrap_or_else(|fault| {
-            tracing::error!(%fault, name = %query.name, "registry read failed");
-            servfail(query, EdeCode::NotReady, "the registry cannot be read".into())
+        self.resolved(miss, Reach::Anyones).unwrap_or_else(|stop| {
+            let fault = Fault::from(stop);
+            tracing::error!(%fault, name = %miss.query.name, "registry read failed");
+            servfail(&miss.query, EdeCode::NotReady, "the registry cannot be read".into())
         })
+    }
+
+    /// The same if no owner's contract is to be executed for it; a fault is left to workers, too.
+    fn executed_here(&self, miss: &Miss) -> Option<Answer> {
+        let answer = self.resolved(miss, Reach::Ours).ok()?;
+        self.metrics.cache_misses.add(1);
+        Some(answer)
+    }
+
+    fn resolved(&self, miss: &Miss, reach: Reach) -> Result<Answer, Stop> {
+        let snapshot = Arc::new(self.registry.snapshot()?);
+        self.resolve(&miss.query, miss.client.asker(&miss.query), &snapshot, reach)
     }
 
     /// What answers are made from now.
@@ -398,21 +420,16 @@ impl Engine {
         }
     }
 
-    fn resolve(&self, query: &Query, asker: Option<Subnet>, snapshot: &Arc<Snapshot>) -> Result<Answer, Fault> {
+    fn resolve(
+        &self,
+        query: &Query,
+        asker: Option<Subnet>,
+        snapshot: &Arc<Snapshot>,
+        reach: Reach,
+    ) -> Result<Answer, Stop> {
         let sources = self.sources(snapshot);
         let now = sources.now;
-        let mut work = Work {
-            engine: self,
-            query,
-            asker,
-            sources: &sources,
-            noted: Noted::default(),
-            builder: Builder::new(query),
-            proofs: Vec::new(),
-            trace: None,
-            out_of_gas: None,
-            leaves: None,
-        };
+        let mut work = Work { reach, ..Work::new(self, query, asker, &sources) };
         let (rcode, authoritative, ede) = work.follow()?;
         let Work { noted, builder, leaves, .. } = work;
         let failed = rcode == Rcode::ServFail;
@@ -429,6 +446,36 @@ impl Engine {
 
 /// Seconds for which an answer given for want of gas is kept: an epoch or a policy may change meanwhile.
 const OUT_OF_GAS_SECONDS: u64 = 10;
+
+/// Whose contracts may be executed for an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    Anyones,
+    /// Those of the TLDs: they are known to be short, and compiled.
+    Ours,
+}
+
+/// Why there is no answer.
+enum Stop {
+    Fault(Fault),
+    /// It takes a contract that is beyond [`Reach`].
+    BeyondReach,
+}
+
+impl From<Fault> for Stop {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl From<Stop> for Fault {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::Fault(fault) => fault,
+            Stop::BeyondReach => Self("its contract may not be executed here".into()),
+        }
+    }
+}
 
 /// Response code, AA, EDE.
 type Verdict = (Rcode, bool, Option<(EdeCode, String)>);
@@ -459,6 +506,7 @@ struct Work<'a> {
     engine: &'a Engine,
     query: &'a Query,
     asker: Option<Subnet>,
+    reach: Reach,
     sources: &'a Sources,
     /// The names that were read, and when the first lease or signature that the answer rests on runs out.
     noted: Noted,
@@ -473,15 +521,33 @@ struct Work<'a> {
     leaves: Option<Name>,
 }
 
-impl Work<'_> {
+impl<'a> Work<'a> {
+    fn new(engine: &'a Engine, query: &'a Query, asker: Option<Subnet>, sources: &'a Sources) -> Self {
+        Self {
+            engine,
+            query,
+            asker,
+            reach: Reach::Anyones,
+            sources,
+            noted: Noted::default(),
+            builder: Builder::new(query),
+            proofs: Vec::new(),
+            trace: None,
+            out_of_gas: None,
+            leaves: None,
+        }
+    }
+
     /// Executes the contract of the asked name, and of every alias target inside our TLDs.
-    fn follow(&mut self) -> Result<Verdict, Fault> {
+    fn follow(&mut self) -> Result<Verdict, Stop> {
         let mut name = self.query.name.clone();
         let rtype = self.query.rtype;
         for link in 0..=MAX_ALIAS_LINKS {
             let zone = Arc::new(Zone::of(&name, rtype, self.sources, &mut self.noted)?);
             let resolution = if zone.is_strict() || zone.is_own(&name, rtype) {
                 self.look_up(&zone, &name, rtype)?
+            } else if self.is_beyond_reach(&zone) {
+                return Err(Stop::BeyondReach);
             } else {
                 match self.execute(&zone, &name, rtype) {
                     Ok(resolution) => resolution,
@@ -510,9 +576,9 @@ impl Work<'_> {
                         None => return Ok(self.positive(Rcode::YxDomain)),
                     }
                 }
-                Resolution::Delegation(rrsets) => return self.refer(&zone, &rrsets, link == 0),
-                Resolution::NoData if zone.is_strict() => return self.negative_ahead(&zone, &name, false),
-                Resolution::NxDomain if zone.is_strict() => return self.negative_ahead(&zone, &name, true),
+                Resolution::Delegation(rrsets) => return Ok(self.refer(&zone, &rrsets, link == 0)?),
+                Resolution::NoData if zone.is_strict() => return Ok(self.negative_ahead(&zone, &name, false)?),
+                Resolution::NxDomain if zone.is_strict() => return Ok(self.negative_ahead(&zone, &name, true)?),
                 Resolution::NoData => {
                     let types = self.types_at(&zone, &name)?;
                     return Ok(self.negative(&zone, &name, Some(types)));
@@ -522,6 +588,12 @@ impl Work<'_> {
         }
         let text = format!("alias chain of more than {MAX_ALIAS_LINKS} links");
         Ok((Rcode::ServFail, false, Some((EdeCode::Other, text))))
+    }
+
+    fn is_beyond_reach(&self, zone: &Zone) -> bool {
+        self.reach == Reach::Ours
+            && (zone.entry.as_ref().is_some_and(|entry| entry.contract.is_some())
+                || !self.engine.host.is_ready(&zone.tld.contract.0))
     }
 
     fn execute(&mut self, zone: &Arc<Zone>, name: &Name, rtype: Rtype) -> Result<Resolution, Failure> {

@@ -320,6 +320,10 @@ pub const STREAMS_A_TURN: usize = 64;
 pub const MAX_UNSENT: usize = 1_024;
 /// QUIC handshakes under way in all, above which clients must prove their address first.
 pub const CROWDED_HANDSHAKES: usize = 256;
+/// What a TLS handshake is taken to cost, most of it one signature.
+pub const HANDSHAKE_CPU: Duration = Duration::from_micros(600);
+/// How long a client has to wait at most, before more work is done for it, until what was done is within its share.
+pub const CPU_AHEAD: Duration = Duration::from_secs(2);
 /// Queries of one TCP or TLS connection under way at once.
 pub const MAX_PIPELINED: usize = 128;
 /// Octets of a PROXY header: addresses, and what balancers add to them.

@@ -301,6 +301,7 @@ fn settings(args: &ServeArgs) -> anyhow::Result<Settings> {
         queries_per_second: rate(config.queries_per_second, defaults.queries_per_second),
         burst: rate(config.query_burst, defaults.burst),
         responses_per_second: rate(config.responses_per_second, defaults.responses_per_second),
+        cpu_ms_per_second: rate(config.cpu_ms_per_second, defaults.cpu_ms_per_second),
         rpc_per_second: rate(config.calls_per_second, defaults.rpc_per_second),
         rpc_burst: rate(config.call_burst, defaults.rpc_burst),
         exempt_loopback: !config.limit_loopback,

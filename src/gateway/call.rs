@@ -9,7 +9,7 @@ use crate::contract::{CodeRef, Failure};
 use crate::limits::{CONTRACT_FUEL, CONTRACT_INPUT};
 use crate::op::CodeHash;
 use crate::registry::{Fault, Snapshot};
-use crate::wire::{Builder, Name, Query, Rtype, Subnet};
+use crate::wire::{Name, Query, Rtype, Subnet};
 
 /// Why there is no receipt or no result.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -82,19 +82,8 @@ impl Engine {
             return Err(CallError::NotOurs);
         }
         let sources = self.sources(&Arc::new(self.registry.snapshot()?));
-        let mut work = Work {
-            engine: self,
-            query: &query,
-            asker,
-            sources: &sources,
-            noted: Noted::default(),
-            builder: Builder::new(&query),
-            proofs: Vec::new(),
-            trace: Some(Trace::default()),
-            out_of_gas: None,
-            leaves: None,
-        };
-        work.follow()?;
+        let mut work = Work { trace: Some(Trace::default()), ..Work::new(self, &query, asker, &sources) };
+        work.follow().map_err(Fault::from)?;
         let trace = work.trace.take().unwrap_or_default();
         self.seal(trace, &sources, Asked::Question { name: name.clone(), rtype })
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Engine, Fault};
+use super::{Engine, Fault, Reach};
 use crate::cache::Key;
 use crate::dnssec::Rrsig;
 use crate::dnssec::chain::Chain;
@@ -83,7 +83,7 @@ impl Engine {
                 reply.ttl = reply.ttl.saturating_sub(hit.age(now));
                 reply
             }
-            None => self.resolve(&query, None, snapshot)?.reply(&query, Shape::Stream, 0),
+            None => self.resolve(&query, None, snapshot, Reach::Anyones)?.reply(&query, Shape::Stream, 0),
         };
         if ![Rcode::NoError, Rcode::NxDomain].contains(&reply.rcode) {
             return Ok(Err(reply.rcode));

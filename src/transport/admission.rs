@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use governor::clock::DefaultClock;
 use governor::middleware::NoOpMiddleware;
@@ -20,8 +20,10 @@ use governor::state::{InMemoryState, NotKeyed, StateStore};
 use governor::{Quota, RateLimiter};
 use ipnet::IpNet;
 
-use crate::gateway::Prefix;
-use crate::limits::{CROWDED_HANDSHAKES, IDLE_TIMEOUT, MAX_CONNECTIONS, MAX_CONNECTIONS_PER_PREFIX};
+use crate::gateway::{Client, Prefix};
+use crate::limits::{
+    CPU_AHEAD, CROWDED_HANDSHAKES, HANDSHAKE_CPU, IDLE_TIMEOUT, MAX_CONNECTIONS, MAX_CONNECTIONS_PER_PREFIX,
+};
 use crate::wire::{Rcode, Reply, last_label};
 
 /// Rate-limit states kept, at most.
@@ -37,6 +39,8 @@ pub struct Limits {
     pub rpc_burst: NonZeroU32,
     /// Responses over UDP that say the same to one network, to clients whose address is not proven.
     pub responses_per_second: NonZeroU32,
+    /// Milliseconds of work a second: executions and handshakes.
+    pub cpu_ms_per_second: NonZeroU32,
     /// Loopback addresses are not rate limited: for load tests and for a resolver on the same machine.
     pub exempt_loopback: bool,
     /// Connections in all, at most [`MAX_CONNECTIONS`].
@@ -56,6 +60,7 @@ impl Default for Limits {
             rpc_per_second: const { NonZeroU32::new(200).unwrap() },
             rpc_burst: const { NonZeroU32::new(1_000).unwrap() },
             responses_per_second: const { NonZeroU32::new(100).unwrap() },
+            cpu_ms_per_second: const { NonZeroU32::new(500).unwrap() },
             exempt_loopback: false,
             connections: MAX_CONNECTIONS,
             connections_per_prefix: MAX_CONNECTIONS_PER_PREFIX,
@@ -96,6 +101,7 @@ pub struct Admission {
     queries: Limiter,
     rpc: Limiter,
     responses: Limiter,
+    spending: Arc<Spending>,
     slips: AtomicU64,
     connections: Arc<Mutex<Connections>>,
     handshakes: Arc<AtomicUsize>,
@@ -120,6 +126,7 @@ impl Admission {
             queries: quota(limits.queries_per_second, limits.burst),
             rpc: quota(limits.rpc_per_second, limits.rpc_burst),
             responses: quota(limits.responses_per_second, limits.responses_per_second),
+            spending: Arc::new(Spending::new(limits.cpu_ms_per_second)),
             slips: AtomicU64::new(0),
             connections: Arc::default(),
             handshakes: Arc::default(),
@@ -167,6 +174,17 @@ impl Admission {
         self.responses.check_key(&bucket).is_ok()
     }
 
+    /// What the client's work is charged to; `None` if it has had so much done that nothing more is done for it now.
+    pub fn account(&self, client: Client) -> Option<Account> {
+        if self.exempt(client.addr) {
+            return Some(Account(None));
+        }
+        // Who sends datagrams in another's name spends nothing of what that one has elsewhere.
+        let bucket = self.hasher.hash_one((Prefix::from(client.addr), client.proven().is_some())) as u16;
+        let spending = &self.spending;
+        spending.may_spend(bucket, Instant::now()).then(|| Account(Some((Arc::clone(spending), bucket))))
+    }
+
     /// True for every second UDP query over the limit: it is answered TC, so that a real client behind a
     /// spoofed address gets through over TCP, while the rest is dropped and amplifies nothing.
     pub fn slip(&self) -> bool {
@@ -193,10 +211,12 @@ impl Admission {
             || lock(&self.connections).total * 2 > self.limits.connections
     }
 
-    /// Counts a QUIC handshake while the guard lives.
-    pub fn handshake(&self) -> Handshake {
+    /// Counts a QUIC handshake while the guard lives. It is charged to the client when it is complete, if its address was
+    /// not proven before.
+    pub fn handshake(&self, client: Client, proven: bool) -> Handshake {
         self.handshakes.fetch_add(1, Relaxed);
-        Handshake(Arc::clone(&self.handshakes))
+        let unpaid = self.account(client).filter(|_| !proven);
+        Handshake { under_way: Arc::clone(&self.handshakes), unpaid }
     }
 
     /// See [`Limits::idle`].
@@ -243,13 +263,74 @@ fn said(reply: &Reply) -> Said<'_> {
     }
 }
 
+/// What work clients have had done, in time that they have to wait for it to be theirs again.
+#[derive(Debug)]
+struct Spending {
+    ms_per_second: u64,
+    begin: Instant,
+    /// Nanoseconds after the beginning at which all that was spent is made up for, by bucket.
+    even_at: Box<[AtomicU64]>,
+}
+
+impl Spending {
+    fn new(ms_per_second: NonZeroU32) -> Self {
+        let even_at = (0..BUCKETS).map(|_| AtomicU64::new(0)).collect();
+        Self { ms_per_second: ms_per_second.get().into(), begin: Instant::now(), even_at }
+    }
+
+    fn since_begin(&self, now: Instant) -> u64 {
+        nanos(now.saturating_duration_since(self.begin))
+    }
+
+    fn may_spend(&self, bucket: u16, now: Instant) -> bool {
+        let ahead = nanos(CPU_AHEAD);
+        self.even_at[usize::from(bucket)].load(Relaxed) <= self.since_begin(now).saturating_add(ahead)
+    }
+
+    fn spend(&self, bucket: u16, time: Duration, now: Instant) {
+        let (now, wait) = (self.since_begin(now), nanos(time).saturating_mul(1_000) / self.ms_per_second);
+        let later = |even_at: u64| Some(even_at.max(now).saturating_add(wait));
+        // Never `None`, so it never fails.
+        let _ = self.even_at[usize::from(bucket)].fetch_update(Relaxed, Relaxed, later);
+    }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Where a client's work is charged to, afterwards; nowhere, for clients that are exempt.
+#[derive(Debug)]
+pub struct Account(Option<(Arc<Spending>, u16)>);
+
+impl Account {
+    /// Charges work that took so long.
+    pub fn charge(&self, time: Duration) {
+        if let Some((spending, bucket)) = &self.0 {
+            spending.spend(*bucket, time, Instant::now());
+        }
+    }
+}
+
 /// A handshake under way.
 #[derive(Debug)]
-pub struct Handshake(Arc<AtomicUsize>);
+pub struct Handshake {
+    under_way: Arc<AtomicUsize>,
+    unpaid: Option<Account>,
+}
+
+impl Handshake {
+    /// It is over, and the address is the client's own.
+    pub fn complete(self) {
+        if let Some(account) = &self.unpaid {
+            account.charge(HANDSHAKE_CPU);
+        }
+    }
+}
 
 impl Drop for Handshake {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
+        self.under_way.fetch_sub(1, Relaxed);
     }
 }
 
@@ -281,7 +362,7 @@ fn lock(connections: &Mutex<Connections>) -> MutexGuard<'_, Connections> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{Builder, Query, Rrset, Rtype, Section, Shape};
+    use crate::wire::{Builder, Query, Rrset, Rtype, Section, Shape, Transport};
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
@@ -295,6 +376,7 @@ mod tests {
             rpc_per_second: one,
             rpc_burst: one,
             responses_per_second: NonZeroU32::new(2).unwrap(),
+            cpu_ms_per_second: NonZeroU32::new(100).unwrap(),
             exempt_loopback: true,
             connections: 3,
             connections_per_prefix: 2,
@@ -344,6 +426,29 @@ mod tests {
         assert_eq!(allowed("x.ghost", Rcode::NxDomain, "192.0.2.1", false), 2);
         assert_eq!(allowed("y.z.ghost", Rcode::NxDomain, "192.0.2.1", false), 0);
         assert_eq!(allowed("y.sig", Rcode::NxDomain, "192.0.2.1", false), 2);
+    }
+
+    #[test]
+    fn a_client_has_its_share_of_work_done_and_waits_for_more() {
+        let admission = Admission::new(tight());
+        let client = |addr, transport| Client { transport, addr: ip(addr) };
+        let one = client("192.0.2.1", Transport::Quic);
+        // A tenth of a second each second: what was spent ahead is even after ten times as long.
+        let most = CPU_AHEAD / 10;
+        admission.account(one).unwrap().charge(most / 2);
+        admission.account(one).unwrap().charge(most);
+        assert!(admission.account(one).is_none());
+        assert!(admission.account(client("192.0.2.2", Transport::Quic)).is_some());
+        // Datagrams that say they come from there.
+        assert!(admission.account(client("192.0.2.1", Transport::Udp)).is_some());
+        let own = client("::1", Transport::Quic);
+        admission.account(own).unwrap().charge(CPU_AHEAD);
+        assert!(admission.account(own).is_some());
+        let spending = Spending::new(NonZeroU32::new(100).unwrap());
+        let at = |after| spending.begin + after;
+        spending.spend(7, 2 * most, at(Duration::ZERO));
+        assert!(!spending.may_spend(7, at(CPU_AHEAD - Duration::from_nanos(1))));
+        assert!(spending.may_spend(7, at(CPU_AHEAD)));
     }
 
     #[test]

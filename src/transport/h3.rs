@@ -93,17 +93,18 @@ fn admit(edge: &Arc<Edge>, incoming: Incoming) -> Option<impl Future<Output = ()
         return None;
     }
     let client = Client { transport: Transport::H3, addr: incoming.remote_address().ip() };
-    let Some(connected) = edge.connect(client) else {
+    let proven = incoming.remote_address_validated();
+    let Some(connected) = edge.connect(client, proven) else {
         incoming.refuse();
         return None;
     };
     let connecting = incoming.accept().ok()?;
-    let (edge, handshake) = (Arc::clone(edge), edge.admission.handshake());
+    let (edge, handshake) = (Arc::clone(edge), edge.admission.handshake(client, proven));
     Some(async move {
         let _connected = connected;
         // A handshake that stalls is a request that does not complete.
         let Ok(Ok(connection)) = timeout(REQUEST_TIMEOUT, connecting).await else { return };
-        drop(handshake);
+        handshake.complete();
         run(edge, connection, client).await;
     })
 }
@@ -155,10 +156,10 @@ async fn serve_request(edge: Arc<Edge>, client: Client, resolver: Resolver) {
     let mut body = H3Body(stream);
     let Ok(response) = route(&edge, client, &parts, &mut body).await else { return };
     // A client that does not read its response holds the stream no longer than one that stays idle.
-    let _ = timeout(IDLE_TIMEOUT, respond(body.0, response)).await;
+    let _ = timeout(IDLE_TIMEOUT, respond(&mut body.0, response)).await;
 }
 
-async fn respond(mut stream: Stream, response: Response<Bytes>) -> Result<(), h3::error::StreamError> {
+async fn respond(stream: &mut Stream, response: Response<Bytes>) -> Result<(), h3::error::StreamError> {
     let (head, body) = response.into_parts();
     stream.send_response(Response::from_parts(head, ())).await?;
     if !body.is_empty() {

@@ -41,17 +41,20 @@ use tokio::time::{Instant, Interval, interval_at};
 use crate::gateway::{
     Begun, ChainDone, ChainReply, Client, Gateway, Miss, Transfer, TransferDone, Transport, UpdateRequest, Wanted,
 };
+use crate::limits::HANDSHAKE_CPU;
 use crate::metrics::{Metrics, Outcome, TldIndex};
 use crate::observe::{Audience, Observer, Watch};
 use crate::stopwatch::{self, Laps};
 use crate::wire::update::{UpdateMessage, is_update};
 use crate::wire::{EdeCode, Name, Query, QueryError, Rcode, Reply, Rtype, Shape};
-use admission::{Admission, ConnectionGuard};
+use admission::{Account, Admission, ConnectionGuard};
 
 /// What answers queries: the gateway, or something canned in tests.
 pub trait Answerer: Send + Sync + 'static {
     /// See [`Gateway::begin`]. Called on the socket's thread: must not block.
     fn begin(&self, message: &[u8], client: Client) -> Begun;
+    /// See [`Gateway::answer_here`]. Called on the socket's thread.
+    fn answer_here(&self, miss: &Miss) -> Option<Reply>;
     /// See [`Gateway::finish`].
     fn finish(&self, miss: Miss, done: Box<dyn FnOnce(Reply) + Send>);
     /// See [`Gateway::transfer`].
@@ -65,6 +68,10 @@ pub trait Answerer: Send + Sync + 'static {
 impl Answerer for Gateway {
     fn begin(&self, message: &[u8], client: Client) -> Begun {
         self.begin(message, client)
+    }
+
+    fn answer_here(&self, miss: &Miss) -> Option<Reply> {
+        self.answer_here(miss)
     }
 
     fn finish(&self, miss: Miss, done: Box<dyn FnOnce(Reply) + Send>) {
@@ -115,10 +122,14 @@ impl Replies {
         Self { messages, work: None, watch: None }
     }
 
-    /// From a worker, on its thread.
-    fn worked(reply: Reply) -> Self {
+    /// From whoever did the work, on its thread; it is charged to whoever asked.
+    fn worked(reply: Reply, account: &Account) -> Self {
+        let work = stopwatch::stop();
+        if let Some(work) = &work {
+            account.charge(work.started.elapsed());
+        }
         let mut replies = Self::from(reply);
-        replies.work = stopwatch::stop().map(Box::new);
+        replies.work = work.map(Box::new);
         replies
     }
 
@@ -309,13 +320,30 @@ impl Edge {
                 return Asked::Now(None);
             }
             Begun::Miss(mut miss) => {
-                let mut ticket = ticket(&miss.query.name);
-                miss.wanted = ticket.wanted.clone();
+                let Some(account) = self.admission.account(client) else {
+                    self.metrics.count_query(
+                        self.metrics.tld_at(miss.query.name.as_wire()),
+                        transport,
+                        Outcome::Limited,
+                    );
+                    let refused = miss.outer().refuse(Rcode::Refused).reply_with(Some(EdeCode::Prohibited));
+                    return Asked::Now(Some(Replies::from(refused).watched(watch)));
+                };
                 let mut watch = watch.unwrap_or_else(|| self.observer.late());
                 watch.missed();
+                if let Some(replies) = self.answer_here(&miss, &account) {
+                    self.metrics.count_query(
+                        self.metrics.tld_at(miss.query.name.as_wire()),
+                        transport,
+                        replies.outcome(),
+                    );
+                    return Asked::Now(Some(replies.watched(Some(watch))));
+                }
+                let mut ticket = ticket(&miss.query.name);
+                miss.wanted = ticket.wanted.clone();
                 ticket.watch = Some(watch);
                 let callback = later(ticket);
-                self.answerer.finish(miss, Box::new(move |reply| callback(Replies::worked(reply))));
+                self.answerer.finish(miss, Box::new(move |reply| callback(Replies::worked(reply, &account))));
                 return Asked::Later;
             }
             Begun::Transfer(request) if transfers => {
@@ -340,6 +368,14 @@ impl Edge {
         Asked::Now(Some(Replies::from(reply).watched(watch)))
     }
 
+    /// Executes a miss on this thread, if that is bounded and the thread has time for it.
+    fn answer_here(&self, miss: &Miss, account: &Account) -> Option<Replies> {
+        stopwatch::start(Instant::now().into_std());
+        let replies = self.answerer.answer_here(miss).map(|reply| Replies::worked(reply, account));
+        stopwatch::stop();
+        replies
+    }
+
     /// The DNSSEC chain for a question.
     pub async fn chain(&self, name: Name, rtype: Rtype) -> ChainReply {
         let (sender, receiver) = oneshot::channel();
@@ -357,9 +393,17 @@ impl Edge {
         admitted
     }
 
-    /// A place for one more connection, counted while the guard lives; `None` above a cap.
-    pub fn connect(self: &Arc<Self>, client: Client) -> Option<Connected> {
-        let Some(guard) = self.admission.connect(client.addr) else {
+    /// A place for one more connection, counted while the guard lives; `None` above a cap. What its handshake costs is
+    /// charged to whoever has shown that the address is his.
+    pub fn connect(self: &Arc<Self>, client: Client, proven: bool) -> Option<Connected> {
+        let guard = self.admission.account(client).and_then(|account| {
+            let guard = self.admission.connect(client.addr)?;
+            if proven && client.transport.is_encrypted() {
+                account.charge(HANDSHAKE_CPU);
+            }
+            Some(guard)
+        });
+        let Some(guard) = guard else {
             self.metrics.connection_refused(client.transport);
             return None;
         };

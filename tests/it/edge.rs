@@ -76,6 +76,10 @@ impl Answerer for Canned {
         }
     }
 
+    fn answer_here(&self, _: &Miss) -> Option<Reply> {
+        None
+    }
+
     fn finish(&self, miss: Miss, done: Done) {
         self.held.lock().unwrap().push((miss.query, done));
         self.arrived.notify_waiters();
@@ -1327,6 +1331,29 @@ fn what_is_said_too_often_over_udp_is_said_no_more() {
         // The third is silence, and the fourth asks over to TCP.
         assert_eq!(told, [(1, false, 1), (2, false, 1), (4, true, 0), (5, false, 1)]);
         assert_eq!(server.metrics.responses_limited.get(), 2);
+    });
+}
+
+#[test]
+fn who_has_had_much_work_done_gets_what_is_there_already() {
+    run(async {
+        let server =
+            Fixture::with(Limits { cpu_ms_per_second: NonZeroU32::new(1).unwrap(), ..Limits::default() }).await;
+        let first = server.doq().await;
+        // Each is work for more than half a second of such a share, and two seconds' are lent.
+        let mut others = Vec::new();
+        while let Ok(another) = server.quic(Service::Quic, b"doq").await {
+            others.push(another);
+            assert!(others.len() < 20, "no end");
+        }
+        assert!((2..=10).contains(&others.len()), "{}", others.len());
+        let mut refused = exchange(&first, &framed(&query(0, "slow.ghost", b""))).await.unwrap();
+        assert_eq!((rcode(&refused), refused.split_off(refused.len() - 2)), (5, vec![0, 18]));
+        assert!(is_answer(&exchange(&first, &framed(&query(0, "alice.ghost", b""))).await.unwrap(), 0));
+        assert_eq!(server.metrics.queries(Transport::Quic, Outcome::Limited), 1);
+        // Whose datagrams those are is not known.
+        udp(&server).await.send(&query(7, "slow.ghost", b"")).await.unwrap();
+        assert_eq!(server.answerer.held(1).await.len(), 1);
     });
 }
 

@@ -6,11 +6,11 @@ use std::sync::mpsc;
 
 use ghostplane::contract::receipt::{OpenReceipt, ReceiptError, Value, open};
 use ghostplane::contract::{ContractHost, Failure, HostConfig};
-use ghostplane::gateway::{Call, CallError, Called};
+use ghostplane::gateway::{Begun, Call, CallError, Called, Client};
 use ghostplane::limits::CONTRACT_FUEL;
 use ghostplane::node::SHIPPED;
 use ghostplane::op::{CodeHash, Op, SigilId};
-use ghostplane::wire::Subnet;
+use ghostplane::wire::{Rcode, Subnet, Transport};
 
 use crate::support::{Person, START, Told, World, name, query};
 
@@ -42,6 +42,38 @@ fn executes(world: &World, ask: impl FnOnce() -> Told) -> (bool, Told) {
     let before = world.node.metrics.contract_executions.get();
     let told = ask();
     (world.node.metrics.contract_executions.get() > before, told)
+}
+
+/// A socket's thread executes the TLDs' own contracts; those of owners, who may be anyone, are for workers, behind an
+/// alias, too.
+#[test]
+fn a_question_is_answered_where_it_came_in_if_no_owners_contract_runs_for_it() {
+    let mut world = World::new();
+    let mut alice = world.person(1);
+    for about in ["alice.gcc", "plain.ghost", "alias.ghost", "near.ghost"] {
+        world.register(&mut alice, about);
+    }
+    bind(&world, &mut alice, "alice.gcc", "weighted", "ttl 600\nA 192.0.2.1 1");
+    world.put(&mut alice, "plain.ghost", "A", &["192.0.2.2"]).unwrap();
+    world.put(&mut alice, "alias.ghost", "CNAME", &["alice.gcc."]).unwrap();
+    world.put(&mut alice, "near.ghost", "CNAME", &["plain.ghost."]).unwrap();
+    let client = Client { transport: Transport::Quic, addr: IpAddr::from([192, 0, 2, 99]) };
+    let gateway = &world.node.gateway;
+    let here = |owner: &str| {
+        let Begun::Miss(miss) = gateway.begin(&query(owner, "A", 0), client) else { panic!("{owner} is no miss") };
+        // Each on a thread of its own, that has not spent its share on another.
+        let answered = std::thread::scope(|scope| scope.spawn(|| gateway.answer_here(&miss)).join().unwrap());
+        answered.map(|reply| reply.rcode)
+    };
+    assert_eq!(here("plain.ghost"), Some(Rcode::NoError));
+    assert_eq!(here("near.ghost"), Some(Rcode::NoError));
+    assert_eq!(here("nobody.ghost"), Some(Rcode::NxDomain));
+    assert_eq!(here("alice.gcc"), None);
+    assert_eq!(here("alias.ghost"), None);
+    // What was answered so is in the cache, what was left to workers is not, and they answer it.
+    assert!(matches!(gateway.begin(&query("plain.ghost", "A", 0), client), Begun::Ready(_)));
+    let (executed, told) = executes(&world, || world.ask_plain("alias.ghost", "A"));
+    assert!(executed && told.records.contains(&"answer alice.gcc. 600 A 192.0.2.1".to_owned()), "{told:?}");
 }
 
 #[test]

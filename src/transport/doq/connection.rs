@@ -169,7 +169,9 @@ impl Connection {
         while let Some(event) = self.inner.poll() {
             match event {
                 Event::Connected => {
-                    self.handshake = None;
+                    if let Some(handshake) = self.handshake.take() {
+                        handshake.complete();
+                    }
                     self.used = service.now;
                 }
                 Event::ConnectionLost { .. } => self.leave(),

@@ -175,14 +175,14 @@ impl Driver {
             return;
         }
         let client = Client { transport: Transport::Quic, addr: incoming.remote_address().ip() };
-        let Some(connected) = edge.connect(client) else {
+        let Some(connected) = edge.connect(client, proven) else {
             let transmit = self.endpoint.refuse(incoming, &mut self.out);
             return self.send(&transmit);
         };
         match self.endpoint.accept(incoming, now, &mut self.out, None) {
             Ok((ConnectionHandle(key), inner)) => {
                 self.accepted += 1;
-                let places = (edge.admission.handshake(), connected);
+                let places = (edge.admission.handshake(client, proven), connected);
                 let amplification = Amplification::new(length, proven);
                 let connection = Connection::new((key, self.accepted), inner, client, amplification, places, now);
                 if self.connections.len() <= key {
