@@ -1,9 +1,9 @@
 //! Clients that mean harm or know no better, for benches/storm.sh and benches/soak.sh, against a server on loopback:
 //!
 //! ```text
-//! storm KIND PORT_BASE CA SECONDS
+//! storm KIND PORT_BASE CA SECONDS [PAUSE]
 //! ```
-//! Ends after so many seconds and prints what it did, one `KEY COUNT` a line.
+//! Every client rests PAUSE milliseconds between two rounds, or not at all. Ends after so many seconds and prints what it did, one `KEY COUNT` a line.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -33,6 +33,7 @@ struct Storm {
     config: quinn::ClientConfig,
     https: Arc<rustls::ClientConfig>,
     until: Instant,
+    pause: Duration,
     counts: Mutex<BTreeMap<&'static str, u64>>,
 }
 
@@ -88,7 +89,9 @@ fn query(dice: &mut Dice) -> Vec<u8> {
 
 fn main() -> Result<(), Fault> {
     let args: Vec<String> = std::env::args().collect();
-    let [_, kind, base, ca, seconds] = args.as_slice() else { return Err("storm KIND PORT_BASE CA SECONDS".into()) };
+    let [_, kind, base, ca, seconds, pause @ ..] = args.as_slice() else {
+        return Err("storm KIND PORT_BASE CA SECONDS [PAUSE]".into());
+    };
     let mut roots = rustls::RootCertStore::empty();
     roots.add_parsable_certificates(read_certificates(Path::new(ca))?);
     let builder = rustls::ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
@@ -97,7 +100,8 @@ fn main() -> Result<(), Fault> {
     tls.alpn_protocols = vec![b"doq".to_vec()];
     let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
     let until = Instant::now() + Duration::from_secs(seconds.parse()?);
-    let storm = Arc::new(Storm { base: base.parse()?, config, https, until, counts: Mutex::default() });
+    let pause = Duration::from_millis(pause.first().map_or(Ok(0), |pause| pause.parse())?);
+    let storm = Arc::new(Storm { base: base.parse()?, config, https, until, pause, counts: Mutex::default() });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let clients: Vec<_> =
@@ -129,6 +133,9 @@ async fn run(kind: String, storm: Arc<Storm>, number: u64) {
         if done.is_err() {
             storm.count("failed");
             sleep(Duration::from_millis(20)).await;
+        }
+        if !storm.pause.is_zero() {
+            sleep(storm.pause).await;
         }
     }
 }
