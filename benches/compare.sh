@@ -179,40 +179,54 @@ CONF
     fi
 fi
 if have dnsdist && have knotd; then
+    # No question about its own version leaves the machine; one thread for TCP, as the others have. QUIC has a thread anyway.
     cat >"$work/dnsdist.conf" <<CONF
-setLocal("127.0.0.1:7540")
-addTLSLocal("127.0.0.1:7541", "$cert", "$key")
+setSecurityPollSuffix("")
+setMaxTCPClientThreads(1)
+setLocal("127.0.0.1:7540", {maxInFlight=1000})
+addTLSLocal("127.0.0.1:7541", "$cert", "$key", {provider="openssl", maxInFlight=1000})
 addDOHLocal("127.0.0.1:7542", "$cert", "$key", "/dns-query")
 newServer({address="127.0.0.1:7500"})
 getPool(""):setCache(newPacketCache(100000))
 CONF
+    if dnsdist --version | grep -q dns-over-quic; then
+        printf 'addDOQLocal("127.0.0.1:7543", "%s", "%s")\n' "$cert" "$key" >>"$work/dnsdist.conf"
+    fi
+    if dnsdist --version | grep -q dns-over-http3; then
+        printf 'addDOH3Local("127.0.0.1:7544", "%s", "%s")\n' "$cert" "$key" >>"$work/dnsdist.conf"
+    fi
     start dnsdist dnsdist --supervised -C "$work/dnsdist.conf"
     if if_up dnsdist listening 7540; then
         port[dnsdist udp]=7540 port[dnsdist tcp]=7540 port[dnsdist tls]=7541 port[dnsdist https]=7542
+        ! grep -q addDOQLocal "$work/dnsdist.conf" || port[dnsdist quic]=7543
+        ! grep -q addDOH3Local "$work/dnsdist.conf" || port[dnsdist h3]=7544
     fi
 fi
 if have hickory-dns; then
+    # It takes a key in PEM only from a file named so. It has no option for HTTP/3.
+    cp "$key" "$work/hickory.key.pem"
     cat >"$work/hickory.toml" <<CONF
 listen_addrs_ipv4 = ["127.0.0.1"]
 listen_port = 7550
 tls_listen_port = 7551
 quic_listen_port = 7553
 https_listen_port = 7552
-h3_listen_port = 7554
 directory = "$work"
+drop_privileges = false
 [tls_cert]
 path = "$cert"
-private_key = "$key"
+private_key = "$work/hickory.key.pem"
 endpoint_name = "localhost"
 [[zones]]
 zone = "ghost"
 zone_type = "Primary"
 file = "ghost.zone"
 CONF
-    start hickory-dns hickory-dns -c "$work/hickory.toml" --workers 1
-    if if_up hickory-dns listening 7550; then
+    # Without --quiet it logs at length.
+    start hickory-dns hickory-dns -c "$work/hickory.toml" --workers 1 --quiet
+    if if_up hickory-dns listening 7553; then
         port[hickory-dns udp]=7550 port[hickory-dns tcp]=7550 port[hickory-dns tls]=7551
-        port[hickory-dns quic]=7553 port[hickory-dns https]=7552 port[hickory-dns h3]=7554
+        port[hickory-dns quic]=7553 port[hickory-dns https]=7552
     fi
 fi
 

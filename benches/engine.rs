@@ -1,155 +1,38 @@
 //! What one answer and one write cost, without sockets: `cargo bench --bench engine`. Whole-server loads are
 //! `ghostplane bench`; docs/performance.md has figures of both.
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use ed25519_dalek::SigningKey;
 use ghostplane::contract::{CodeFolder, CodeRef, ContractHost, HostConfig, Question, ReadFault, Reads, Worlds};
-use ghostplane::dnssec::{FLAGS_ONLINE, FLAGS_OWNER, Secret, ZoneKey};
-use ghostplane::gateway::{Client, Signer, Transfers, Transport};
-use ghostplane::node::{Node, Parts, SHIPPED, built_in_tlds};
-use ghostplane::notary::{Notary, Witnesses};
-use ghostplane::op::{self, CodeHash, DnskeyRdata, Op, OpBody, SigilId, VerifiedOp};
-use ghostplane::registry::{FORMAT, Genesis, Registry};
+use ghostplane::dnssec::{FLAGS_OWNER, Secret, ZoneKey};
+use ghostplane::node::SHIPPED;
+use ghostplane::op::{self, CodeHash, Op, OpBody, SigilId};
+use ghostplane::registry::Registry;
 use ghostplane::wire::{Name, Query, Resolution, Rrset, Rtype, Scope, Subnet};
-use ghostplane::zone::ahead::with_chain;
-use ghostplane::zone::export::Contents;
-use ghostplane::zone::soa;
 
-const NOW: u64 = 1_800_000_000;
-const CLIENT: Client = Client { transport: Transport::Quic, addr: IpAddr::V4(Ipv4Addr::LOCALHOST) };
+#[path = "shared/author.rs"]
+mod author;
 
-/// The operator, who funds himself, and his place in the order of ops.
-struct Author {
-    node: Node,
-    key: SigningKey,
-    nonce: u64,
+use author::{Author, CLIENT, NOW, name, query};
+
+/// An author with a registry on disk and a name of his own.
+fn on_disk(dir: &Path) -> (Author, Name) {
+    let mut author = Author::new(|genesis| Registry::open(&dir.join("registry.redb"), || genesis).unwrap());
+    let alice = name("alice.ghost");
+    let register = author.verified(Op::Register { name: alice.clone(), years: 1 });
+    author.submit_all(vec![register]);
+    (author, alice)
 }
 
-impl Author {
-    fn new(registry: impl FnOnce(Genesis) -> Registry) -> Self {
-        let key = SigningKey::from_bytes(&[1; 32]);
-        let operator = SigilId::from(&key.verifying_key());
-        let registry = registry(Genesis { format: FORMAT, operator, created: NOW, salt: vec![] });
-        let zone_key = |seed, flags| ZoneKey::new(Secret::Ed25519(SigningKey::from_bytes(&[seed; 32])), flags);
-        let tlds = built_in_tlds().unwrap();
-        let keys: Vec<_> = tlds.iter().map(|tld| (tld.apex.clone(), vec![zone_key(2, FLAGS_OWNER)])).collect();
-        let p256 = ZoneKey::new(Secret::from_p256_seed(&[3; 32]).unwrap(), FLAGS_ONLINE);
-        let signer = Signer::new(keys, vec![zone_key(3, FLAGS_ONLINE), p256]);
-        let (sigil, transfers) = (SigningKey::from_bytes(&[4; 32]), Transfers::new(Vec::new()));
-        let (clock, metrics, update_secret) = (Arc::new(|| NOW), Arc::default(), Default::default());
-        let notary = Notary::new(SigningKey::from_bytes(&[5; 32]), registry.id(), Witnesses::default(), None).unwrap();
-        let code = None;
-        let (mirror, forward) = (Vec::new(), None);
-        let parts = Parts {
-            registry,
-            tlds,
-            signer,
-            sigil,
-            transfers,
-            notary,
-            code,
-            clock,
-            metrics,
-            update_secret,
-            mirror,
-            forward,
-        };
-        let node = Node::start(parts).unwrap();
-        let mut author = Self { node, key, nonce: 0 };
-        let grant = author.verified(Op::GrantMana { to: operator, level: 5, amount: u64::MAX });
-        author.submit_all(vec![grant]);
-        author
-    }
-
-    fn in_memory() -> Self {
-        Self::new(|genesis| Registry::in_memory(genesis).unwrap())
-    }
-
-    /// With a name of his own.
-    fn on_disk(dir: &Path) -> (Self, Name) {
-        let mut author = Self::new(|genesis| Registry::open(&dir.join("registry.redb"), || genesis).unwrap());
-        let alice = name("alice.ghost");
-        let register = author.verified(Op::Register { name: alice.clone(), years: 1 });
-        author.submit_all(vec![register]);
-        (author, alice)
-    }
-
-    fn signed(&mut self, op: Op) -> Vec<u8> {
-        let body = OpBody { registry: self.node.service.registry.id(), nonce: self.nonce, expires: NOW + 600, op };
-        self.nonce += 1;
-        op::sign(&self.key, &body)
-    }
-
-    fn verified(&mut self, op: Op) -> VerifiedOp {
-        op::verify(&self.signed(op), self.node.service.registry.id(), NOW).unwrap()
-    }
-
-    fn put(&self, name: &Name, owner: &Name, last: u8) -> Op {
-        let mut rrset = Rrset::new(owner.clone(), Rtype::A, 3_600, [vec![192, 0, 2, last]]);
-        rrset.rrsigs = vec![ZoneKey::of_sigil(&self.key).sign_until(name, &rrset, NOW - 60, NOW + 86_400).into()];
-        Op::put(name.clone(), vec![rrset])
-    }
-
-    /// A zone with a wildcard at `*.w`, signed by `key` alone (strict) or with the online key at this place.
-    fn zone(&self, name: &Name, key: &ZoneKey, online: Option<usize>) -> Op {
-        let signer = self.node.service.keys.get();
-        let keys = [Some(key), online.map(|at| &signer.online()[at])];
-        let keys = keys.into_iter().flatten().map(|key| key.dnskey().to_vec());
-        let mut rrsets = vec![
-            Rrset::new(name.clone(), Rtype::DNSKEY, 3_600, keys),
-            Rrset::new(name.clone(), Rtype::CDNSKEY, 3_600, [key.dnskey().to_vec()]),
-            Rrset::new(wildcard(name), Rtype::A, 3_600, [vec![192, 0, 2, 2]]),
-        ];
-        if online.is_none() {
-            let ghost = built_in_tlds().unwrap().into_iter().find(|tld| tld.apex == name.suffix(1)).unwrap();
-            rrsets.push(soa::with_serial(&ghost.soa, name, 1));
-            rrsets.push(Rrset { owner: name.clone(), ..(*ghost.ns).clone() });
-            let mut contents = Contents::new();
-            for rrset in rrsets {
-                contents.entry(rrset.owner.clone()).or_default().insert(rrset.rtype, rrset);
-            }
-            rrsets = with_chain(name, contents).into_values().flat_map(|types| types.into_values()).collect();
-        }
-        for rrset in &mut rrsets {
-            rrset.rrsigs = vec![key.sign_until(name, rrset, NOW - 60, NOW + 86_400).into()];
-        }
-        Op::PutRecords { name: name.clone(), rrsets, keys: Some(vec![DnskeyRdata(key.dnskey().to_vec())]) }
-    }
-
-    /// Queues all and waits for the last reply: they come in order.
-    fn submit_all(&self, ops: Vec<VerifiedOp>) {
-        let (sender, receiver) = mpsc::channel();
-        let count = ops.len();
-        for op in ops {
-            let sender = sender.clone();
-            self.node.service.writer.submit(op, Box::new(move |outcome| sender.send(outcome).unwrap()));
-        }
-        for _ in 0..count {
-            receiver.recv().unwrap().unwrap();
-        }
-    }
-}
-
-fn name(text: &str) -> Name {
-    Name::from_user(text).unwrap()
-}
-
-fn wildcard(zone: &Name) -> Name {
-    zone.child(b"w").unwrap().child(b"*").unwrap()
-}
-
-/// A for A with EDNS, with or without DO.
-fn query(owner: &Name, dnssec_ok: bool) -> Vec<u8> {
-    let mut message = vec![0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 1];
-    message.extend_from_slice(owner.as_wire());
-    message.extend([0, 1, 0, 1, 0, 0, 41, 4, 208, 0, 0, u8::from(dnssec_ok) << 7, 0, 0, 0]);
-    message
+fn put_of(key: &SigningKey, name: &Name, owner: &Name, last: u8) -> Op {
+    let mut rrset = Rrset::new(owner.clone(), Rtype::A, 3_600, [vec![192, 0, 2, last]]);
+    rrset.rrsigs = vec![ZoneKey::of_sigil(key).sign_until(name, &rrset, NOW - 60, NOW + 86_400).into()];
+    Op::put(name.clone(), vec![rrset])
 }
 
 fn answers(c: &mut Criterion) {
@@ -293,11 +176,11 @@ fn contracts(c: &mut Criterion) {
 fn ops(c: &mut Criterion) {
     let mut author = Author::in_memory();
     let alice = name("alice.ghost");
-    let put = author.put(&alice, &alice, 1);
+    let put = put_of(&author.key, &alice, &alice, 1);
     let signed = author.signed(put);
     let registry = author.node.service.registry.id();
     let mut group = c.benchmark_group("op");
-    group.bench_function("sign an RRset", |b| b.iter(|| author.put(&alice, &alice, 1)));
+    group.bench_function("sign an RRset", |b| b.iter(|| put_of(&author.key, &alice, &alice, 1)));
     group.bench_function("verify a put of one RRset", |b| b.iter(|| op::verify(&signed, registry, NOW).unwrap()));
     group.finish();
 }
@@ -305,7 +188,7 @@ fn ops(c: &mut Criterion) {
 /// Durable commits on the file system that holds the temporary folder.
 fn commits(c: &mut Criterion) {
     let dir = tempfile::tempdir().unwrap();
-    let (mut author, alice) = Author::on_disk(dir.path());
+    let (mut author, alice) = on_disk(dir.path());
     let mut group = c.benchmark_group("commit");
     for size in [1_u64, 32, 512] {
         group.throughput(Throughput::Elements(size));
@@ -313,7 +196,7 @@ fn commits(c: &mut Criterion) {
             b.iter_custom(|times| {
                 let mut elapsed = Duration::ZERO;
                 for _ in 0..times {
-                    let puts: Vec<Op> = (0..size).map(|n| author.put(&alice, &alice, n as u8)).collect();
+                    let puts: Vec<Op> = (0..size).map(|n| put_of(&author.key, &alice, &alice, n as u8)).collect();
                     let ops = puts.into_iter().map(|put| author.verified(put)).collect();
                     let begun = Instant::now();
                     author.submit_all(ops);
@@ -331,7 +214,7 @@ fn commits(c: &mut Criterion) {
 fn gate(c: &mut Criterion) {
     const BATCH: u64 = 256;
     let dir = tempfile::tempdir().unwrap();
-    let (mut author, alice) = Author::on_disk(dir.path());
+    let (mut author, alice) = on_disk(dir.path());
     let service = author.node.service.clone();
     let nobody = |seed: u8, sound: bool| {
         let key = SigningKey::from_bytes(&[seed; 32]);
@@ -374,7 +257,7 @@ fn gate(c: &mut Criterion) {
                     let mut elapsed = Duration::ZERO;
                     for _ in 0..times {
                         last = last.wrapping_add(1);
-                        let put = author.put(&alice, &alice, last);
+                        let put = put_of(&author.key, &alice, &alice, last);
                         let (op, question) = (author.signed(put), query(&alice, false));
                         let begun = Instant::now();
                         let verified = service.verify_all(&[op], CLIENT.addr).unwrap().remove(0).unwrap();

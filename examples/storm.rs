@@ -72,10 +72,16 @@ impl Dice {
     }
 }
 
-/// A query behind its length; a name below the wildcard is one that no cache has.
-fn query(dice: &mut Dice) -> Vec<u8> {
+/// Names below the wildcard that no cache has.
+const NEW: u64 = 1 << 40;
+
+/// So many that a cache has them all after some minutes, so that memory shows what else grows.
+const FEW: u64 = 1 << 14;
+
+/// A query behind its length, every fourth one for one of so many names below the wildcard.
+fn query(dice: &mut Dice, wild: u64) -> Vec<u8> {
     let name = match dice.below(4) {
-        0 => format!("x{}.wild.ghost", dice.below(1 << 40)),
+        0 => format!("x{}.wild.ghost", dice.below(wild)),
         _ => format!("n{}.ghost", dice.below(1_000) + 1),
     };
     let mut message = vec![0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 1];
@@ -146,7 +152,7 @@ async fn churn(storm: &Storm, dice: &mut Dice) -> Result<(), Fault> {
     storm.count("connections");
     for _ in 0..dice.below(40) + 1 {
         let (mut send, mut recv) = connection.open_bi().await?;
-        let octets = query(dice);
+        let octets = query(dice, FEW);
         match dice.below(12) {
             0 => {
                 send.write_all(&octets[..octets.len() / 2]).await?;
@@ -197,7 +203,7 @@ async fn slow(storm: &Storm, dice: &mut Dice) -> Result<(), Fault> {
         open.push(stream);
         storm.count("streams");
     }
-    for octet in query(dice).into_iter().skip(1) {
+    for octet in query(dice, NEW).into_iter().skip(1) {
         sleep(Duration::from_millis(500)).await;
         for (send, _) in &mut open {
             // Reset by the server, which waits only so long.
@@ -217,7 +223,7 @@ async fn streams(storm: &Storm, dice: &mut Dice) -> Result<(), Fault> {
         let Ok(Ok((mut send, mut recv))) = timeout(Duration::from_millis(200), connection.open_bi()).await else {
             break;
         };
-        send.write_all(&query(dice)).await?;
+        send.write_all(&query(dice, NEW)).await?;
         send.finish()?;
         if dice.below(2) == 0 {
             recv.stop(doq::REQUEST_CANCELLED)?;
@@ -263,7 +269,7 @@ async fn half_open(storm: &Storm) -> Result<(), Fault> {
 /// The same question over UDP again and again, as if somebody else had asked it; counts what would have hit them.
 async fn reflect(storm: &Storm, dice: &mut Dice) -> Result<(), Fault> {
     let socket = tokio::net::UdpSocket::bind((SOURCE, 0)).await?;
-    let question = &query(&mut Dice(1))[2..];
+    let question = &query(&mut Dice(1), NEW)[2..];
     for _ in 0..200 {
         let _ = socket.send_to(question, storm.addr(0)).await;
         storm.count("questions");

@@ -397,6 +397,7 @@ impl Engine {
     fn executed_here(&self, miss: &Miss) -> Option<Answer> {
         let answer = self.resolved(miss, Reach::Ours).ok()?;
         self.metrics.cache_misses.add(1);
+        self.metrics.misses_inline.add(1);
         Some(answer)
     }
 

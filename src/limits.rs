@@ -190,6 +190,8 @@ pub const CACHE_ENTRIES: usize = 262_144;
 pub const CACHE_BYTES: u64 = 256 << 20;
 /// Seconds an answer is cached at most, whatever its TTL: bounds the age of what was read.
 pub const CACHE_SECONDS: u32 = 86_400;
+/// Online signatures over SOA that are kept.
+pub const KEPT_SIGNATURES: usize = 16_384;
 /// Misses waiting for a worker; one more is answered SERVFAIL with EDE 14.
 pub const MISS_QUEUE: usize = 1_024;
 /// Threads that execute contracts.
@@ -388,7 +390,8 @@ const _: () = {
     assert!(MAX_CONTRACT < MAX_OP && MAX_OP * 4 / 3 + 4_096 < MAX_RPC_BODY);
     assert!(COMMIT_BYTES > MAX_OP && SUBMIT_OPS <= WRITE_QUEUE);
     assert!(CONTRACT_LOOKUPS < CONTRACT_CALLS && CONTRACT_OUTPUT < CONTRACT_LIFT);
-    assert!(CONTRACT_INSTANCES as usize >= MISS_WORKERS * 2);
+    // Workers, sockets' threads, the writer, and calls of the API that try something out.
+    assert!(CONTRACT_INSTANCES as usize >= MISS_WORKERS + MAX_CORES + 16);
     assert!(MISSES_PER_ZONE < MISS_QUEUE);
     assert!(MAX_LEAF <= u16::MAX as usize && MAX_WITNESSES < MAX_NOTE_SIGNATURES);
     assert!(COMPILATIONS < MISS_WORKERS && CODE_FILE < CODE_FILES_BYTES);

@@ -170,6 +170,8 @@ pub struct Metrics {
     forwarded: [Counter; Forwarded::ALL.len()],
     pub cache_hits: Striped<Counter>,
     pub cache_misses: Striped<Counter>,
+    /// Of them, those that no worker was needed for.
+    pub misses_inline: Striped<Counter>,
     pub contract_executions: Counter,
     pub contract_fuel: Counter,
     /// Executions of the TLD's contract in place of an owner's that was out of gas.
@@ -193,6 +195,8 @@ pub struct Metrics {
     pub misses_shed: Counter,
     /// Responses over UDP that were cut or kept back because the same was said too often.
     pub responses_limited: Counter,
+    /// How long it took to find out what an ordinary name has, validated, or that it cannot be found out.
+    pub upstream: Histogram,
     pub rpc_calls: Counter,
     pub rpc_limited: Counter,
     /// Names with an owner's RRSIG that ends soon, and with one that has ended, as of the last survey.

@@ -14,7 +14,7 @@ use crate::forward::{ForwardError, Forwarder};
 use crate::gateway::{
     Announced, Engine, Gate, Gateway, Keys, Meter, Mirrors, Quarantine, Settlement, Signer, Tld, Tlds, Transfers,
 };
-use crate::limits::{CACHE_BYTES, MAX_RENEWALS, MAX_ZONE_FILE, MISS_WORKERS};
+use crate::limits::{CACHE_BYTES, CONTRACT_INSTANCES, MAX_RENEWALS, MAX_ZONE_FILE, MISS_WORKERS};
 use crate::metrics::Metrics;
 use crate::notary::{Notary, NotaryError, Witnesses};
 use crate::op::{self, CodeHash, Op, OpBody, Rejection, SigilId};
@@ -116,6 +116,36 @@ pub struct Parts {
     pub mirror: Vec<Name>,
     /// How ordinary names are resolved, if they are.
     pub forward: Option<Forward>,
+    /// Contracts at work at once; for each, 4 GiB of addresses are reserved.
+    pub instances: u32,
+}
+
+impl Parts {
+    /// A gateway that keeps nothing beside its registry, and lets nobody copy a zone.
+    pub fn new(
+        registry: Registry,
+        tlds: Vec<Tld>,
+        signer: Signer,
+        sigil: SigningKey,
+        notary: Notary,
+        clock: Clock,
+    ) -> Self {
+        Self {
+            registry,
+            tlds,
+            signer,
+            sigil,
+            transfers: Transfers::new(Vec::new()),
+            notary,
+            code: None,
+            clock,
+            metrics: Arc::default(),
+            update_secret: tsig::Secret::default(),
+            mirror: Vec::new(),
+            forward: None,
+            instances: CONTRACT_INSTANCES,
+        }
+    }
 }
 
 impl Node {
@@ -135,7 +165,8 @@ impl Node {
         let keys = Arc::new(Keys::new(signer));
         // At most so many workers wait for the compiler, beside those that compile.
         let waiting = MISS_WORKERS / 4;
-        let config = HostConfig { waiting, files: code, metrics: metrics.clone(), ..HostConfig::default() };
+        let instances = parts.instances;
+        let config = HostConfig { instances, waiting, files: code, metrics: metrics.clone(), ..HostConfig::default() };
         let host = Arc::new(ContractHost::new(config)?);
         let rules = tlds.clone();
         let writer = Writer::start(registry.clone(), rules, host.clone(), clock.clone(), metrics.clone())
@@ -293,19 +324,14 @@ impl Node {
         let keys = tlds.iter().zip(220..).map(|(tld, seed)| (tld.apex.clone(), vec![key(seed, FLAGS_OWNER)]));
         let p256 = Secret::from_p256_seed(&[210; 32]).map(|secret| ZoneKey::new(secret, FLAGS_ONLINE));
         let signer = Signer::new(keys, std::iter::once(key(210, FLAGS_ONLINE)).chain(p256).collect());
+        let (registry, sigil) = (Registry::in_memory(genesis)?, SigningKey::from_bytes(&[230; 32]));
+        let notary = Notary::new(SigningKey::from_bytes(&[212; 32]), id, Witnesses::default(), None)?;
+        let update_secret = tsig::Secret::new([240; 32]);
         Self::start(Parts {
-            registry: Registry::in_memory(genesis)?,
-            tlds,
-            signer,
-            sigil: SigningKey::from_bytes(&[230; 32]),
-            transfers: Transfers::new(Vec::new()),
-            notary: Notary::new(SigningKey::from_bytes(&[212; 32]), id, Witnesses::default(), None)?,
-            code: None,
-            clock,
-            metrics: Arc::default(),
-            update_secret: tsig::Secret::new([240; 32]),
+            update_secret,
             mirror,
             forward,
+            ..Parts::new(registry, tlds, signer, sigil, notary, clock)
         })
     }
 }

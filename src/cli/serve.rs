@@ -175,22 +175,9 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
     // A key file like the others, so that a passphrase covers it, too; only its 32 octets are used.
     let update_secret = Zeroizing::new(keys::load_or_create(&data.join("keys/update.pem"))?.to_bytes());
     let code = Some(CodeFolder::new(data.join("compiled"), sigil.as_bytes()));
-    let metrics = Arc::default();
     let Settings { addrs, ports, limits, naming, proxies, cores, mirror, forward, observed, .. } = settings;
-    let parts = Parts {
-        registry,
-        tlds,
-        signer,
-        sigil,
-        transfers,
-        notary,
-        code,
-        clock,
-        metrics,
-        update_secret,
-        mirror,
-        forward,
-    };
+    let parts = Parts::new(registry, tlds, signer, sigil, notary, clock);
+    let parts = Parts { transfers, code, update_secret, mirror, forward, ..parts };
     let node = Arc::new(Node::start(parts)?);
     node.warm_up();
     // Only a convenience: a data directory whose path is too long for a socket is served all the same.

@@ -76,6 +76,13 @@ impl ZoneKey {
         self.sign_until(apex, rrset, inception, expiration)
     }
 
+    /// Stands for all that [`Self::sign`] goes by: while it is the same, so is the RRSIG.
+    pub fn digest(&self, apex: &Name, rrset: &Rrset, now: u64) -> [u8; 32] {
+        let (inception, expiration) = validity(&rrset.owner, now);
+        let (_, data) = unsigned(&self.public, apex, rrset, inception, expiration);
+        Sha256::new().chain_update(self.dnskey()).chain_update(data).finalize().into()
+    }
+
     /// RRSIG RDATA over `rrset` in the zone `apex`. `inception` and `expiration` are seconds since 1970; the TTL and
     /// RDATA signed are those of `rrset`, whose RDATA is canonical.
     pub fn sign_until(&self, apex: &Name, rrset: &Rrset, inception: u64, expiration: u64) -> Vec<u8> {

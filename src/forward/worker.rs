@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures_util::FutureExt as _;
 use tokio::sync::mpsc;
@@ -18,6 +19,7 @@ use crate::limits::{
     FORWARD_DEADLINE, FORWARD_OUTSTANDING, FORWARD_PER_CLIENT, FORWARD_PER_DOMAIN, FORWARD_WAITING, STALE_AFTER,
 };
 use crate::metrics::Forwarded;
+use crate::stopwatch::nanos_between;
 use crate::wire::{Name, Query, Subnet};
 
 /// What the sockets' threads want.
@@ -145,7 +147,9 @@ impl Worker {
 
     fn spawn(&mut self, question: &Question, number: u64) -> AbortHandle {
         let (asker, question, late) = (self.asker.clone(), question.clone(), question.clone());
+        let metrics = self.shared.metrics.clone();
         self.tasks.spawn(async move {
+            let begun = Instant::now();
             let asking = timeout(FORWARD_DEADLINE, AssertUnwindSafe(asker.ask(&question)).catch_unwind()).await;
             let result = match asking {
                 Ok(Ok(result)) => result,
@@ -153,6 +157,7 @@ impl Worker {
                 Ok(Err(_panic)) => Err(Failed::Unreadable),
                 Err(_elapsed) => Err(Failed::Late),
             };
+            metrics.upstream.record(nanos_between(begun, Instant::now()));
             Event::Found(question, result)
         });
         self.tasks.spawn(async move {

@@ -333,6 +333,6 @@ impl Reporter {
             tsig::sign_reply(&mut wire, tsig, secret.as_ref(), error, now);
         }
         // Who may write is no stranger.
-        Reply { wire, ttl: 0, rcode, opt_at: None, proven: rcode == Rcode::NoError }
+        Reply { wire, ttl: 0, rcode, opt_at: None, proven: rcode == Rcode::NoError, personal: false }
     }
 }

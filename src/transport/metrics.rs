@@ -14,7 +14,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
@@ -27,7 +27,7 @@ use super::process::Process;
 use super::stream::pause_after;
 use crate::gateway::Transport;
 use crate::limits::REQUEST_TIMEOUT;
-use crate::metrics::{BOUNDS, ContractFailure, Counter, Forwarded, Metrics, Outcome, Path, Stage, bound};
+use crate::metrics::{BOUNDS, ContractFailure, Counter, Durations, Forwarded, Metrics, Outcome, Path, Stage, bound};
 
 /// Scrapers at once.
 const MAX_SCRAPERS: usize = 64;
@@ -138,16 +138,15 @@ impl Families {
         let mut family = encoder.encode_descriptor("query_stage_seconds", help, None, MetricType::Histogram)?;
         for (path, path_label) in Path::ALL {
             for (stage, stage_label) in Stage::ALL.into_iter().filter(|(stage, _)| stage.is_on(path)) {
-                let durations = self.0.durations(path, stage);
-                let ends = (0..BOUNDS).map(|bucket| bound(bucket) as f64 / 1e9).chain([f64::INFINITY]);
-                let buckets: Vec<(f64, u64)> = ends.zip(durations.counts).collect();
                 let labels = [("path", path_label), ("stage", stage_label)];
-                let mut series = family.encode_family(&labels)?;
-                let (sum, count) = (durations.sum as f64 / 1e9, durations.count());
-                series.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
+                encode_durations(&self.0.durations(path, stage), family.encode_family(&labels)?)?;
             }
         }
-        Ok(())
+        let help = "How long it takes to find out what an ordinary name has";
+        let family = encoder.encode_descriptor("upstream_seconds", help, None, MetricType::Histogram)?;
+        let mut durations = Durations::default();
+        durations.add(&self.0.upstream);
+        encode_durations(&durations, family)
     }
 
     fn connections(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
@@ -231,6 +230,7 @@ impl Families {
         for (name, help, counter) in [
             ("cache_hits", "Queries answered from the cache", &metrics.cache_hits),
             ("cache_misses", "Queries not in the cache", &metrics.cache_misses),
+            ("misses_inline", "Misses executed on the sockets' threads", &metrics.misses_inline),
         ] {
             let family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             ConstCounter::new(counter.get()).encode(family)?;
@@ -270,6 +270,12 @@ impl Families {
         }
         Ok(())
     }
+}
+
+fn encode_durations(durations: &Durations, mut series: MetricEncoder<'_>) -> fmt::Result {
+    let ends = (0..BOUNDS).map(|bucket| bound(bucket) as f64 / 1e9).chain([f64::INFINITY]);
+    let buckets: Vec<(f64, u64)> = ends.zip(durations.counts).collect();
+    series.encode_histogram::<NoLabelSet>(durations.sum as f64 / 1e9, durations.count(), &buckets, None)
 }
 
 #[cfg(test)]

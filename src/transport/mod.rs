@@ -3,7 +3,7 @@
 //! ```text
 //! udp ───────────────────┐
 //! doq (quinn-proto) ─────┼─ Edge::ask ─ Answerer::begin ─ hit: inline
-//! stream (TCP, DoT) ─────┤                    └ miss: Answerer::finish, which calls back
+//! stream (TCP, DoT) ─────┤                    └ miss: Answerer::answer_here: inline, or finish, which calls back
 //! https (hyper) ─┐       │
 //! h3 (h3-quinn) ─┴ router┘
 //! ```

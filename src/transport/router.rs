@@ -164,7 +164,7 @@ fn json_response(question: &JsonQuestion, form: Form, reply: &Reply) -> Option<R
     let mut response = Response::new(question.answer(&reply.wire)?);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(form.media_type()));
-    headers.insert(CACHE_CONTROL, max_age(reply.ttl));
+    headers.insert(CACHE_CONTROL, freshness(reply));
     Some(response)
 }
 
@@ -199,12 +199,19 @@ fn max_age(seconds: u32) -> HeaderValue {
     HeaderValue::try_from(format!("max-age={seconds}")).unwrap_or(HeaderValue::from_static("no-store"))
 }
 
-/// A DNS error is still an HTTP success (RFC 8484 §4.2.1); freshness is the smallest TTL (§5.1).
+/// Freshness is the smallest TTL (RFC 8484 §5.1). A cache that others share cannot know for which network an answer is.
+fn freshness(reply: &Reply) -> HeaderValue {
+    let value = HeaderValue::try_from(format!("private, max-age={}", reply.ttl));
+    if reply.personal { value.unwrap_or(HeaderValue::from_static("no-store")) } else { max_age(reply.ttl) }
+}
+
+/// A DNS error is still an HTTP success (RFC 8484 §4.2.1).
 fn dns_response(reply: Reply) -> Response<Bytes> {
+    let freshness = freshness(&reply);
     let mut response = Response::new(Bytes::from(reply.wire));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(DNS_MESSAGE));
-    headers.insert(CACHE_CONTROL, max_age(reply.ttl));
+    headers.insert(CACHE_CONTROL, freshness);
     response
 }
 
@@ -429,6 +436,16 @@ mod tests {
         let longest = "A".repeat(MAX_DNS_PARAMETER);
         assert_eq!(dns_parameter(Some(&format!("dns={longest}"))).unwrap().len(), MAX_DOH_BODY);
         assert_eq!(dns_parameter(Some(&format!("dns={longest}A"))), Err(Problem::UriTooLong));
+    }
+
+    #[test]
+    fn an_answer_for_one_network_is_not_for_shared_caches() {
+        let told = |personal| {
+            let reply =
+                Reply { wire: Vec::new(), ttl: 7, rcode: Rcode::NoError, opt_at: None, proven: false, personal };
+            dns_response(reply).headers()[CACHE_CONTROL].clone()
+        };
+        assert_eq!((told(false), told(true)), ("max-age=7".parse().unwrap(), "private, max-age=7".parse().unwrap()));
     }
 
     #[test]

@@ -102,6 +102,8 @@ pub struct Reply {
     pub opt_at: Option<u16>,
     /// The client has shown by a cookie that its address is its own.
     pub proven: bool,
+    /// It is for the client's network and not for everybody (RFC 7871).
+    pub personal: bool,
 }
 
 /// Which section an RRset goes to.
@@ -321,7 +323,14 @@ impl Answer {
             self.fit(&mut wire, query, shape, usize::from(UDP_PAYLOAD_MIN), 0);
         }
         let proven = query.edns.is_some_and(|edns| edns.proven);
-        Reply { wire, ttl: self.ttl.saturating_sub(age), rcode: self.rcode, opt_at, proven }
+        Reply {
+            wire,
+            ttl: self.ttl.saturating_sub(age),
+            rcode: self.rcode,
+            opt_at,
+            proven,
+            personal: self.scope != Scope::default(),
+        }
     }
 
     /// Header and question only, TC set, if a datagram cannot carry the whole.
@@ -446,7 +455,7 @@ impl Refused {
             push_opt_record(&mut wire, UDP_PAYLOAD, (self.rcode as u16 >> 4) as u8, false, &options);
         }
         let opt_at = self.edns.then_some(HEADER as u16);
-        Reply { wire, ttl: 0, rcode: self.rcode, opt_at, proven: false }
+        Reply { wire, ttl: 0, rcode: self.rcode, opt_at, proven: false, personal: false }
     }
 }
 

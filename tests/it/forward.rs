@@ -315,11 +315,13 @@ fn the_server_resolves_ordinary_names_over_every_transport() {
         rcode: Rcode::NoError,
         opt_at: None,
         proven: false,
+        personal: false,
     });
     assert!(told.recursive && !told.authoritative && told.records.len() == 2, "{told:?}");
     assert_eq!(upstream.asked(), ["www.example. A"]);
     let scraped = http_get(server.port("metrics"), "/metrics");
     assert!(scraped.contains("ghostplane_forwarded_total{outcome=\"hit\"} 6\n"), "{scraped}");
+    assert!(scraped.contains("ghostplane_upstream_seconds_count 1\n"), "{scraped}");
     // A file that it names is looked at before anything starts.
     let check = || Command::new(PROGRAM).args(["serve", "--check-config", "--config"]).arg(&config).output().unwrap();
     assert!(check().status.success());

@@ -100,7 +100,14 @@ impl Served {
             let wire = self.runtime.block_on(async {
                 tokio::time::timeout(Duration::from_secs(20), connection.exchange(&message)).await.unwrap().unwrap()
             });
-            let wire = Reply { wire, ttl: 0, rcode: ghostplane::wire::Rcode::NoError, opt_at: None, proven: false };
+            let wire = Reply {
+                wire,
+                ttl: 0,
+                rcode: ghostplane::wire::Rcode::NoError,
+                opt_at: None,
+                proven: false,
+                personal: false,
+            };
             (*via, Told::read(&wire))
         };
         self.connections.iter().map(told).collect()
