@@ -20,6 +20,7 @@ use ghostplane::transport::{Asked, Edge, Shutdown};
 use ghostplane::wire::{Query, Reply, Rrset, Rtype};
 use gungraun::{Callgrind, EventKind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main};
 
+/// A benchmark that takes more fails.
 fn at_most(instructions: u64) -> LibraryBenchmarkConfig {
     let mut config = LibraryBenchmarkConfig::default();
     config.tool(Callgrind::default().hard_limits([(EventKind::Ir, instructions)]));
@@ -60,8 +61,8 @@ fn hit((edge, message): (&Edge, &[u8])) -> Vec<u8> {
 }
 
 #[library_benchmark]
-#[bench::unsigned(args = (false), setup = asked, config = at_most(10_000))]
-#[bench::signed(args = (true), setup = asked, config = at_most(10_000))]
+#[bench::unsigned(args = (false), setup = asked, config = at_most(6_400))]
+#[bench::signed(args = (true), setup = asked, config = at_most(6_250))]
 fn hits((edge, message): (Edge, Vec<u8>)) -> (Edge, Vec<u8>) {
     let answer = black_box(hit((&edge, &message)));
     (edge, answer)
@@ -76,9 +77,9 @@ fn fresh(below: &str, dnssec_ok: bool) -> (Author, Vec<u8>) {
 }
 
 #[library_benchmark]
-#[bench::unsigned(args = ("w.alice.ghost", false), setup = fresh, config = at_most(1_000_000))]
-#[bench::signed(args = ("w.alice.ghost", true), setup = fresh, config = at_most(1_000_000))]
-#[bench::nothing_signed(args = ("alice.ghost", true), setup = fresh, config = at_most(1_000_000))]
+#[bench::unsigned(args = ("w.alice.ghost", false), setup = fresh, config = at_most(200_000))]
+#[bench::signed(args = ("w.alice.ghost", true), setup = fresh, config = at_most(472_000))]
+#[bench::nothing_signed(args = ("alice.ghost", true), setup = fresh, config = at_most(472_000))]
 fn misses((author, message): (Author, Vec<u8>)) -> (Author, Reply) {
     let reply = black_box(author.node.gateway.answer(&message, CLIENT).unwrap());
     (author, reply)
@@ -91,13 +92,13 @@ fn to_sign() -> (ZoneKey, Rrset) {
 }
 
 #[library_benchmark]
-#[bench::ed25519(args = (), setup = to_sign, config = at_most(1_000_000))]
+#[bench::ed25519(args = (), setup = to_sign, config = at_most(263_000))]
 fn signatures((key, rrset): (ZoneKey, Rrset)) -> Vec<u8> {
     black_box(key.sign_until(&name("alice.ghost"), &rrset, NOW - 60, NOW + 86_400))
 }
 
 #[library_benchmark]
-#[bench::question(args = (&name("x.w.alice.ghost"), true), setup = query, config = at_most(2_000))]
+#[bench::question(args = (&name("x.w.alice.ghost"), true), setup = query, config = at_most(1_260))]
 fn parses(message: Vec<u8>) -> Query {
     black_box(Query::parse(&message).unwrap())
 }

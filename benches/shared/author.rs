@@ -15,6 +15,10 @@ use ghostplane::zone::ahead::with_chain;
 use ghostplane::zone::export::Contents;
 use ghostplane::zone::soa;
 
+/// The program's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 pub const NOW: u64 = 1_800_000_000;
 pub const CLIENT: Client = Client { transport: Transport::Quic, addr: IpAddr::V4(Ipv4Addr::LOCALHOST) };
 
