@@ -12,6 +12,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use author::{Author, CLIENT, NOW, name, query};
+use bytes::Bytes;
 use ghostplane::api::Rpc;
 use ghostplane::dnssec::ZoneKey;
 use ghostplane::op::Op;
@@ -52,10 +53,10 @@ fn asked(dnssec_ok: bool) -> (Edge, Vec<u8>) {
     (edge, message)
 }
 
-fn hit((edge, message): (&Edge, &[u8])) -> Vec<u8> {
+fn hit((edge, message): (&Edge, &[u8])) -> Bytes {
     assert!(edge.admit(CLIENT));
     match edge.ask(message, CLIENT, true, |_| unreachable!("it is in the cache")) {
-        Asked::Now(Some(mut replies)) => replies.next().unwrap().framed().unwrap(),
+        Asked::Now(Some(mut replies)) => edge.hold(CLIENT, replies.next().unwrap().framed().unwrap().into()).unwrap(),
         _ => unreachable!("it is in the cache"),
     }
 }
@@ -63,7 +64,7 @@ fn hit((edge, message): (&Edge, &[u8])) -> Vec<u8> {
 #[library_benchmark]
 #[bench::unsigned(args = (false), setup = asked, config = at_most(6_400))]
 #[bench::signed(args = (true), setup = asked, config = at_most(6_250))]
-fn hits((edge, message): (Edge, Vec<u8>)) -> (Edge, Vec<u8>) {
+fn hits((edge, message): (Edge, Vec<u8>)) -> (Edge, Bytes) {
     let answer = black_box(hit((&edge, &message)));
     (edge, answer)
 }

@@ -325,15 +325,16 @@ impl Engine {
     }
 
     fn begin(&self, query: Query, client: Client) -> Begun {
-        if self.may_transfer(&query, client) && self.tlds.find(&query.name).is_some() {
+        let ours = self.tlds.find(&query.name).is_some();
+        if ours && self.may_transfer(&query, client) {
             return Begun::Transfer(Miss::new(query, client));
         }
-        if self.tlds.find(&query.name).is_none()
+        if !ours
             && let Some(begun) = self.begin_mirrored(&query, client).or_else(|| self.begin_ordinary(&query, client))
         {
             return begun;
         }
-        if let Some((rcode, ede)) = self.refusal(&query) {
+        if let Some((rcode, ede)) = refusal(&query, ours) {
             let answer = self.announced.answer(&query).unwrap_or_else(|| error(&query, rcode, ede));
             return Begun::Ready(answer.reply(&query, client.transport.shape(), 0));
         }
@@ -358,20 +359,7 @@ impl Engine {
 
     /// Why a well-formed query is not looked into at all.
     fn refusal(&self, query: &Query) -> Option<(Rcode, Option<(EdeCode, String)>)> {
-        if self.tlds.find(&query.name).is_none() {
-            let text = "only .ghost, .sig, .gcc and .bc are answered here".into();
-            return Some((Rcode::Refused, Some((EdeCode::NotAuthoritative, text))));
-        }
-        match query.rtype {
-            Rtype::ANY => None,
-            // RFC 9824 §3.5.
-            Rtype::NXNAME => Some((Rcode::FormErr, Some((EdeCode::InvalidQueryType, String::new())))),
-            rtype if is_transfer(rtype) => {
-                let text = "transfers go over TCP, TLS 1.3 or QUIC to the addresses that the operator allows".into();
-                Some((Rcode::Refused, Some((EdeCode::Prohibited, text))))
-            }
-            meta => meta.is_meta().then_some((Rcode::NotImp, None)),
-        }
+        refusal(query, self.tlds.find(&query.name).is_some())
     }
 
     /// Answers a miss by execution.
@@ -442,6 +430,24 @@ impl Engine {
         let grounds = Grounds { now, seconds, seq: sources.snapshot.seq(), reads: &noted.stamps };
         self.cache.put(&Key::of(query), asker, answer.clone(), self.registry.stamps(), grounds);
         Ok(answer)
+    }
+}
+
+/// Why a well-formed query, for a name of ours or not, is not looked into at all.
+fn refusal(query: &Query, ours: bool) -> Option<(Rcode, Option<(EdeCode, String)>)> {
+    if !ours {
+        let text = "only .ghost, .sig, .gcc and .bc are answered here".into();
+        return Some((Rcode::Refused, Some((EdeCode::NotAuthoritative, text))));
+    }
+    match query.rtype {
+        Rtype::ANY => None,
+        // RFC 9824 §3.5.
+        Rtype::NXNAME => Some((Rcode::FormErr, Some((EdeCode::InvalidQueryType, String::new())))),
+        rtype if is_transfer(rtype) => {
+            let text = "transfers go over TCP, TLS 1.3 or QUIC to the addresses that the operator allows".into();
+            Some((Rcode::Refused, Some((EdeCode::Prohibited, text))))
+        }
+        meta => meta.is_meta().then_some((Rcode::NotImp, None)),
     }
 }
 

@@ -322,6 +322,12 @@ pub const STREAMS_A_TURN: usize = 64;
 pub const MAX_UNSENT: usize = 1_024;
 /// QUIC handshakes under way in all, above which clients must prove their address first.
 pub const CROWDED_HANDSHAKES: usize = 256;
+/// Octets of answers that clients of one prefix have asked for and not taken, over QUIC and HTTP.
+pub const HELD_PER_PREFIX: usize = 16 << 20;
+/// The same of all clients of one core.
+pub const HELD_PER_CORE: usize = 256 << 20;
+/// Octets of queries of one DoQ connection whose ends are still to come.
+pub const MAX_PARTIAL: usize = 128 << 10;
 /// What a TLS handshake is taken to cost, most of it one signature.
 pub const HANDSHAKE_CPU: Duration = Duration::from_micros(600);
 /// How long a client has to wait at most, before more work is done for it, until what was done is within its share.

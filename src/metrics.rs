@@ -195,6 +195,8 @@ pub struct Metrics {
     pub misses_shed: Counter,
     /// Responses over UDP that were cut or kept back because the same was said too often.
     pub responses_limited: Counter,
+    /// Answers given up because their client does not take those that it has.
+    pub answers_untaken: Counter,
     /// How long it took to find out what an ordinary name has, validated, or that it cannot be found out.
     pub upstream: Histogram,
     pub rpc_calls: Counter,

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use quick_cache::sync::Cache;
 
 use crate::contract::{Worlds, worlds};
-use crate::limits::KNOWN_WORLDS;
+use crate::limits::{KNOWN_WORLDS, MAX_LABEL};
 use crate::op::{CodeHash, OpKind, SigilId};
 use crate::registry::{Fault, Snapshot, Stamp};
 use crate::state::life::{Fee, FeeFor, Terms};
 use crate::state::{Rules, Work};
-use crate::wire::{Name, Rrset, Rtype};
+use crate::wire::{Name, Rrset, Rtype, last_label};
 use crate::zone::policy::Policy;
 
 /// One TLD.
@@ -30,6 +30,8 @@ pub struct Tld {
 /// All TLDs, and the contracts that come with the program.
 pub struct Tlds {
     tlds: HashMap<Name, Arc<Tld>>,
+    /// The same by their labels in lower case.
+    labels: HashMap<Box<[u8]>, Arc<Tld>>,
     shipped: HashMap<CodeHash, Vec<u8>>,
     /// Worlds of contracts that have been looked at.
     worlds: Cache<CodeHash, Worlds>,
@@ -43,8 +45,11 @@ impl Tlds {
         shipped: impl IntoIterator<Item = Vec<u8>>,
         operator: SigilId,
     ) -> Self {
+        let tlds: HashMap<_, _> = tlds.into_iter().map(|tld| (tld.apex.clone(), Arc::new(tld))).collect();
+        let label = |apex: &Name| last_label(apex.as_wire()).unwrap_or_default().to_ascii_lowercase().into();
         Self {
-            tlds: tlds.into_iter().map(|tld| (tld.apex.clone(), Arc::new(tld))).collect(),
+            labels: tlds.iter().map(|(apex, tld)| (label(apex), tld.clone())).collect(),
+            tlds,
             shipped: shipped.into_iter().map(|wasm| (CodeHash::of(&wasm), wasm)).collect(),
             worlds: Cache::new(KNOWN_WORLDS),
             operator,
@@ -53,7 +58,12 @@ impl Tlds {
 
     /// The TLD that a name falls into.
     pub fn find(&self, name: &Name) -> Option<&Arc<Tld>> {
-        self.tlds.get(&name.suffix(1))
+        let label = last_label(name.as_wire())?;
+        let mut lower = [0; MAX_LABEL];
+        let lower = lower.get_mut(..label.len())?;
+        lower.copy_from_slice(label);
+        lower.make_ascii_lowercase();
+        self.labels.get(&*lower)
     }
 
     /// All TLDs, in no order.

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use governor::clock::DefaultClock;
 use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
@@ -22,7 +23,8 @@ use ipnet::IpNet;
 
 use crate::gateway::{Client, Prefix};
 use crate::limits::{
-    CPU_AHEAD, CROWDED_HANDSHAKES, HANDSHAKE_CPU, IDLE_TIMEOUT, MAX_CONNECTIONS, MAX_CONNECTIONS_PER_PREFIX,
+    CPU_AHEAD, CROWDED_HANDSHAKES, HANDSHAKE_CPU, HELD_PER_CORE, HELD_PER_PREFIX, IDLE_TIMEOUT, MAX_CONNECTIONS,
+    MAX_CONNECTIONS_PER_PREFIX,
 };
 use crate::wire::{Rcode, Reply, last_label};
 
@@ -41,6 +43,8 @@ pub struct Limits {
     pub responses_per_second: NonZeroU32,
     /// Milliseconds of work a second: executions and handshakes.
     pub cpu_ms_per_second: NonZeroU32,
+    /// Octets of answers that have not been taken, at most [`HELD_PER_PREFIX`].
+    pub held: usize,
     /// Loopback addresses are not rate limited: for load tests and for a resolver on the same machine.
     pub exempt_loopback: bool,
     /// Connections in all, at most [`MAX_CONNECTIONS`].
@@ -61,6 +65,7 @@ impl Default for Limits {
             rpc_burst: const { NonZeroU32::new(1_000).unwrap() },
             responses_per_second: const { NonZeroU32::new(100).unwrap() },
             cpu_ms_per_second: const { NonZeroU32::new(500).unwrap() },
+            held: HELD_PER_PREFIX,
             exempt_loopback: false,
             connections: MAX_CONNECTIONS,
             connections_per_prefix: MAX_CONNECTIONS_PER_PREFIX,
@@ -102,6 +107,8 @@ pub struct Admission {
     rpc: Limiter,
     responses: Limiter,
     spending: Arc<Spending>,
+    /// Octets held by bucket.
+    held: Arc<[AtomicUsize]>,
     slips: AtomicU64,
     connections: Arc<Mutex<Connections>>,
     handshakes: Arc<AtomicUsize>,
@@ -127,6 +134,7 @@ impl Admission {
             rpc: quota(limits.rpc_per_second, limits.rpc_burst),
             responses: quota(limits.responses_per_second, limits.responses_per_second),
             spending: Arc::new(Spending::new(limits.cpu_ms_per_second)),
+            held: (0..BUCKETS).map(|_| AtomicUsize::new(0)).collect(),
             slips: AtomicU64::new(0),
             connections: Arc::default(),
             handshakes: Arc::default(),
@@ -134,6 +142,7 @@ impl Admission {
                 connections: limits.connections.min(MAX_CONNECTIONS),
                 connections_per_prefix: limits.connections_per_prefix.min(MAX_CONNECTIONS_PER_PREFIX),
                 idle: limits.idle.min(IDLE_TIMEOUT),
+                held: limits.held.min(HELD_PER_PREFIX),
                 ..limits
             },
         }
@@ -183,6 +192,16 @@ impl Admission {
         let bucket = self.hasher.hash_one((Prefix::from(client.addr), client.proven().is_some())) as u16;
         let spending = &self.spending;
         spending.may_spend(bucket, Instant::now()).then(|| Account(Some((Arc::clone(spending), bucket))))
+    }
+
+    /// Octets on their way to a client, counted until nobody keeps them; `None` if it, or all on this core, have more than
+    /// enough that they do not take.
+    pub fn hold(&self, addr: IpAddr, octets: Bytes) -> Option<Bytes> {
+        if self.exempt(addr) || octets.is_empty() {
+            return Some(octets);
+        }
+        let held = Held::new(&self.held, self.bucket(addr), octets);
+        (held.of_client() <= self.limits.held && held.of_core() <= HELD_PER_CORE).then(|| Bytes::from_owner(held))
     }
 
     /// True for every second UDP query over the limit: it is answered TC, so that a real client behind a
@@ -312,6 +331,49 @@ impl Account {
     }
 }
 
+thread_local! {
+    /// Octets held that this thread began to hold. It ends that, too, but for what is left at the end.
+    static OF_CORE: Arc<AtomicUsize> = Arc::default();
+}
+
+/// Octets that are counted while they are kept.
+struct Held {
+    octets: Bytes,
+    buckets: Arc<[AtomicUsize]>,
+    bucket: u16,
+    core: Arc<AtomicUsize>,
+}
+
+impl Held {
+    fn new(buckets: &Arc<[AtomicUsize]>, bucket: u16, octets: Bytes) -> Self {
+        let held = Self { octets, buckets: Arc::clone(buckets), bucket, core: OF_CORE.with(Arc::clone) };
+        held.buckets[usize::from(bucket)].fetch_add(held.octets.len(), Relaxed);
+        held.core.fetch_add(held.octets.len(), Relaxed);
+        held
+    }
+
+    fn of_client(&self) -> usize {
+        self.buckets[usize::from(self.bucket)].load(Relaxed)
+    }
+
+    fn of_core(&self) -> usize {
+        self.core.load(Relaxed)
+    }
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.octets
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.buckets[usize::from(self.bucket)].fetch_sub(self.octets.len(), Relaxed);
+        self.core.fetch_sub(self.octets.len(), Relaxed);
+    }
+}
+
 /// A handshake under way.
 #[derive(Debug)]
 pub struct Handshake {
@@ -377,6 +439,7 @@ mod tests {
             rpc_burst: one,
             responses_per_second: NonZeroU32::new(2).unwrap(),
             cpu_ms_per_second: NonZeroU32::new(100).unwrap(),
+            held: 1_000,
             exempt_loopback: true,
             connections: 3,
             connections_per_prefix: 2,
@@ -449,6 +512,23 @@ mod tests {
         spending.spend(7, 2 * most, at(Duration::ZERO));
         assert!(!spending.may_spend(7, at(CPU_AHEAD - Duration::from_nanos(1))));
         assert!(spending.may_spend(7, at(CPU_AHEAD)));
+    }
+
+    #[test]
+    fn octets_are_counted_until_nobody_keeps_them() {
+        let admission = Admission::new(tight());
+        let hold = |addr| admission.hold(ip(addr), Bytes::from(vec![7; 500]));
+        let (first, second) = (hold("192.0.2.1").unwrap(), hold("192.0.2.1").unwrap());
+        assert_eq!((&first[..], hold("192.0.2.1")), (&[7; 500][..], None));
+        assert!(hold("192.0.2.2").is_some() && hold("::1").is_some());
+        let part = first.slice(1..2);
+        drop(first);
+        assert_eq!(hold("192.0.2.1"), None);
+        drop(part);
+        assert!(hold("192.0.2.1").is_some());
+        drop(second);
+        assert!(admission.held.iter().all(|held| held.load(Relaxed) == 0));
+        assert_eq!(OF_CORE.with(|core| core.load(Relaxed)), 0);
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub const UNSPECIFIED_ERROR: VarInt = VarInt::from_u32(5);
 /// Octets of the length field before a message (RFC 9250 §4.2).
 const PREFIX: usize = 2;
 /// Queries not yet read, octets of one connection.
-const RECEIVE_WINDOW: u32 = 32 * MAX_QUERY as u32;
+const RECEIVE_WINDOW: u32 = 16 * MAX_QUERY as u32;
 
 /// The QUIC configuration of the DoQ servers of all cores. Sessions may be resumed, once each: so data of a resumed
 /// handshake (0-RTT, RFC 9250 §4.5) cannot be replayed to this process.

@@ -27,7 +27,7 @@ type Stream = h3::server::RequestStream<h3_quinn::BidiStream<Bytes>, Bytes>;
 const NO_ERROR: VarInt = VarInt::from_u32(0x100);
 /// Request octets not yet read: of one stream, of a connection.
 const STREAM_WINDOW: u32 = 64 << 10;
-const RECEIVE_WINDOW: u32 = 1 << 20;
+const RECEIVE_WINDOW: u32 = 128 << 10;
 /// Control, two for QPACK, and some for extensions that we ignore (RFC 9114 §6.2).
 const UNI_STREAMS: u32 = 8;
 

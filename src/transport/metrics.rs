@@ -235,7 +235,8 @@ impl Families {
             let family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             ConstCounter::new(counter.get()).encode(family)?;
         }
-        let totals: [(&str, &str, &Counter); 19] = [
+        let totals: [(&str, &str, &Counter); 20] = [
+            ("answers_untaken", "Answers given up: their client does not take those it has", &metrics.answers_untaken),
             ("misses_shed", "Queries turned away because too many were waiting", &metrics.misses_shed),
             ("contract_executions", "Contract executions", &metrics.contract_executions),
             ("contract_fuel", "Fuel used by contracts", &metrics.contract_fuel),

@@ -393,6 +393,15 @@ impl Edge {
         admitted
     }
 
+    /// Octets on their way to a client; `None`, and counted, if so much is on its way that they must not be kept, too.
+    pub fn hold(&self, client: Client, octets: Bytes) -> Option<Bytes> {
+        let held = self.admission.hold(client.addr, octets);
+        if held.is_none() {
+            self.metrics.answers_untaken.add(1);
+        }
+        held
+    }
+
     /// A place for one more connection, counted while the guard lives; `None` above a cap. What its handshake costs is
     /// charged to whoever has shown that the address is his.
     pub fn connect(self: &Arc<Self>, client: Client, proven: bool) -> Option<Connected> {

@@ -83,7 +83,11 @@ pub async fn route(
     if parts.method == Method::HEAD {
         *response.body_mut() = Bytes::new();
     }
-    Ok(response)
+    let body = std::mem::take(response.body_mut());
+    Ok(match edge.hold(client, body) {
+        Some(held) => response.map(|_| held),
+        None => Problem::Untaken.response(),
+    })
 }
 
 /// What is asked for less often than DNS. Boxed where it is called, so that a question's task is no larger for it.
@@ -389,6 +393,8 @@ enum Problem {
     Slow,
     #[error("too many requests from your network; slow down")]
     Limited,
+    #[error("your network has asked for more than it takes; read the responses that are on their way")]
+    Untaken,
 }
 
 impl Problem {
@@ -404,7 +410,7 @@ impl Problem {
             }
             Self::NoChain => StatusCode::SERVICE_UNAVAILABLE,
             Self::Slow => StatusCode::REQUEST_TIMEOUT,
-            Self::Limited => StatusCode::TOO_MANY_REQUESTS,
+            Self::Limited | Self::Untaken => StatusCode::TOO_MANY_REQUESTS,
         }
     }
 
@@ -415,7 +421,7 @@ impl Problem {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         match self {
             Self::Method(allowed) => headers.insert(ALLOW, HeaderValue::from_static(allowed)),
-            Self::Limited => headers.insert(RETRY_AFTER, HeaderValue::from_static("1")),
+            Self::Limited | Self::Untaken => headers.insert(RETRY_AFTER, HeaderValue::from_static("1")),
             _ => None,
         };
         response

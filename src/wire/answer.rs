@@ -91,6 +91,9 @@ impl std::str::FromStr for Transport {
     }
 }
 
+/// Octets of a message's length before it (RFC 1035 §4.2.2).
+const LENGTH: usize = 2;
+
 /// A message ready to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
@@ -301,7 +304,7 @@ impl Answer {
     /// Dresses the answer for one client: its ID, RD, CD and letter case, TTLs less `age` seconds, OPT,
     /// EDE, padding, truncation.
     pub fn reply(&self, query: &Query, shape: Shape, age: u32) -> Reply {
-        let mut wire = Vec::with_capacity(self.wire.len() + 64);
+        let mut wire = Vec::with_capacity(self.room(query, shape));
         wire.extend_from_slice(&self.wire);
         wire[..2].copy_from_slice(&query.id.to_be_bytes());
         wire[2] |= u8::from(query.rd);
@@ -333,6 +336,12 @@ impl Answer {
         }
     }
 
+    /// Octets of the reply, about, and of its length before it.
+    fn room(&self, query: &Query, shape: Shape) -> usize {
+        let most = self.wire.len() + query.edns.map_or(0, |edns| self.opt_len(&edns) + 4) + LENGTH;
+        if let Shape::Padded(block) = shape { most.next_multiple_of(block) + LENGTH } else { most }
+    }
+
     /// Header and question only, TC set, if a datagram cannot carry the whole.
     fn fit(&self, wire: &mut Vec<u8>, query: &Query, shape: Shape, most: usize, opt: usize) {
         if shape != Shape::Datagram || wire.len() + opt <= most {
@@ -350,26 +359,28 @@ impl Answer {
     }
 
     fn push_opt(&self, wire: &mut Vec<u8>, edns: &Edns, shape: Shape) {
-        let mut options = Vec::new();
+        let extended = (self.rcode as u16 >> 4) as u8;
+        push_opt_record(wire, UDP_PAYLOAD, extended, edns.dnssec_ok, &[]);
+        let options = wire.len();
         if let Some(subnet) = edns.subnet {
-            push_option(&mut options, OPT_CLIENT_SUBNET, &subnet.response(self.scope));
+            push_option(wire, OPT_CLIENT_SUBNET, &subnet.response(self.scope));
         }
         if let Some(cookie) = edns.cookie {
-            push_option(&mut options, OPT_COOKIE, &cookie.to_octets());
+            push_option(wire, OPT_COOKIE, &cookie.to_octets());
         }
         if edns.tcp_keepalive {
             // In tenths of a second (RFC 7828 §3.1).
             let idle = (IDLE_TIMEOUT.as_millis() / 100) as u16;
-            push_option(&mut options, OPT_TCP_KEEPALIVE, &idle.to_be_bytes());
+            push_option(wire, OPT_TCP_KEEPALIVE, &idle.to_be_bytes());
         }
         if let Some((code, text)) = &self.ede {
-            push_option(&mut options, OPT_EDE, &[&(*code as u16).to_be_bytes()[..], text.as_bytes()].concat());
+            push_option(wire, OPT_EDE, &[&(*code as u16).to_be_bytes()[..], text.as_bytes()].concat());
         }
         if let Shape::Padded(block) = shape {
-            push_padding(&mut options, wire.len() + 11, block);
+            push_padding(wire, 0, block);
         }
-        let extended = (self.rcode as u16 >> 4) as u8;
-        push_opt_record(wire, UDP_PAYLOAD, extended, edns.dnssec_ok, &options);
+        let length = (wire.len() - options) as u16;
+        wire[options - 2..options].copy_from_slice(&length.to_be_bytes());
     }
 }
 
@@ -414,11 +425,12 @@ impl Reply {
     ///
     /// # Errors
     /// It is longer than a message can be.
-    pub fn framed(&self) -> io::Result<Vec<u8>> {
-        let length = u16::try_from(self.wire.len()).map_err(io::Error::other)?;
-        let mut framed = Vec::with_capacity(2 + self.wire.len());
+    pub fn framed(self) -> io::Result<Vec<u8>> {
+        let mut framed = self.wire;
+        let length = u16::try_from(framed.len()).map_err(io::Error::other)?;
+        // There is room for it already, in what has been made for that.
         framed.extend_from_slice(&length.to_be_bytes());
-        framed.extend_from_slice(&self.wire);
+        framed.rotate_right(LENGTH);
         Ok(framed)
     }
 }
@@ -485,7 +497,9 @@ pub fn push_padding(options: &mut Vec<u8>, before: usize, block: usize) {
         return;
     }
     let fill = (unpadded.next_multiple_of(block)).min(MAX_MESSAGE) - unpadded;
-    push_option(options, OPT_PADDING, &vec![0; fill]);
+    options.extend_from_slice(&OPT_PADDING.to_be_bytes());
+    options.extend_from_slice(&(fill as u16).to_be_bytes());
+    options.resize(options.len() + fill, 0);
 }
 
 /// The text of an extended error, cut to what is sent of it.

@@ -9,9 +9,10 @@ use std::time::{Duration, SystemTime};
 
 use bytes::{Buf, Bytes};
 use data_encoding::BASE64URL_NOPAD;
+use futures_util::FutureExt as _;
 use ghostplane::gateway::{Begun, ChainDone, Client, Miss, TransferDone, Transport, UpdateRequest};
 use ghostplane::limits::{
-    CONTRACT_INPUT, MAX_DOH_BODY, MAX_JSON_QUERY, MAX_QUERY, MAX_RPC_BODY, MAX_STREAMS, RESPONSE_PAD_BLOCK,
+    CONTRACT_INPUT, MAX_DOH_BODY, MAX_JSON_QUERY, MAX_PARTIAL, MAX_QUERY, MAX_RPC_BODY, MAX_STREAMS, RESPONSE_PAD_BLOCK,
 };
 use ghostplane::metrics::{Metrics, Outcome};
 use ghostplane::server::{self, Addrs, ServeError, ServerConfig, Service};
@@ -24,7 +25,7 @@ use http::{Method, Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{Connection, ConnectionError, Endpoint, ReadToEndError, VarInt};
+use quinn::{Connection, ConnectionError, Endpoint, ReadError, ReadToEndError, VarInt};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
@@ -1354,6 +1355,71 @@ fn who_has_had_much_work_done_gets_what_is_there_already() {
         // Whose datagrams those are is not known.
         udp(&server).await.send(&query(7, "slow.ghost", b"")).await.unwrap();
         assert_eq!(server.answerer.held(1).await.len(), 1);
+    });
+}
+
+#[test]
+fn who_does_not_take_answers_gets_no_more_of_them() {
+    run(async {
+        let server = Fixture::with(Limits { held: 5_000, ..Limits::default() }).await;
+        let crypto = QuicClientConfig::try_from(server.tls(b"doq")).unwrap();
+        let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+        let mut transport = quinn::TransportConfig::default();
+        transport.stream_receive_window(VarInt::from_u32(16));
+        config.transport_config(Arc::new(transport));
+        let endpoint = Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let connecting = endpoint.connect_with(config, server.addr(Service::Quic), "localhost").unwrap();
+        let connection = connecting.await.unwrap();
+        let question = framed(&query(0, "many100.ghost", b""));
+        let mut untaken = Vec::new();
+        for _ in 0..2 {
+            let (mut send, mut recv) = connection.open_bi().await.unwrap();
+            send.write_all(&question).await.unwrap();
+            send.finish().unwrap();
+            // It has begun to arrive.
+            recv.read_exact(&mut [0; 2]).await.unwrap();
+            untaken.push(recv);
+        }
+        let refused = exchange(&connection, &question).await.unwrap_err();
+        let ReadToEndError::Read(ReadError::Reset(code)) = refused else { panic!("{refused}") };
+        assert_eq!(code, doq::EXCESSIVE_LOAD);
+        assert_eq!(server.metrics.answers_untaken.get(), 1);
+        for mut recv in untaken {
+            assert!(recv.read_to_end(70_000).await.unwrap().len() > 1_600);
+        }
+        assert!(exchange(&connection, &question).await.unwrap().len() > 1_600);
+    });
+    run(async {
+        let server = Fixture::with(Limits { held: 300, ..Limits::default() }).await;
+        for version in [Version::HTTP_11, Version::HTTP_2, Version::HTTP_3] {
+            let refused = http(&server, version, get(&query(0, "alice.ghost", b""))).await;
+            assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS, "{version:?}");
+        }
+    });
+}
+
+#[test]
+fn queries_without_an_end_are_kept_up_to_a_bound() {
+    run(async {
+        let server = Fixture::start().await;
+        let connection = server.doq().await;
+        let mut begun = [0x0f, 0xf0].to_vec();
+        begun.resize(4_000, 0);
+        let mut streams = Vec::new();
+        let refused = loop {
+            assert!(streams.len() * begun.len() <= MAX_PARTIAL, "no end");
+            let (mut send, recv) = connection.open_bi().await.unwrap();
+            send.write_all(&begun).await.unwrap();
+            streams.push((send, recv));
+            // Answered after what came before it has been read.
+            assert!(is_answer(&exchange(&connection, &framed(&query(0, "alice.ghost", b""))).await.unwrap(), 0));
+            let (_, recv) = streams.last_mut().unwrap();
+            if let Some(Err(error)) = recv.read(&mut [0]).now_or_never() {
+                break error;
+            }
+        };
+        assert_eq!(refused, ReadError::Reset(doq::EXCESSIVE_LOAD));
+        assert!(streams.len() >= MAX_PARTIAL / begun.len(), "{}", streams.len());
     });
 }
 

@@ -17,7 +17,7 @@ use super::{
     UNSPECIFIED_ERROR, check,
 };
 use crate::gateway::Client;
-use crate::limits::{MAX_QUERY, REQUEST_TIMEOUT, STREAMS_A_TURN};
+use crate::limits::{MAX_PARTIAL, MAX_QUERY, REQUEST_TIMEOUT, STREAMS_A_TURN};
 use crate::wire::EdeCode;
 
 /// An answer that was not there at once, and the stream that waits for it.
@@ -50,6 +50,8 @@ pub(super) struct Connection {
     client: Client,
     /// Those that are not answered where they begin.
     streams: HashMap<StreamId, Stream>,
+    /// Octets that they have sent without an end.
+    partial: usize,
     /// When the first of them may be overdue.
     overdue: Option<Instant>,
     /// There may be streams that have not been begun.
@@ -135,6 +137,7 @@ impl Connection {
             queued: false,
             client,
             streams: HashMap::new(),
+            partial: 0,
             overdue: None,
             opened: false,
             handshake: Some(handshake),
@@ -210,9 +213,14 @@ impl Connection {
             Some(_) => return,
             None => Incoming::default(),
         };
+        self.partial -= incoming.octets.len();
         match self.take(id, &mut incoming) {
             Ok(Some(true)) => self.answer(id, &incoming, service),
-            Ok(Some(false)) => self.keep(id, State::Reading(incoming), service.now),
+            Ok(Some(false)) if self.partial + incoming.octets.len() > MAX_PARTIAL => self.abandon(id, EXCESSIVE_LOAD),
+            Ok(Some(false)) => {
+                self.partial += incoming.octets.len();
+                self.keep(id, State::Reading(incoming), service.now);
+            }
             Ok(None) => {}
             Err(fault) => self.fail(id, fault, service.now),
         }
@@ -249,7 +257,9 @@ impl Connection {
     fn answer(&mut self, id: StreamId, incoming: &Incoming, service: &Service<'_>) {
         self.used = service.now;
         match self.ask(id, incoming.message(), service) {
-            Ok(Begun::Answered(replies)) => self.write(id, Outgoing { rest: Bytes::new(), replies }, service.now),
+            Ok(Begun::Answered(replies)) => {
+                self.write(id, Outgoing { rest: Bytes::new(), replies }, service.edge, service.now);
+            }
             Ok(Begun::Waits(ticket)) => self.keep(id, State::Waiting(ticket), service.now),
             Err(fault) => self.fail(id, fault, service.now),
         }
@@ -281,11 +291,11 @@ impl Connection {
     }
 
     /// Gives a stream the answer that it waits for.
-    pub(super) fn complete(&mut self, completed: Completed, now: Instant) {
+    pub(super) fn complete(&mut self, completed: Completed, edge: &Edge, now: Instant) {
         let Completed { stream, replies, .. } = completed;
         match self.streams.remove(&stream) {
             Some(Stream { state: State::Waiting(ticket), .. }) => {
-                self.write(stream, Outgoing { rest: Bytes::new(), replies: ticket.give(replies) }, now);
+                self.write(stream, Outgoing { rest: Bytes::new(), replies: ticket.give(replies) }, edge, now);
             }
             Some(other) => drop(self.streams.insert(stream, other)),
             None => {}
@@ -294,18 +304,21 @@ impl Connection {
 
     fn writable(&mut self, id: StreamId, service: &Service<'_>) {
         match self.streams.remove(&id) {
-            Some(Stream { state: State::Writing(outgoing), .. }) => self.write(id, outgoing, service.now),
+            Some(Stream { state: State::Writing(outgoing), .. }) => self.write(id, outgoing, service.edge, service.now),
             Some(stream) => drop(self.streams.insert(id, stream)),
             None => {}
         }
     }
 
     /// Writes what the client's and our windows allow, and FIN at the end.
-    fn write(&mut self, id: StreamId, mut outgoing: Outgoing, now: Instant) {
+    fn write(&mut self, id: StreamId, mut outgoing: Outgoing, edge: &Edge, now: Instant) {
         loop {
             if outgoing.rest.is_empty() {
                 match outgoing.replies.next().map(|reply| reply.framed()) {
-                    Some(Ok(framed)) => outgoing.rest = framed.into(),
+                    Some(Ok(framed)) => match edge.hold(self.client, framed.into()) {
+                        Some(held) => outgoing.rest = held,
+                        None => return self.abandon(id, EXCESSIVE_LOAD),
+                    },
                     Some(Err(_)) => return self.abandon(id, INTERNAL_ERROR),
                     None => break,
                 }
@@ -341,7 +354,9 @@ impl Connection {
 
     /// Resets a stream. Its answer, should it come, is for nobody.
     fn abandon(&mut self, id: StreamId, code: VarInt) {
-        self.streams.remove(&id);
+        if let Some(Stream { state: State::Reading(incoming), .. }) = self.streams.remove(&id) {
+            self.partial -= incoming.octets.len();
+        }
         // Either fails if the stream is closed already.
         let _ = self.inner.send_stream(id).reset(code);
         let _ = self.inner.recv_stream(id).stop(code);
@@ -355,6 +370,7 @@ impl Connection {
     /// Nothing more will come of it but the end of the connection itself.
     fn leave(&mut self) {
         self.streams.clear();
+        self.partial = 0;
         (self.handshake, self.connected, self.overdue, self.opened) = (None, None, None, false);
     }
 

@@ -213,7 +213,7 @@ impl Driver {
         if let Some(Some(connection)) = self.connections.get_mut(key)
             && connection.id == completed.id
         {
-            connection.complete(completed, now);
+            connection.complete(completed, &self.edge, now);
             self.enqueue(key);
         }
     }
