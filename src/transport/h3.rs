@@ -28,6 +28,8 @@ const NO_ERROR: VarInt = VarInt::from_u32(0x100);
 /// Request octets not yet read: of one stream, of a connection.
 const STREAM_WINDOW: u32 = 64 << 10;
 const RECEIVE_WINDOW: u32 = 128 << 10;
+/// Octets of responses that are not acknowledged, of a connection: h3 copies them there, so that nobody counts them.
+const SEND_WINDOW: u64 = 128 << 10;
 /// Control, two for QPACK, and some for extensions that we ignore (RFC 9114 §6.2).
 const UNI_STREAMS: u32 = 8;
 
@@ -39,6 +41,7 @@ pub fn server_config(tls: rustls::ServerConfig) -> Result<ServerConfig, NoInitia
     let mut transport = quic::transport();
     transport
         .max_concurrent_uni_streams(VarInt::from_u32(UNI_STREAMS))
+        .send_window(SEND_WINDOW)
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
         .receive_window(VarInt::from_u32(RECEIVE_WINDOW));
     quic::server(tls, transport)

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::clients::{have, have_curl, have_python};
 use crate::process::{PROGRAM, Server, free_port_base, http_get, local};
-use crate::support::query;
+use crate::support::{eventually, query};
 
 /// Asks over one transport with the program's own client.
 fn ask(server: &Server, via: &str, owner: &str, rtype: &str) -> Value {
@@ -124,7 +124,7 @@ fn metric(server: &Server, name: &str) -> String {
 
 /// Each round trip to the server gives it time.
 fn until(server: &Server, name: &str, fits: impl Fn(&str) -> bool) {
-    while !fits(&metric(server, name)) {}
+    eventually(|| fits(&metric(server, name)));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::clients::have;
 use crate::process::{Daemon, PROGRAM, Server, http_get, local};
-use crate::support::{DO, query};
+use crate::support::{DO, eventually, query};
 
 /// The value of the first line of the exposition that begins so.
 fn value(server: &Server, line: &str) -> u64 {
@@ -44,10 +44,13 @@ fn every_miss_is_timed_and_one_hit_of_many() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start_with(dir.path(), &["--cores", "1"]);
     ask(&server, "nobody.ghost", 1);
+    // Counted when it has been sent, which is after it has arrived now and then.
+    eventually(|| count_of(&server, "miss", "total") == 1);
     for stage in ["queue", "contract", "sign", "send", "total"] {
         assert_eq!(count_of(&server, "miss", stage), 1, "{stage}");
     }
     ask(&server, "nobody.ghost", 128);
+    eventually(|| count_of(&server, "hit", "total") == 2);
     for stage in ["parse", "cache", "send", "total"] {
         assert_eq!(count_of(&server, "hit", stage), 2, "{stage}");
     }
@@ -120,10 +123,7 @@ fn nobody_waits_for_a_reader_that_is_not_there() {
     let config = config(dir.path(), &format!("[dnstap]\nsocket = {:?}\n", dir.path().join("nobody.sock")));
     let server = Server::start_with(&dir.path().join("data"), &["--config", &config]);
     ask(&server, "alice.ghost", 10);
-    let mut dropped = 0;
-    while dropped < 20 {
-        dropped = value(&server, "ghostplane_dnstap_dropped_total");
-    }
+    eventually(|| value(&server, "ghostplane_dnstap_dropped_total") >= 20);
     assert_eq!(value(&server, "ghostplane_dnstap_written_total"), 0);
     assert!(server.terminate().success());
 }
@@ -176,7 +176,7 @@ fn a_collector_gets_spans_with_their_stages_inside() {
         (attribute("dns.question.name"), attribute("client.address")),
         ("alice.ghost.".into(), "127.0.0.0".into())
     );
-    while value(&server, "ghostplane_traces_exported_total") == 0 {}
+    eventually(|| value(&server, "ghostplane_traces_exported_total") > 0);
 }
 
 #[test]

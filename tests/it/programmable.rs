@@ -57,6 +57,7 @@ fn a_question_is_answered_where_it_came_in_if_no_owners_contract_runs_for_it() {
     world.put(&mut alice, "plain.ghost", "A", &["192.0.2.2"]).unwrap();
     world.put(&mut alice, "alias.ghost", "CNAME", &["alice.gcc."]).unwrap();
     world.put(&mut alice, "near.ghost", "CNAME", &["plain.ghost."]).unwrap();
+    world.node.warm_up();
     let client = Client { transport: Transport::Quic, addr: IpAddr::from([192, 0, 2, 99]) };
     let gateway = &world.node.gateway;
     let here = |owner: &str| {

@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use ed25519_dalek::SigningKey;
 use ghostplane::dnssec::ZoneKey;
@@ -314,5 +315,13 @@ impl Told {
             }
             rest = after;
         }
+    }
+}
+
+/// Asks again until it is so; fails when that takes too long. What asks takes its time with every answer.
+pub fn eventually(mut is_so: impl FnMut() -> bool) {
+    let until = Instant::now() + Duration::from_secs(60);
+    while !is_so() {
+        assert!(Instant::now() < until, "it is not so, and will not be");
     }
 }
