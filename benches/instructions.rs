@@ -62,8 +62,8 @@ fn hit((edge, message): (&Edge, &[u8])) -> Bytes {
 }
 
 #[library_benchmark]
-#[bench::unsigned(args = (false), setup = asked, config = at_most(6_400))]
-#[bench::signed(args = (true), setup = asked, config = at_most(6_250))]
+#[bench::unsigned(args = (false), setup = asked, config = at_most(5_250))]
+#[bench::signed(args = (true), setup = asked, config = at_most(5_250))]
 fn hits((edge, message): (Edge, Vec<u8>)) -> (Edge, Bytes) {
     let answer = black_box(hit((&edge, &message)));
     (edge, answer)
