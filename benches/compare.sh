@@ -156,7 +156,8 @@ CONF
     if if_up nsd listening 7520; then
         port[nsd udp]=7520 port[nsd tcp]=7520 port[nsd tls]=7521
         # The process that answers is a child of a child.
-        pid[nsd]=$(pgrep -P "$(pgrep -P "${pid[nsd]}" | head -1)" | head -1)
+        wait_for 'pgrep -P "$(pgrep -P "${pid[nsd]}" | head -1)" >"$work/nsd.pid" 2>/dev/null'
+        pid[nsd]=$(head -1 "$work/nsd.pid")
     fi
 fi
 if have named; then

@@ -34,12 +34,16 @@ struct Storm {
     https: Arc<rustls::ClientConfig>,
     until: Instant,
     pause: Duration,
-    counts: Mutex<BTreeMap<&'static str, u64>>,
+    counts: Mutex<BTreeMap<String, u64>>,
 }
 
 impl Storm {
-    fn count(&self, what: &'static str) {
-        *self.counts.lock().unwrap().entry(what).or_default() += 1;
+    fn count(&self, what: &str) {
+        let mut counts = self.counts.lock().unwrap();
+        match counts.get_mut(what) {
+            Some(count) => *count += 1,
+            None => drop(counts.insert(what.to_owned(), 1)),
+        }
     }
 
     fn addr(&self, offset: u16) -> SocketAddr {
@@ -136,8 +140,8 @@ async fn run(kind: String, storm: Arc<Storm>, number: u64) {
             "gets" => gets(&storm).await,
             _ => Err("kinds: churn slow streams garbage half-open reflect gets".into()),
         };
-        if done.is_err() {
-            storm.count("failed");
+        if let Err(error) = done {
+            storm.count(&format!("failed: {error}"));
             sleep(Duration::from_millis(20)).await;
         }
         if !storm.pause.is_zero() {

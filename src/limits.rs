@@ -316,12 +316,16 @@ pub const MAX_CORES: usize = 64;
 pub const MAX_STREAMS: u32 = 256;
 /// TLS sessions that may be resumed over DoQ.
 pub const MAX_SESSIONS: usize = 16_384;
-/// Streams of one QUIC connection that are answered before it is another's turn.
+/// Streams of all DoQ connections of a core together that are answered before what has come meanwhile is looked at: a few
+/// milliseconds' work.
+pub const STREAMS_A_ROUND: usize = 512;
+/// Streams of one connection that are answered before it is another's turn, at most and at least.
 pub const STREAMS_A_TURN: usize = 64;
+pub const STREAMS_A_TURN_LEAST: usize = 8;
 /// Datagrams of one socket that wait for the kernel to take them.
 pub const MAX_UNSENT: usize = 1_024;
 /// QUIC handshakes under way in all, above which clients must prove their address first.
-pub const CROWDED_HANDSHAKES: usize = 256;
+pub const CROWDED_HANDSHAKES: usize = 64;
 /// Octets of answers that clients of one prefix have asked for and not taken, over QUIC and HTTP.
 pub const HELD_PER_PREFIX: usize = 16 << 20;
 /// The same of all clients of one core.

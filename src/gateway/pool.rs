@@ -37,6 +37,9 @@ const RUNNING_COLD: usize = COMPILATIONS;
 /// Executions at once of all heavy owners, at most; on few cores half of those.
 const RUNNING_HEAVY: usize = MISS_WORKERS / 4;
 
+/// By how much workers stand back behind the sockets' threads.
+const NICENESS: i32 = 5;
+
 /// Fuel after which what owners have burnt counts half: a quarter of a second of one core.
 const SPAN: u64 = 64 * CONTRACT_FUEL;
 
@@ -203,6 +206,8 @@ impl Drop for Pool {
 }
 
 fn serve(engine: &Engine, shared: &Shared) {
+    // Sockets' threads come first on the cores that all share. Where that cannot be said, they do not.
+    let _ = rustix::process::nice(NICENESS);
     while let Some(mut job) = shared.next() {
         if job.about.is_none() {
             // Read here, not where the question came in: that thread never waits for a disk.

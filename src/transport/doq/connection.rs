@@ -17,7 +17,7 @@ use super::{
     UNSPECIFIED_ERROR, check,
 };
 use crate::gateway::Client;
-use crate::limits::{MAX_PARTIAL, MAX_QUERY, REQUEST_TIMEOUT, STREAMS_A_TURN};
+use crate::limits::{MAX_PARTIAL, MAX_QUERY, REQUEST_TIMEOUT};
 use crate::wire::EdeCode;
 
 /// An answer that was not there at once, and the stream that waits for it.
@@ -34,6 +34,8 @@ pub(super) struct Service<'a> {
     pub(super) edge: &'a Edge,
     pub(super) completed: &'a UnboundedSender<Completed>,
     pub(super) now: Instant,
+    /// Streams that may be begun before it is another's turn.
+    pub(super) streams: usize,
     /// No stream is begun any more.
     pub(super) draining: bool,
 }
@@ -197,7 +199,7 @@ impl Connection {
             self.opened = false;
             return;
         }
-        for _ in 0..STREAMS_A_TURN {
+        for _ in 0..service.streams {
             let Some(id) = self.inner.streams().accept(Dir::Bi) else {
                 self.opened = false;
                 return;

@@ -22,7 +22,7 @@ use super::NO_ERROR;
 use super::connection::{Amplification, Completed, Connection, Service};
 use super::timers::{Armed, Timers};
 use crate::gateway::{Client, Transport};
-use crate::limits::DRAIN_TIMEOUT;
+use crate::limits::{DRAIN_TIMEOUT, STREAMS_A_ROUND, STREAMS_A_TURN, STREAMS_A_TURN_LEAST};
 
 /// Times that a socket is read before what came is served.
 const RECEIVES_A_TURN: usize = 2;
@@ -123,9 +123,11 @@ impl Driver {
                 self.enqueue(key);
             }
         }
-        for _ in 0..self.queue.len() {
+        let queued = self.queue.len();
+        let streams = (STREAMS_A_ROUND / queued.max(1)).clamp(STREAMS_A_TURN_LEAST, STREAMS_A_TURN);
+        for _ in 0..queued {
             if let Some(key) = self.queue.pop_front() {
-                self.serve(key, now);
+                self.serve(key, streams, now);
             }
         }
         more || !self.queue.is_empty()
@@ -219,11 +221,11 @@ impl Driver {
     }
 
     /// One connection's turn.
-    fn serve(&mut self, key: usize, now: Instant) {
+    fn serve(&mut self, key: usize, streams: usize, now: Instant) {
         let Some(mut connection) = self.connections.get_mut(key).and_then(Option::take) else { return };
         connection.queued = false;
         let draining = self.draining_until.is_some();
-        let service = Service { edge: &self.edge, completed: &self.sender, now, draining };
+        let service = Service { edge: &self.edge, completed: &self.sender, now, streams, draining };
         let mut more = connection.serve(&service);
         if draining {
             connection.close_if_done(now);
@@ -286,7 +288,7 @@ impl Driver {
                 if let Some(Some(connection)) = self.connections.get_mut(key) {
                     connection.close(now, NO_ERROR, "");
                 }
-                self.serve(key, now);
+                self.serve(key, STREAMS_A_TURN, now);
             }
             return true;
         }
