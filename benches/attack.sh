@@ -17,22 +17,11 @@ cargo build --release --quiet --bin ghostplane --example attackers
 . benches/lib.sh
 
 target/release/examples/attackers "$work"
-export GHOSTPLANE_DATA=$work/data
-"$program" serve --dev --port-base 7600 --log-level warn >"$work/serve.out" 2>&1 &
-pids+=($!)
-for _ in $(seq 600); do grep -q ready "$work/serve.out" && break; sleep 0.1; done
-grep -q ready "$work/serve.out"
-api=(--server 127.0.0.1:7602)
-
 # Innocents: a thousand names that are in the cache, and as many as needed below a wildcard that are not; both answered by
 # the TLD's contract. And below a name with a contract of its owner's, a harmless one.
-for n in $(seq 1000); do
-    echo "{\"name\":\"n$n\",\"owner\":1,\"records\":{\"A\":[\"192.0.2.$((n % 250 + 1))\"]}}"
-done >"$work/names.jsonl"
-"$program" zone import "$work/names.jsonl" "${api[@]}" >/dev/null 2>&1
-seq -f 'n%.0f.ghost A' 1000 >"$work/cached"
-"$program" name register wild.ghost "${api[@]}" >/dev/null
-"$program" record set '*.wild.ghost' A 192.0.2.1 "${api[@]}" >/dev/null
+serve_names 7600
+mv "$work/names" "$work/cached"
+api=(--server 127.0.0.1:7602)
 "$program" name register own.ghost "${api[@]}" >/dev/null
 "$program" record set '*.own.ghost' A 192.0.2.1 "${api[@]}" >/dev/null
 "$program" contract bind own.ghost ghost "${api[@]}" >/dev/null

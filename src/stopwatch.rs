@@ -7,7 +7,7 @@
 //! A thread's own, because what takes the time is deep in branches of its own. Where none runs, only that is looked at.
 
 use std::cell::RefCell;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::metrics::Stage;
 
@@ -65,7 +65,12 @@ impl Laps {
 
 /// Zero if they are the other way round.
 pub fn nanos_between(began: Instant, ended: Instant) -> u64 {
-    u64::try_from(ended.saturating_duration_since(began).as_nanos()).unwrap_or(u64::MAX)
+    nanos(ended.saturating_duration_since(began))
+}
+
+/// As many as fit.
+pub fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Starts this thread's watch anew.
@@ -104,8 +109,6 @@ pub fn timed<T>(stage: Stage, work: impl FnOnce() -> T) -> T {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

@@ -19,7 +19,7 @@ use crate::limits::{
     FORWARD_DEADLINE, FORWARD_OUTSTANDING, FORWARD_PER_CLIENT, FORWARD_PER_DOMAIN, FORWARD_WAITING, STALE_AFTER,
 };
 use crate::metrics::Forwarded;
-use crate::stopwatch::nanos_between;
+use crate::stopwatch::nanos;
 use crate::wire::{Name, Query, Subnet};
 
 /// What the sockets' threads want.
@@ -157,7 +157,7 @@ impl Worker {
                 Ok(Err(_panic)) => Err(Failed::Unreadable),
                 Err(_elapsed) => Err(Failed::Late),
             };
-            metrics.upstream.record(nanos_between(begun, Instant::now()));
+            metrics.upstream.record(nanos(begun.elapsed()));
             Event::Found(question, result)
         });
         self.tasks.spawn(async move {

@@ -48,7 +48,11 @@ impl Tlds {
         let tlds: HashMap<_, _> = tlds.into_iter().map(|tld| (tld.apex.clone(), Arc::new(tld))).collect();
         let label = |apex: &Name| last_label(apex.as_wire()).unwrap_or_default().to_ascii_lowercase().into();
         Self {
-            labels: tlds.iter().map(|(apex, tld)| (label(apex), tld.clone())).collect(),
+            labels: tlds
+                .iter()
+                .filter(|(apex, _)| apex.label_count() == 1)
+                .map(|(apex, tld)| (label(apex), tld.clone()))
+                .collect(),
             tlds,
             shipped: shipped.into_iter().map(|wasm| (CodeHash::of(&wasm), wasm)).collect(),
             worlds: Cache::new(KNOWN_WORLDS),

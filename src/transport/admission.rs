@@ -26,6 +26,7 @@ use crate::limits::{
     CPU_AHEAD, CROWDED_HANDSHAKES, HANDSHAKE_CPU, HELD_PER_CORE, HELD_PER_PREFIX, IDLE_TIMEOUT, MAX_CONNECTIONS,
     MAX_CONNECTIONS_PER_PREFIX,
 };
+use crate::stopwatch::nanos;
 use crate::wire::{Rcode, Reply, last_label};
 
 /// Rate-limit states kept, at most.
@@ -312,10 +313,6 @@ impl Spending {
         // Never `None`, so it never fails.
         let _ = self.even_at[usize::from(bucket)].fetch_update(Relaxed, Relaxed, later);
     }
-}
-
-fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Where a client's work is charged to, afterwards; nowhere, for clients that are exempt.

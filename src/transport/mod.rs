@@ -320,26 +320,19 @@ impl Edge {
                 return Asked::Now(None);
             }
             Begun::Miss(mut miss) => {
+                let tld = self.metrics.tld_at(miss.query.name.as_wire());
                 let Some(account) = self.admission.account(client) else {
-                    self.metrics.count_query(
-                        self.metrics.tld_at(miss.query.name.as_wire()),
-                        transport,
-                        Outcome::Limited,
-                    );
+                    self.metrics.count_query(tld, transport, Outcome::Limited);
                     let refused = miss.outer().refuse(Rcode::Refused).reply_with(Some(EdeCode::Prohibited));
                     return Asked::Now(Some(Replies::from(refused).watched(watch)));
                 };
                 let mut watch = watch.unwrap_or_else(|| self.observer.late());
                 watch.missed();
                 if let Some(replies) = self.answer_here(&miss, &account) {
-                    self.metrics.count_query(
-                        self.metrics.tld_at(miss.query.name.as_wire()),
-                        transport,
-                        replies.outcome(),
-                    );
+                    self.metrics.count_query(tld, transport, replies.outcome());
                     return Asked::Now(Some(replies.watched(Some(watch))));
                 }
-                let mut ticket = ticket(&miss.query.name);
+                let mut ticket = Ticket::new(&self.metrics, tld, transport);
                 miss.wanted = ticket.wanted.clone();
                 ticket.watch = Some(watch);
                 let callback = later(ticket);

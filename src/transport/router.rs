@@ -198,15 +198,18 @@ async fn chain(edge: &Edge, client: Client, parts: &Parts) -> Result<Response<By
     Ok(response)
 }
 
-/// Digits and ASCII letters are a header value.
 fn max_age(seconds: u32) -> HeaderValue {
-    HeaderValue::try_from(format!("max-age={seconds}")).unwrap_or(HeaderValue::from_static("no-store"))
+    cache_control(format!("max-age={seconds}"))
+}
+
+/// Digits, commas and ASCII letters are a header value.
+fn cache_control(text: String) -> HeaderValue {
+    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("no-store"))
 }
 
 /// Freshness is the smallest TTL (RFC 8484 §5.1). A cache that others share cannot know for which network an answer is.
 fn freshness(reply: &Reply) -> HeaderValue {
-    let value = HeaderValue::try_from(format!("private, max-age={}", reply.ttl));
-    if reply.personal { value.unwrap_or(HeaderValue::from_static("no-store")) } else { max_age(reply.ttl) }
+    if reply.personal { cache_control(format!("private, max-age={}", reply.ttl)) } else { max_age(reply.ttl) }
 }
 
 /// A DNS error is still an HTTP success (RFC 8484 §4.2.1).
