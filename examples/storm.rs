@@ -154,7 +154,13 @@ async fn run(kind: String, storm: Arc<Storm>, number: u64) {
 async fn churn(storm: &Storm, dice: &mut Dice) -> Result<(), Fault> {
     let (endpoint, connection) = storm.connect().await?;
     storm.count("connections");
+    // Nobody moves before the handshake is confirmed (RFC 9000 §9).
+    let mut confirmed = false;
     for _ in 0..dice.below(40) + 1 {
+        if confirmed && dice.below(12) == 0 {
+            endpoint.rebind(UdpSocket::bind((SOURCE, 0))?)?;
+            storm.count("moves");
+        }
         let (mut send, mut recv) = connection.open_bi().await?;
         let octets = query(dice, FEW);
         match dice.below(12) {
@@ -169,15 +175,12 @@ async fn churn(storm: &Storm, dice: &mut Dice) -> Result<(), Fault> {
                 recv.stop(doq::REQUEST_CANCELLED)?;
                 storm.count("cancelled after the end");
             }
-            2 => {
-                endpoint.rebind(UdpSocket::bind((SOURCE, 0))?)?;
-                storm.count("moves");
-            }
             _ => {
                 send.write_all(&octets).await?;
                 send.finish()?;
                 timeout(Duration::from_secs(10), recv.read_to_end(70_000)).await??;
                 storm.count("answers");
+                confirmed = true;
             }
         }
     }

@@ -26,6 +26,7 @@ pub mod node;
 pub mod notary;
 pub mod observe;
 pub mod op;
+pub mod processors;
 pub mod registry;
 pub mod server;
 pub mod state;

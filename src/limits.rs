@@ -316,12 +316,9 @@ pub const MAX_CORES: usize = 64;
 pub const MAX_STREAMS: u32 = 256;
 /// TLS sessions that may be resumed over DoQ.
 pub const MAX_SESSIONS: usize = 16_384;
-/// Streams of all DoQ connections of a core together that are answered before what has come meanwhile is looked at: a few
-/// milliseconds' work.
-pub const STREAMS_A_ROUND: usize = 512;
-/// Streams of one connection that are answered before it is another's turn, at most and at least.
-pub const STREAMS_A_TURN: usize = 64;
-pub const STREAMS_A_TURN_LEAST: usize = 8;
+/// Datagrams of all DoQ connections of a socket, and of one, that have come and wait for their turns.
+pub const MAX_DATAGRAMS: usize = 16_384;
+pub const MAX_DATAGRAMS_PER_CONNECTION: usize = 128;
 /// Datagrams of one socket that wait for the kernel to take them.
 pub const MAX_UNSENT: usize = 1_024;
 /// QUIC handshakes under way in all, above which clients must prove their address first.

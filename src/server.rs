@@ -24,6 +24,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::metrics::Metrics;
 use crate::observe::Audience;
+use crate::processors::{Processors, stand_back};
 use crate::transport::admission::{Admission, Limits};
 use crate::transport::tls::{ALPN_DOQ, ALPN_DOT, ALPN_H3, ALPN_HTTPS, Identity, TlsError};
 use crate::transport::{Answerer, Edge, RpcHandler, Shutdown, doq, h3, https, metrics, quic, stream, udp};
@@ -269,13 +270,22 @@ struct Threads {
 impl Threads {
     /// Returns when every core listens.
     fn start(&mut self, edge: &Arc<Edge>, setup: &Setup, cores: Vec<CoreSockets>) -> Result<(), ServeError> {
+        let processors = Processors::shared_by(cores.len());
         for (core, sockets) in cores.into_iter().enumerate() {
-            let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+            let mut runtime = runtime::Builder::new_current_thread();
+            let (processors, helpers) = (processors.clone(), processors.clone());
+            // Threads for what blocks, which that of the core starts.
+            runtime.enable_all().on_thread_start(move || {
+                helpers.as_ref().inspect(|processors| processors.roam());
+                stand_back();
+            });
+            let runtime = runtime.build()?;
             let (edge, setup) = (Arc::clone(edge), setup.clone());
             let (started, starting) = mpsc::channel();
             let (ending, end) = oneshot::channel::<()>();
             let serve = move || {
                 let _ending = ending;
+                processors.inspect(|processors| processors.keep_to(core));
                 runtime.block_on(async {
                     let mut tasks = JoinSet::new();
                     // Fails only if the starter is gone; then the edge is shut down as well.

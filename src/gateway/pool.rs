@@ -19,6 +19,7 @@ use std::time::Instant;
 use super::{ChainDone, Done, Engine, Miss, TransferDone, servfail};
 use crate::limits::{COMPILATIONS, CONTRACT_FUEL, MISS_QUEUE, MISS_WORKERS, MISSES_PER_OWNER, MISSES_PER_ZONE};
 use crate::op::SigilId;
+use crate::processors::stand_back;
 use crate::registry::Stamp;
 use crate::state::View as _;
 use crate::stopwatch;
@@ -36,9 +37,6 @@ const RUNNING_COLD: usize = COMPILATIONS;
 
 /// Executions at once of all heavy owners, at most; on few cores half of those.
 const RUNNING_HEAVY: usize = MISS_WORKERS / 4;
-
-/// By how much workers stand back behind the sockets' threads.
-const NICENESS: i32 = 5;
 
 /// Fuel after which what owners have burnt counts half: a quarter of a second of one core.
 const SPAN: u64 = 64 * CONTRACT_FUEL;
@@ -206,8 +204,7 @@ impl Drop for Pool {
 }
 
 fn serve(engine: &Engine, shared: &Shared) {
-    // Sockets' threads come first on the cores that all share. Where that cannot be said, they do not.
-    let _ = rustix::process::nice(NICENESS);
+    stand_back();
     while let Some(mut job) = shared.next() {
         if job.about.is_none() {
             // Read here, not where the question came in: that thread never waits for a disk.

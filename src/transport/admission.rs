@@ -225,9 +225,9 @@ impl Admission {
     }
 
     /// More than half of all places for connections are taken, or many handshakes are under way, each of which costs a
-    /// signature: clients must prove their address first.
-    pub fn crowded(&self) -> bool {
-        self.handshakes.load(Relaxed) >= CROWDED_HANDSHAKES
+    /// signature: clients must prove their address first. `waiting` are handshakes that have not been begun.
+    pub fn crowded(&self, waiting: usize) -> bool {
+        self.handshakes.load(Relaxed) + waiting >= CROWDED_HANDSHAKES
             || lock(&self.connections).total * 2 > self.limits.connections
     }
 
@@ -539,9 +539,9 @@ mod tests {
     fn connections_are_counted_while_they_live() {
         let admission = Admission::new(tight());
         let first = admission.connect(ip("192.0.2.1")).unwrap();
-        assert!(!admission.crowded());
+        assert!(!admission.crowded(0) && admission.crowded(CROWDED_HANDSHAKES));
         let second = admission.connect(ip("192.0.2.1")).unwrap();
-        assert!(admission.crowded());
+        assert!(admission.crowded(0));
         assert!(admission.connect(ip("192.0.2.1")).is_none());
         let _third = admission.connect(ip("192.0.2.2")).unwrap();
         assert!(admission.connect(ip("192.0.2.3")).is_none());

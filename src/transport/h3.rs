@@ -12,7 +12,7 @@ use h3::server::RequestResolver;
 use http::Response;
 use quinn::crypto::rustls::NoInitialCipherSuite;
 use quinn::{Connection, Endpoint, EndpointConfig, Incoming, ServerConfig, TokioRuntime, VarInt};
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, yield_now};
 use tokio::time::timeout;
 
 use super::router::{BodyGone, BodySource, MAX_HEADERS, route};
@@ -77,6 +77,8 @@ async fn accept_all(edge: &Arc<Edge>, endpoint: &Endpoint) {
                     if let Some(connection) = admit(edge, incoming) {
                         connections.spawn(connection);
                     }
+                    // A handshake takes long, and there may be dozens at once: others of this core come between two.
+                    yield_now().await;
                 }
                 None => break,
             },
@@ -90,7 +92,7 @@ async fn accept_all(edge: &Arc<Edge>, endpoint: &Endpoint) {
 
 /// Turns an attempt away, has it prove its address, or gives the future that serves its connection.
 fn admit(edge: &Arc<Edge>, incoming: Incoming) -> Option<impl Future<Output = ()> + Send + 'static> {
-    if edge.admission.crowded() && !incoming.remote_address_validated() && incoming.may_retry() {
+    if edge.admission.crowded(0) && !incoming.remote_address_validated() && incoming.may_retry() {
         // Fails only where a Retry is not allowed, which was asked before.
         let _ = incoming.retry();
         return None;

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
@@ -42,12 +42,14 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 type Done = Box<dyn FnOnce(Reply) + Send>;
 
-/// `fail.ghost` is SERVFAIL, `slow*.ghost` a miss that waits for the test, `many9.ghost` has nine addresses,
-/// anything else has 192.0.2.1.
+/// `fail.ghost` is SERVFAIL, `slow*.ghost` a miss that waits for the test, `many9.ghost` has nine addresses, `stop.ghost`
+/// stops the server's thread until the test goes on, anything else has 192.0.2.1.
 #[derive(Default)]
 struct Canned {
     held: Mutex<Vec<(Query, Done)>>,
     arrived: Notify,
+    /// Until nobody can send to it.
+    stopped: Mutex<Option<mpsc::Receiver<()>>>,
 }
 
 impl Canned {
@@ -72,6 +74,12 @@ impl Answerer for Canned {
             Err(QueryError::Ignore) => Begun::Ignore,
             Err(QueryError::Reply(refused)) => Begun::Ready(refused.reply()),
             Ok(query) if query.rtype == Rtype::AXFR => Begun::Transfer(Miss::new(query, client)),
+            Ok(query) if query.name.to_string() == "stop.ghost." => {
+                self.arrived.notify_one();
+                let stopped = self.stopped.lock().unwrap().take();
+                stopped.unwrap().recv().unwrap_err();
+                Begun::Ready(reply(&query, client.transport))
+            }
             Ok(query) if query.name.to_string().starts_with("slow") => Begun::Miss(Miss::new(query, client)),
             Ok(query) => Begun::Ready(reply(&query, client.transport)),
         }
@@ -435,6 +443,39 @@ fn doq_streams_are_answered_in_any_order() {
             assert!(is_answer(&answer[2..], 0));
         }
         assert_eq!(server.metrics.queries(Transport::Quic, Outcome::NoError), 200);
+    });
+}
+
+#[test]
+fn doq_who_asks_one_question_does_not_wait_for_who_asked_many_before() {
+    run(async {
+        let server = Fixture::on(Limits::default(), 1).await;
+        let (many, one) = (server.doq().await, server.doq().await);
+        let ask = async |connection: &Connection, name: &str| {
+            let (mut send, recv) = connection.open_bi().await.unwrap();
+            send.write_all(&framed(&query(0, name, b""))).await.unwrap();
+            send.finish().unwrap();
+            recv
+        };
+        // All of them have come by the time the server looks.
+        let (go_on, stopped) = mpsc::channel();
+        *server.answerer.stopped.lock().unwrap() = Some(stopped);
+        let mut streams = vec![ask(&one, "stop.ghost").await];
+        server.answerer.arrived.notified().await;
+        for number in 0..150 {
+            streams.push(ask(&many, &format!("slow{number}.ghost")).await);
+        }
+        while many.stats().frame_tx.stream < 150 {
+            tokio::task::yield_now().await;
+        }
+        let sent = one.stats().frame_tx.stream;
+        streams.push(ask(&one, "slow.ghost").await);
+        while one.stats().frame_tx.stream == sent {
+            tokio::task::yield_now().await;
+        }
+        drop(go_on);
+        let held = server.answerer.held(151).await;
+        assert_eq!(held.iter().position(|(query, _)| query.name.to_string() == "slow.ghost."), Some(0));
     });
 }
 

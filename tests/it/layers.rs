@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: [&[&str]; 5] = [
     &["config", "dnssec", "limits", "metrics", "op", "state", "tlog", "wire", "zone"],
     &["contract", "registry"],
-    &["audit", "cache", "forward", "gateway", "notary", "stopwatch", "writer"],
+    &["audit", "cache", "forward", "gateway", "notary", "processors", "stopwatch", "writer"],
     &["api", "observe", "transport"],
     &["cli", "lib", "main", "node", "server"],
 ];
@@ -17,7 +17,7 @@ const LAYERS: [&[&str]; 5] = [
 const CORE_ORDER: [&str; 7] = ["limits", "wire", "dnssec", "op", "tlog", "state", "zone"];
 
 /// Crates that one place alone may name.
-const HEAVY: [(&str, &[&str]); 9] = [
+const HEAVY: [(&str, &[&str]); 10] = [
     ("idna", &["wire"]),
     ("wasmtime", &["contract"]),
     ("redb", &["registry"]),
@@ -27,6 +27,7 @@ const HEAVY: [(&str, &[&str]); 9] = [
     ("rcgen", &["transport"]),
     ("x509_parser", &["transport"]),
     ("prometheus_client", &["transport"]),
+    ("rustix", &["processors"]),
 ];
 
 /// What has no place in the core: IO, clocks, randomness, locks, async.

@@ -1,6 +1,6 @@
 //! One DoQ connection: what its streams have sent, and what they wait for.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -17,7 +17,7 @@ use super::{
     UNSPECIFIED_ERROR, check,
 };
 use crate::gateway::Client;
-use crate::limits::{MAX_PARTIAL, MAX_QUERY, REQUEST_TIMEOUT};
+use crate::limits::{MAX_DATAGRAMS_PER_CONNECTION, MAX_PARTIAL, MAX_QUERY, REQUEST_TIMEOUT};
 use crate::wire::EdeCode;
 
 /// An answer that was not there at once, and the stream that waits for it.
@@ -34,10 +34,18 @@ pub(super) struct Service<'a> {
     pub(super) edge: &'a Edge,
     pub(super) completed: &'a UnboundedSender<Completed>,
     pub(super) now: Instant,
-    /// Streams that may be begun before it is another's turn.
-    pub(super) streams: usize,
+    pub(super) portion: Portion,
     /// No stream is begun any more.
     pub(super) draining: bool,
+}
+
+/// What is done for a connection before it is another's turn.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Portion {
+    /// Datagrams that are looked into.
+    pub(super) datagrams: usize,
+    /// Streams that are begun.
+    pub(super) streams: usize,
 }
 
 pub(super) struct Connection {
@@ -49,6 +57,8 @@ pub(super) struct Connection {
     pub(super) armed: Armed,
     /// It is among those that are to be served.
     pub(super) queued: bool,
+    /// Datagrams that have not been looked into.
+    datagrams: VecDeque<ConnectionEvent>,
     client: Client,
     /// Those that are not answered where they begin.
     streams: HashMap<StreamId, Stream>,
@@ -137,6 +147,7 @@ impl Connection {
             id,
             armed: Armed::default(),
             queued: false,
+            datagrams: VecDeque::new(),
             client,
             streams: HashMap::new(),
             partial: 0,
@@ -149,10 +160,19 @@ impl Connection {
         }
     }
 
-    /// Takes what came for it.
-    pub(super) fn receive(&mut self, event: ConnectionEvent, octets: usize) {
-        self.amplification.receive(octets);
-        self.inner.handle_event(event);
+    /// Takes a datagram that came for it; false if too many wait, and this one is lost.
+    pub(super) fn receive(&mut self, datagram: ConnectionEvent, octets: usize) -> bool {
+        let takes = self.datagrams.len() < MAX_DATAGRAMS_PER_CONNECTION;
+        if takes {
+            self.amplification.receive(octets);
+            self.datagrams.push_back(datagram);
+        }
+        takes
+    }
+
+    /// Datagrams that wait to be looked into.
+    pub(super) fn waiting(&self) -> usize {
+        self.datagrams.len()
     }
 
     /// What there is to send, into `out`: up to `most` datagrams.
@@ -171,6 +191,9 @@ impl Connection {
 
     /// Does what there is to do; true if there is more than one turn's share of it.
     pub(super) fn serve(&mut self, service: &Service<'_>) -> bool {
+        for datagram in self.datagrams.drain(..self.datagrams.len().min(service.portion.datagrams)) {
+            self.inner.handle_event(datagram);
+        }
         while let Some(event) = self.inner.poll() {
             match event {
                 Event::Connected => {
@@ -191,7 +214,7 @@ impl Connection {
             }
         }
         self.begin_streams(service);
-        self.opened
+        self.opened || !self.datagrams.is_empty()
     }
 
     fn begin_streams(&mut self, service: &Service<'_>) {
@@ -199,7 +222,7 @@ impl Connection {
             self.opened = false;
             return;
         }
-        for _ in 0..service.streams {
+        for _ in 0..service.portion.streams {
             let Some(id) = self.inner.streams().accept(Dir::Bi) else {
                 self.opened = false;
                 return;

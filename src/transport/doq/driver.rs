@@ -1,4 +1,11 @@
 //! Serves one socket with all its connections.
+//!
+//! ```text
+//! socket ─ endpoint ─┬─ of a connection: waits there ─┬─ little to do: all of these first, a small share each
+//!                    │                                └─ more than that: in turn, a large share each ─┐ for a while, then
+//!                    └─ a new one: waits in line ──────────────────────────────── one handshake ──────┘ the socket again
+//! ```
+//! So who asks one question waits neither for those who ask hundreds at once nor for others' handshakes.
 
 use std::collections::VecDeque;
 use std::io;
@@ -19,13 +26,19 @@ use tokio::time::{Sleep, sleep_until};
 use super::super::Edge;
 use super::super::datagrams::{self, Inbox, Outbox};
 use super::NO_ERROR;
-use super::connection::{Amplification, Completed, Connection, Service};
+use super::connection::{Amplification, Completed, Connection, Portion, Service};
 use super::timers::{Armed, Timers};
 use crate::gateway::{Client, Transport};
-use crate::limits::{DRAIN_TIMEOUT, STREAMS_A_ROUND, STREAMS_A_TURN, STREAMS_A_TURN_LEAST};
+use crate::limits::{DRAIN_TIMEOUT, MAX_DATAGRAMS};
 
 /// Times that a socket is read before what came is served.
 const RECEIVES_A_TURN: usize = 2;
+/// What one connection gets done before it is another's turn, if it has little to do.
+const LITTLE: Portion = Portion { datagrams: 2, streams: 16 };
+/// The same if it has more than that.
+const MUCH: Portion = Portion { datagrams: 16, streams: 64 };
+/// For so long those that have much to do, and new ones, are served before the socket is read again.
+const TURN: Duration = Duration::from_micros(500);
 /// Transmits of one connection, of up to [`SEGMENTS`] datagrams each, before it is another's turn.
 const TRANSMITS_A_TURN: usize = 4;
 const SEGMENTS: usize = 10;
@@ -54,7 +67,10 @@ pub fn serve(
         open: 0,
         accepted: 0,
         timers: Timers::default(),
-        queue: VecDeque::new(),
+        waiting: 0,
+        light: VecDeque::new(),
+        heavy: VecDeque::new(),
+        attempts: VecDeque::new(),
         sender,
         completed,
         out: Vec::new(),
@@ -73,8 +89,13 @@ struct Driver {
     open: usize,
     accepted: u64,
     timers: Timers,
-    /// Connections with something to do, once each.
-    queue: VecDeque<usize>,
+    /// Datagrams that wait for their connections' turns.
+    waiting: usize,
+    /// Connections with something to do, once each in either: with little, as far as is known, and with more.
+    light: VecDeque<usize>,
+    heavy: VecDeque<usize>,
+    /// Connections to come, with the octets of their first datagrams.
+    attempts: VecDeque<(Incoming, usize)>,
     sender: UnboundedSender<Completed>,
     completed: UnboundedReceiver<Completed>,
     /// What is being sent.
@@ -123,18 +144,37 @@ impl Driver {
                 self.enqueue(key);
             }
         }
-        let queued = self.queue.len();
-        let streams = (STREAMS_A_ROUND / queued.max(1)).clamp(STREAMS_A_TURN_LEAST, STREAMS_A_TURN);
-        for _ in 0..queued {
-            if let Some(key) = self.queue.pop_front() {
-                self.serve(key, streams, now);
+        for _ in 0..self.light.len() {
+            if let Some(key) = self.light.pop_front() {
+                self.serve_light(key, now);
             }
         }
-        more || !self.queue.is_empty()
+        let begun = Instant::now();
+        while self.is_behind() {
+            if let Some((incoming, length)) = self.attempts.pop_front() {
+                self.accept(incoming, length, now);
+            }
+            if let Some(key) = self.heavy.pop_front() {
+                self.serve(key, MUCH, now);
+            }
+            if begun.elapsed() > TURN {
+                break;
+            }
+        }
+        more || self.is_behind() || !self.light.is_empty()
+    }
+
+    /// There is more to be done than what can be done at once.
+    fn is_behind(&self) -> bool {
+        !(self.heavy.is_empty() && self.attempts.is_empty())
     }
 
     fn receive(&mut self, inbox: &mut Inbox, now: Instant) -> bool {
         for _ in 0..RECEIVES_A_TURN {
+            // Then the kernel keeps them, or loses them.
+            if self.waiting > MAX_DATAGRAMS {
+                return true;
+            }
             let count = inbox.receive();
             for index in 0..count {
                 let (meta, datagrams) = inbox.received(index);
@@ -154,32 +194,41 @@ impl Driver {
         self.out.clear();
         match self.endpoint.handle(now, meta.addr, meta.dst_ip, ecn, datagram, &mut self.out) {
             Some(DatagramEvent::ConnectionEvent(ConnectionHandle(key), event)) => {
-                if let Some(Some(connection)) = self.connections.get_mut(key) {
-                    connection.receive(event, length);
+                if let Some(Some(connection)) = self.connections.get_mut(key)
+                    && connection.receive(event, length)
+                {
+                    self.waiting += 1;
                     self.enqueue(key);
                 }
             }
-            Some(DatagramEvent::NewConnection(incoming)) => self.admit(incoming, length, now),
+            Some(DatagramEvent::NewConnection(incoming)) => self.attempt(incoming, length),
             Some(DatagramEvent::Response(transmit)) => self.send(&transmit),
             None => {}
         }
     }
 
-    /// Turns an attempt away, has it prove its address, or begins its connection.
-    fn admit(&mut self, incoming: Incoming, length: usize, now: Instant) {
-        let edge = Arc::clone(&self.edge);
-        let proven = incoming.remote_address_validated();
-        if edge.admission.crowded() && !proven && incoming.may_retry() {
+    /// Has an attempt prove its address, or wait in line.
+    fn attempt(&mut self, incoming: Incoming, length: usize) {
+        let admission = &self.edge.admission;
+        if admission.crowded(self.attempts.len()) && !incoming.remote_address_validated() && incoming.may_retry() {
             // Fails only where a Retry is not allowed, which was asked before.
             if let Ok(transmit) = self.endpoint.retry(incoming, &mut self.out) {
                 self.send(&transmit);
             }
             return;
         }
+        // No more than there are connections: quinn-proto begins to ignore them before.
+        self.attempts.push_back((incoming, length));
+    }
+
+    /// Begins a connection, or turns it away.
+    fn accept(&mut self, incoming: Incoming, length: usize, now: Instant) {
+        let edge = Arc::clone(&self.edge);
+        let proven = incoming.remote_address_validated();
+        self.out.clear();
         let client = Client { transport: Transport::Quic, addr: incoming.remote_address().ip() };
         let Some(connected) = edge.connect(client, proven) else {
-            let transmit = self.endpoint.refuse(incoming, &mut self.out);
-            return self.send(&transmit);
+            return self.refuse(incoming);
         };
         match self.endpoint.accept(incoming, now, &mut self.out, None) {
             Ok((ConnectionHandle(key), inner)) => {
@@ -202,11 +251,17 @@ impl Driver {
         }
     }
 
+    fn refuse(&mut self, incoming: Incoming) {
+        self.out.clear();
+        let transmit = self.endpoint.refuse(incoming, &mut self.out);
+        self.send(&transmit);
+    }
+
     fn enqueue(&mut self, key: usize) {
         if let Some(Some(connection)) = self.connections.get_mut(key)
             && !std::mem::replace(&mut connection.queued, true)
         {
-            self.queue.push_back(key);
+            self.light.push_back(key);
         }
     }
 
@@ -220,13 +275,23 @@ impl Driver {
         }
     }
 
+    /// The turn of a connection that has little to do, or is found to have more.
+    fn serve_light(&mut self, key: usize, now: Instant) {
+        match self.connections.get(key) {
+            Some(Some(connection)) if connection.waiting() > LITTLE.datagrams => self.heavy.push_back(key),
+            _ => self.serve(key, LITTLE, now),
+        }
+    }
+
     /// One connection's turn.
-    fn serve(&mut self, key: usize, streams: usize, now: Instant) {
+    fn serve(&mut self, key: usize, portion: Portion, now: Instant) {
         let Some(mut connection) = self.connections.get_mut(key).and_then(Option::take) else { return };
         connection.queued = false;
+        let waiting = connection.waiting();
         let draining = self.draining_until.is_some();
-        let service = Service { edge: &self.edge, completed: &self.sender, now, streams, draining };
+        let service = Service { edge: &self.edge, completed: &self.sender, now, portion, draining };
         let mut more = connection.serve(&service);
+        self.waiting -= waiting - connection.waiting();
         if draining {
             connection.close_if_done(now);
         }
@@ -238,6 +303,7 @@ impl Driver {
             }
         }
         if connection.inner.is_drained() {
+            self.waiting -= connection.waiting();
             self.timers.disarm(key, &mut connection.armed);
             self.open -= 1;
             return;
@@ -245,10 +311,11 @@ impl Driver {
         if let Some(when) = connection.deadline(self.edge.admission.idle()) {
             self.timers.arm(key, &mut connection.armed, when);
         }
-        self.connections[key] = Some(connection);
         if more {
-            self.enqueue(key);
+            connection.queued = true;
+            self.heavy.push_back(key);
         }
+        self.connections[key] = Some(connection);
     }
 
     /// Sends what a connection has to send; true if there may be more.
@@ -274,6 +341,9 @@ impl Driver {
     fn drain(&mut self, now: Instant) {
         self.endpoint.set_server_config(None);
         self.draining_until = Some(now + DRAIN_TIMEOUT);
+        for (incoming, _) in std::mem::take(&mut self.attempts) {
+            self.refuse(incoming);
+        }
         for key in 0..self.connections.len() {
             self.enqueue(key);
         }
@@ -288,7 +358,7 @@ impl Driver {
                 if let Some(Some(connection)) = self.connections.get_mut(key) {
                     connection.close(now, NO_ERROR, "");
                 }
-                self.serve(key, STREAMS_A_TURN, now);
+                self.serve(key, MUCH, now);
             }
             return true;
         }
