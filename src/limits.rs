@@ -323,7 +323,7 @@ pub const MAX_DATAGRAMS_PER_CONNECTION: usize = 128;
 pub const MAX_UNSENT: usize = 1_024;
 /// QUIC handshakes under way in all, above which clients must prove their address first.
 pub const CROWDED_HANDSHAKES: usize = 64;
-/// Octets of answers that clients of one prefix have asked for and not taken, over QUIC and HTTP.
+/// Octets of answers that clients of one prefix have asked for and not taken.
 pub const HELD_PER_PREFIX: usize = 16 << 20;
 /// The same of all clients of one core.
 pub const HELD_PER_CORE: usize = 256 << 20;

@@ -8,7 +8,7 @@
 //! Whoever looks on never holds a query up: what goes to a file, a socket or a collector goes through bounded queues.
 
 mod dnstap;
-mod frames;
+pub mod frames;
 pub mod plain;
 mod queue;
 mod tap;

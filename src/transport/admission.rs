@@ -4,6 +4,7 @@
 //! per *bucket*, a keyed hash of the prefix: there are only [`BUCKETS`] of them, so spoofed sources cannot
 //! grow the table; the hash is seeded at random, so that nobody can aim at another's bucket.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hash, Hasher};
@@ -195,14 +196,20 @@ impl Admission {
         spending.may_spend(bucket, Instant::now()).then(|| Account(Some((Arc::clone(spending), bucket))))
     }
 
-    /// Octets on their way to a client, counted until nobody keeps them; `None` if it, or all on this core, have more than
-    /// enough that they do not take.
-    pub fn hold(&self, addr: IpAddr, octets: Bytes) -> Option<Bytes> {
-        if self.exempt(addr) || octets.is_empty() {
-            return Some(octets);
+    /// Counts octets on their way to a client while the guard lives; `None` if it, or all on this core, have more than enough
+    /// that they do not take.
+    pub fn keep(&self, addr: IpAddr, octets: usize) -> Option<Kept> {
+        if self.exempt(addr) {
+            return Some(Kept(None));
         }
-        let held = Held::new(&self.held, self.bucket(addr), octets);
-        (held.of_client() <= self.limits.held && held.of_core() <= HELD_PER_CORE).then(|| Bytes::from_owner(held))
+        let count = Count::new(&self.held, self.bucket(addr), octets);
+        (count.of_client() <= self.limits.held && count.of_core() <= HELD_PER_CORE).then_some(Kept(Some(count)))
+    }
+
+    /// [`Self::keep`], until nobody has the octets any more.
+    pub fn hold(&self, addr: IpAddr, octets: Bytes) -> Option<Bytes> {
+        let kept = self.keep(addr, octets.len())?;
+        Some(if kept.0.is_none() { octets } else { Bytes::from_owner(Held { octets, _kept: kept }) })
     }
 
     /// True for every second UDP query over the limit: it is answered TC, so that a real client behind a
@@ -329,45 +336,77 @@ impl Account {
 }
 
 thread_local! {
-    /// Octets held that this thread began to hold. It ends that, too, but for what is left at the end.
-    static OF_CORE: Arc<AtomicUsize> = Arc::default();
+    static OF_CORE: RefCell<Option<Arc<OfCore>>> = const { RefCell::new(None) };
 }
 
-/// Octets that are counted while they are kept.
-struct Held {
-    octets: Bytes,
+/// What a thread counts by. It has one of its own, so that cores do not count their references to the same.
+#[derive(Debug)]
+struct OfCore {
+    /// Octets that this thread began to keep. It ends that, too, but for what is left at the end.
+    octets: AtomicUsize,
     buckets: Arc<[AtomicUsize]>,
-    bucket: u16,
-    core: Arc<AtomicUsize>,
 }
 
-impl Held {
-    fn new(buckets: &Arc<[AtomicUsize]>, bucket: u16, octets: Bytes) -> Self {
-        let held = Self { octets, buckets: Arc::clone(buckets), bucket, core: OF_CORE.with(Arc::clone) };
-        held.buckets[usize::from(bucket)].fetch_add(held.octets.len(), Relaxed);
-        held.core.fetch_add(held.octets.len(), Relaxed);
-        held
+impl OfCore {
+    fn here(buckets: &Arc<[AtomicUsize]>) -> Arc<Self> {
+        OF_CORE.with_borrow_mut(|here| match here {
+            Some(of_core) if Arc::ptr_eq(&of_core.buckets, buckets) => Arc::clone(of_core),
+            _ => {
+                let of_core = Self { octets: AtomicUsize::new(0), buckets: Arc::clone(buckets) };
+                Arc::clone(here.insert(Arc::new(of_core)))
+            }
+        })
+    }
+}
+
+/// Octets are counted while this is there; not those of clients that are exempt.
+#[derive(Debug)]
+pub struct Kept(Option<Count>);
+
+#[derive(Debug)]
+struct Count {
+    octets: usize,
+    bucket: u16,
+    core: Arc<OfCore>,
+}
+
+impl Count {
+    fn new(buckets: &Arc<[AtomicUsize]>, bucket: u16, octets: usize) -> Self {
+        let count = Self { octets, bucket, core: OfCore::here(buckets) };
+        count.client().fetch_add(octets, Relaxed);
+        count.core.octets.fetch_add(octets, Relaxed);
+        count
+    }
+
+    fn client(&self) -> &AtomicUsize {
+        &self.core.buckets[usize::from(self.bucket)]
     }
 
     fn of_client(&self) -> usize {
-        self.buckets[usize::from(self.bucket)].load(Relaxed)
+        self.client().load(Relaxed)
     }
 
     fn of_core(&self) -> usize {
-        self.core.load(Relaxed)
+        self.core.octets.load(Relaxed)
     }
+}
+
+impl Drop for Count {
+    fn drop(&mut self) {
+        self.client().fetch_sub(self.octets, Relaxed);
+        self.core.octets.fetch_sub(self.octets, Relaxed);
+    }
+}
+
+/// Octets with their count.
+struct Held {
+    octets: Bytes,
+    _kept: Kept,
 }
 
 impl AsRef<[u8]> for Held {
     fn as_ref(&self) -> &[u8] {
         &self.octets
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.buckets[usize::from(self.bucket)].fetch_sub(self.octets.len(), Relaxed);
-        self.core.fetch_sub(self.octets.len(), Relaxed);
     }
 }
 
@@ -525,7 +564,7 @@ mod tests {
         assert!(hold("192.0.2.1").is_some());
         drop(second);
         assert!(admission.held.iter().all(|held| held.load(Relaxed) == 0));
-        assert_eq!(OF_CORE.with(|core| core.load(Relaxed)), 0);
+        assert_eq!(OfCore::here(&admission.held).octets.load(Relaxed), 0);
     }
 
     #[test]

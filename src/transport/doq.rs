@@ -58,7 +58,7 @@ pub fn server_config(mut tls: rustls::ServerConfig) -> Result<ServerConfig, NoIn
 
 /// Why a stream gets no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fault {
+pub enum Fault {
     /// The client broke the protocol; fatal to the connection (RFC 9250 §4.3.3).
     Protocol(&'static str),
     /// Reset this stream with this code, serve the others.
@@ -67,13 +67,13 @@ enum Fault {
 
 /// A query as far as it has come: the length field and one message (RFC 9250 §4.2).
 #[derive(Debug, Default)]
-struct Incoming {
+pub struct Incoming {
     octets: Vec<u8>,
 }
 
 /// What a piece of a query makes of it.
 #[derive(Debug, PartialEq, Eq)]
-enum Piece {
+pub enum Piece {
     /// The FIN is still to come.
     Wanting,
     /// Longer than [`MAX_QUERY`]: of it the header, which is enough to say FORMERR. No more is read.
@@ -81,7 +81,11 @@ enum Piece {
 }
 
 impl Incoming {
-    fn push(&mut self, piece: &[u8]) -> Result<Piece, Fault> {
+    /// Takes what came next.
+    ///
+    /// # Errors
+    /// There is more than one query (RFC 9250 §4.2).
+    pub fn push(&mut self, piece: &[u8]) -> Result<Piece, Fault> {
         self.octets.extend_from_slice(piece);
         let Some(declared) = declared(&self.octets) else { return Ok(Piece::Wanting) };
         if self.octets.len() > PREFIX + declared {
@@ -95,14 +99,18 @@ impl Incoming {
     }
 
     /// The message, at the FIN.
-    fn whole(&self) -> Result<&[u8], Fault> {
+    ///
+    /// # Errors
+    /// It is not whole (RFC 9250 §4.3.3).
+    pub fn whole(&self) -> Result<&[u8], Fault> {
         match declared(&self.octets) {
             Some(declared) if self.octets.len() == PREFIX + declared => Ok(self.message()),
             _ => Err(Fault::Protocol("stream ended inside the query")),
         }
     }
 
-    fn message(&self) -> &[u8] {
+    /// What of the message there is.
+    pub fn message(&self) -> &[u8] {
         self.octets.get(PREFIX..).unwrap_or_default()
     }
 }
@@ -111,8 +119,12 @@ fn declared(octets: &[u8]) -> Option<usize> {
     octets.first_chunk().map(|&length| usize::from(u16::from_be_bytes(length)))
 }
 
-/// What RFC 9250 forbids, beyond what DNS does.
-fn check(message: &[u8]) -> Result<(), Fault> {
+/// What RFC 9250 forbids in a query, beyond what DNS does: a message ID that is not 0 (§4.2.1), a response, edns-tcp-keepalive
+/// (§5.5.2).
+///
+/// # Errors
+/// One of these, each fatal to the connection.
+pub fn check(message: &[u8]) -> Result<(), Fault> {
     let header = message.first_chunk::<HEADER>().ok_or(Fault::Protocol("not a DNS message"))?;
     // knsupdate (Knot DNS 3.4) does not clear it, and the signature of an update is over it.
     if header[..2] != [0, 0] && !is_update(message) {

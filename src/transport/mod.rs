@@ -47,7 +47,7 @@ use crate::observe::{Audience, Observer, Watch};
 use crate::stopwatch::{self, Laps};
 use crate::wire::update::{UpdateMessage, is_update};
 use crate::wire::{EdeCode, Name, Query, QueryError, Rcode, Reply, Rtype, Shape};
-use admission::{Account, Admission, ConnectionGuard};
+use admission::{Account, Admission, ConnectionGuard, Kept};
 
 /// What answers queries: the gateway, or something canned in tests.
 pub trait Answerer: Send + Sync + 'static {
@@ -388,11 +388,20 @@ impl Edge {
 
     /// Octets on their way to a client; `None`, and counted, if so much is on its way that they must not be kept, too.
     pub fn hold(&self, client: Client, octets: Bytes) -> Option<Bytes> {
-        let held = self.admission.hold(client.addr, octets);
-        if held.is_none() {
+        self.taken(self.admission.hold(client.addr, octets))
+    }
+
+    /// The same of replies that are still to be made into octets; those of a transfer are shared by all.
+    pub fn keep(&self, client: Client, replies: &Replies) -> Option<Kept> {
+        let octets = if let Messages::One(reply) = &replies.messages { reply.wire.len() } else { 0 };
+        self.taken(self.admission.keep(client.addr, octets))
+    }
+
+    fn taken<T>(&self, kept: Option<T>) -> Option<T> {
+        if kept.is_none() {
             self.metrics.answers_untaken.add(1);
         }
-        held
+        kept
     }
 
     /// A place for one more connection, counted while the guard lives; `None` above a cap. What its handshake costs is

@@ -24,6 +24,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
+use super::admission::Kept;
 use super::{Connected, Edge, Replies, idle_ticks, proxy, refuse_update};
 use crate::gateway::{Client, Transport};
 use crate::limits::{DRAIN_TIMEOUT, MAX_PIPELINED, MAX_QUERY, REQUEST_TIMEOUT};
@@ -129,9 +130,9 @@ async fn converse(edge: &Edge, stream: impl AsyncRead + AsyncWrite, client: Clie
         tokio::select! {
             // Answers before new queries, or a client could have us hold ever more of them.
             biased;
-            Some(replies) = answers.next(), if !answers.is_empty() => {
+            Some(answered) = answers.next(), if !answers.is_empty() => {
                 used = true;
-                if write_all(&mut writer, replies).await.is_err() { return }
+                if deliver(&mut writer, answered).await.is_err() { return }
             }
             frame = frames.next(&mut reader), if answers.len() < MAX_PIPELINED => match frame {
                 Ok(Some(message)) => {
@@ -147,8 +148,8 @@ async fn converse(edge: &Edge, stream: impl AsyncRead + AsyncWrite, client: Clie
             () = &mut shutdown => break,
         }
     }
-    while let Some(replies) = answers.next().await {
-        if write_all(&mut writer, replies).await.is_err() {
+    while let Some(answered) = answers.next().await {
+        if deliver(&mut writer, answered).await.is_err() {
             return;
         }
     }
@@ -188,12 +189,26 @@ impl Frames {
     }
 }
 
+/// What is to be sent back, counted until it has been.
+struct Answered {
+    replies: Replies,
+    _kept: Kept,
+}
+
 /// `None`: nothing may be sent back.
-async fn answer(edge: &Edge, message: BytesMut, client: Client, transfers: bool) -> Option<Replies> {
-    if !edge.admit(client) {
-        return refuse(&message).map(Replies::from);
-    }
-    edge.exchange(&message, client, transfers).await
+///
+/// # Errors
+/// The client has so many answers that it does not take that this one must not wait as well.
+async fn answer(edge: &Edge, message: BytesMut, client: Client, transfers: bool) -> io::Result<Option<Answered>> {
+    let replies = match edge.admit(client) {
+        true => edge.exchange(&message, client, transfers).await,
+        false => refuse(&message).map(Replies::from),
+    };
+    let kept = |replies: &Replies| edge.keep(client, replies).ok_or(io::ErrorKind::QuotaExceeded);
+    Ok(match replies {
+        Some(replies) => Some(Answered { _kept: kept(&replies)?, replies }),
+        None => None,
+    })
 }
 
 /// REFUSED with EDE 18 (RFC 8914 §4.19).
@@ -208,8 +223,9 @@ fn refuse(message: &[u8]) -> Option<Reply> {
     }
 }
 
-async fn write_all(writer: &mut (impl AsyncWrite + Unpin), replies: Option<Replies>) -> io::Result<()> {
-    for reply in replies.into_iter().flatten() {
+async fn deliver(writer: &mut (impl AsyncWrite + Unpin), answered: io::Result<Option<Answered>>) -> io::Result<()> {
+    let Some(Answered { replies, _kept }) = answered? else { return Ok(()) };
+    for reply in replies {
         let framed = reply.framed()?;
         timeout(REQUEST_TIMEOUT, writer.write_all(&framed)).await??;
     }

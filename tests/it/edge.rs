@@ -1436,6 +1436,16 @@ fn who_does_not_take_answers_gets_no_more_of_them() {
             let refused = http(&server, version, get(&query(0, "alice.ghost", b""))).await;
             assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS, "{version:?}");
         }
+        let unanswered = async |mut stream: Box<dyn Stream>| {
+            stream.write_all(&framed(&query(7, "many100.ghost", b""))).await.unwrap();
+            let mut octets = Vec::new();
+            // Whether it is told that nothing comes any more, or cut off, depends on what it had still to say.
+            let _ = stream.read_to_end(&mut octets).await;
+            assert_eq!(octets, b"");
+        };
+        unanswered(Box::new(TcpStream::connect(server.addr(Service::Tcp)).await.unwrap())).await;
+        unanswered(Box::new(server.tcp_tls(Service::Tls, b"dot").await)).await;
+        assert_eq!(server.metrics.answers_untaken.get(), 5);
     });
 }
 
