@@ -217,7 +217,7 @@ impl Driver {
             }
             return;
         }
-        // No more than there are connections: quinn-proto begins to ignore them before.
+        // No more than quinn-proto keeps for all its users (`max_incoming`): it ignores others.
         self.attempts.push_back((incoming, length));
     }
 
