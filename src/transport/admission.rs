@@ -187,19 +187,23 @@ impl Admission {
 
     /// What the client's work is charged to; `None` if it has had so much done that nothing more is done for it now.
     pub fn account(&self, client: Client) -> Option<Account> {
+        let account = self.account_of(client);
+        account.may_spend().then_some(account)
+    }
+
+    fn account_of(&self, client: Client) -> Account {
         if self.exempt(client.addr) {
-            return Some(Account(None));
+            return Account(None);
         }
         // Who sends datagrams in another's name spends nothing of what that one has elsewhere.
         let bucket = self.hasher.hash_one((Prefix::from(client.addr), client.proven().is_some())) as u16;
-        let spending = &self.spending;
-        spending.may_spend(bucket, Instant::now()).then(|| Account(Some((Arc::clone(spending), bucket))))
+        Account(Some((Arc::clone(&self.spending), bucket)))
     }
 
     /// Counts octets on their way to a client while the guard lives; `None` if it, or all on this core, have more than enough
     /// that they do not take.
     pub fn keep(&self, addr: IpAddr, octets: usize) -> Option<Kept> {
-        if self.exempt(addr) {
+        if self.exempt(addr) || octets == 0 {
             return Some(Kept(None));
         }
         let count = Count::new(&self.held, self.bucket(addr), octets);
@@ -232,17 +236,17 @@ impl Admission {
     }
 
     /// More than half of all places for connections are taken, or many handshakes are under way, each of which costs a
-    /// signature: clients must prove their address first. `waiting` are handshakes that have not been begun.
-    pub fn crowded(&self, waiting: usize) -> bool {
-        self.handshakes.load(Relaxed) + waiting >= CROWDED_HANDSHAKES
+    /// signature: clients must prove their address first.
+    pub fn crowded(&self) -> bool {
+        self.handshakes.load(Relaxed) >= CROWDED_HANDSHAKES
             || lock(&self.connections).total * 2 > self.limits.connections
     }
 
-    /// Counts a QUIC handshake while the guard lives. It is charged to the client when it is complete, if its address was
+    /// Counts a QUIC handshake, under way or waiting, while the guard lives. It is charged to the client when it is complete, if its address was
     /// not proven before.
     pub fn handshake(&self, client: Client, proven: bool) -> Handshake {
         self.handshakes.fetch_add(1, Relaxed);
-        let unpaid = self.account(client).filter(|_| !proven);
+        let unpaid = (!proven).then(|| self.account_of(client));
         Handshake { under_way: Arc::clone(&self.handshakes), unpaid }
     }
 
@@ -327,6 +331,10 @@ impl Spending {
 pub struct Account(Option<(Arc<Spending>, u16)>);
 
 impl Account {
+    fn may_spend(&self) -> bool {
+        self.0.as_ref().is_none_or(|(spending, bucket)| spending.may_spend(*bucket, Instant::now()))
+    }
+
     /// Charges work that took so long.
     pub fn charge(&self, time: Duration) {
         if let Some((spending, bucket)) = &self.0 {
@@ -359,7 +367,7 @@ impl OfCore {
     }
 }
 
-/// Octets are counted while this is there; not those of clients that are exempt.
+/// Octets, if there are any, are counted while this is there; not those of clients that are exempt.
 #[derive(Debug)]
 pub struct Kept(Option<Count>);
 
@@ -557,6 +565,7 @@ mod tests {
         let (first, second) = (hold("192.0.2.1").unwrap(), hold("192.0.2.1").unwrap());
         assert_eq!((&first[..], hold("192.0.2.1")), (&[7; 500][..], None));
         assert!(hold("192.0.2.2").is_some() && hold("::1").is_some());
+        assert!(admission.hold(ip("192.0.2.1"), Bytes::new()).is_some());
         let part = first.slice(1..2);
         drop(first);
         assert_eq!(hold("192.0.2.1"), None);
@@ -578,9 +587,14 @@ mod tests {
     fn connections_are_counted_while_they_live() {
         let admission = Admission::new(tight());
         let first = admission.connect(ip("192.0.2.1")).unwrap();
-        assert!(!admission.crowded(0) && admission.crowded(CROWDED_HANDSHAKES));
+        assert!(!admission.crowded());
+        let client = Client { transport: Transport::Quic, addr: ip("192.0.2.1") };
+        let handshakes: Vec<_> = (0..CROWDED_HANDSHAKES).map(|_| admission.handshake(client, false)).collect();
+        assert!(admission.crowded());
+        drop(handshakes);
+        assert!(!admission.crowded());
         let second = admission.connect(ip("192.0.2.1")).unwrap();
-        assert!(admission.crowded(0));
+        assert!(admission.crowded());
         assert!(admission.connect(ip("192.0.2.1")).is_none());
         let _third = admission.connect(ip("192.0.2.2")).unwrap();
         assert!(admission.connect(ip("192.0.2.3")).is_none());

@@ -92,7 +92,7 @@ async fn accept_all(edge: &Arc<Edge>, endpoint: &Endpoint) {
 
 /// Turns an attempt away, has it prove its address, or gives the future that serves its connection.
 fn admit(edge: &Arc<Edge>, incoming: Incoming) -> Option<impl Future<Output = ()> + Send + 'static> {
-    if edge.admission.crowded(0) && !incoming.remote_address_validated() && incoming.may_retry() {
+    if edge.admission.crowded() && !incoming.remote_address_validated() && incoming.may_retry() {
         // Fails only where a Retry is not allowed, which was asked before.
         let _ = incoming.retry();
         return None;

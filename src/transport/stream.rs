@@ -204,11 +204,9 @@ async fn answer(edge: &Edge, message: BytesMut, client: Client, transfers: bool)
         true => edge.exchange(&message, client, transfers).await,
         false => refuse(&message).map(Replies::from),
     };
-    let kept = |replies: &Replies| edge.keep(client, replies).ok_or(io::ErrorKind::QuotaExceeded);
-    Ok(match replies {
-        Some(replies) => Some(Answered { _kept: kept(&replies)?, replies }),
-        None => None,
-    })
+    let Some(replies) = replies else { return Ok(None) };
+    let kept = edge.keep(client, &replies).ok_or(io::ErrorKind::QuotaExceeded)?;
+    Ok(Some(Answered { replies, _kept: kept }))
 }
 
 /// REFUSED with EDE 18 (RFC 8914 §4.19).

@@ -24,6 +24,7 @@ use tokio::task::yield_now;
 use tokio::time::{Sleep, sleep_until};
 
 use super::super::Edge;
+use super::super::admission::Handshake;
 use super::super::datagrams::{self, Inbox, Outbox};
 use super::NO_ERROR;
 use super::connection::{Amplification, Completed, Connection, Portion, Service};
@@ -94,13 +95,22 @@ struct Driver {
     /// Connections with something to do, once each in either: with little, as far as is known, and with more.
     light: VecDeque<usize>,
     heavy: VecDeque<usize>,
-    /// Connections to come, with the octets of their first datagrams.
-    attempts: VecDeque<(Incoming, usize)>,
+    attempts: VecDeque<Attempt>,
     sender: UnboundedSender<Completed>,
     completed: UnboundedReceiver<Completed>,
     /// What is being sent.
     out: Vec<u8>,
     draining_until: Option<Instant>,
+}
+
+/// A connection to come.
+struct Attempt {
+    incoming: Incoming,
+    client: Client,
+    /// Octets of its first datagram.
+    length: usize,
+    /// Counted from here on, though it is not begun yet.
+    handshake: Handshake,
 }
 
 impl Driver {
@@ -144,29 +154,31 @@ impl Driver {
                 self.enqueue(key);
             }
         }
-        for _ in 0..self.light.len() {
-            if let Some(key) = self.light.pop_front() {
-                self.serve_light(key, now);
-            }
+        while let Some(key) = self.light.pop_front() {
+            self.serve_light(key, now);
         }
-        let begun = Instant::now();
-        while self.is_behind() {
-            if let Some((incoming, length)) = self.attempts.pop_front() {
-                self.accept(incoming, length, now);
-            }
-            if let Some(key) = self.heavy.pop_front() {
-                self.serve(key, MUCH, now);
-            }
-            if begun.elapsed() > TURN {
-                break;
-            }
+        if self.is_behind() {
+            self.catch_up(now);
         }
+        // Light again: those that have just been accepted.
         more || self.is_behind() || !self.light.is_empty()
     }
 
     /// There is more to be done than what can be done at once.
     fn is_behind(&self) -> bool {
         !(self.heavy.is_empty() && self.attempts.is_empty())
+    }
+
+    fn catch_up(&mut self, now: Instant) {
+        let begun = Instant::now();
+        while self.is_behind() && begun.elapsed() <= TURN {
+            if let Some(attempt) = self.attempts.pop_front() {
+                self.accept(attempt, now);
+            }
+            if let Some(key) = self.heavy.pop_front() {
+                self.serve(key, MUCH, now);
+            }
+        }
     }
 
     fn receive(&mut self, inbox: &mut Inbox, now: Instant) -> bool {
@@ -210,7 +222,8 @@ impl Driver {
     /// Has an attempt prove its address, or wait in line.
     fn attempt(&mut self, incoming: Incoming, length: usize) {
         let admission = &self.edge.admission;
-        if admission.crowded(self.attempts.len()) && !incoming.remote_address_validated() && incoming.may_retry() {
+        let proven = incoming.remote_address_validated();
+        if admission.crowded() && !proven && incoming.may_retry() {
             // Fails only where a Retry is not allowed, which was asked before.
             if let Ok(transmit) = self.endpoint.retry(incoming, &mut self.out) {
                 self.send(&transmit);
@@ -218,22 +231,22 @@ impl Driver {
             return;
         }
         // No more than quinn-proto keeps for all its users (`max_incoming`): it ignores others.
-        self.attempts.push_back((incoming, length));
+        let client = Client { transport: Transport::Quic, addr: incoming.remote_address().ip() };
+        let handshake = admission.handshake(client, proven);
+        self.attempts.push_back(Attempt { incoming, client, length, handshake });
     }
 
     /// Begins a connection, or turns it away.
-    fn accept(&mut self, incoming: Incoming, length: usize, now: Instant) {
-        let edge = Arc::clone(&self.edge);
+    fn accept(&mut self, Attempt { incoming, client, length, handshake }: Attempt, now: Instant) {
         let proven = incoming.remote_address_validated();
-        self.out.clear();
-        let client = Client { transport: Transport::Quic, addr: incoming.remote_address().ip() };
-        let Some(connected) = edge.connect(client, proven) else {
+        let Some(connected) = self.edge.connect(client, proven) else {
             return self.refuse(incoming);
         };
+        self.out.clear();
         match self.endpoint.accept(incoming, now, &mut self.out, None) {
             Ok((ConnectionHandle(key), inner)) => {
                 self.accepted += 1;
-                let places = (edge.admission.handshake(client, proven), connected);
+                let places = (handshake, connected);
                 let amplification = Amplification::new(length, proven);
                 let connection = Connection::new((key, self.accepted), inner, client, amplification, places, now);
                 if self.connections.len() <= key {
@@ -287,11 +300,10 @@ impl Driver {
     fn serve(&mut self, key: usize, portion: Portion, now: Instant) {
         let Some(mut connection) = self.connections.get_mut(key).and_then(Option::take) else { return };
         connection.queued = false;
-        let waiting = connection.waiting();
+        self.waiting -= connection.waiting();
         let draining = self.draining_until.is_some();
         let service = Service { edge: &self.edge, completed: &self.sender, now, portion, draining };
         let mut more = connection.serve(&service);
-        self.waiting -= waiting - connection.waiting();
         if draining {
             connection.close_if_done(now);
         }
@@ -303,7 +315,6 @@ impl Driver {
             }
         }
         if connection.inner.is_drained() {
-            self.waiting -= connection.waiting();
             self.timers.disarm(key, &mut connection.armed);
             self.open -= 1;
             return;
@@ -315,6 +326,7 @@ impl Driver {
             connection.queued = true;
             self.heavy.push_back(key);
         }
+        self.waiting += connection.waiting();
         self.connections[key] = Some(connection);
     }
 
@@ -341,8 +353,8 @@ impl Driver {
     fn drain(&mut self, now: Instant) {
         self.endpoint.set_server_config(None);
         self.draining_until = Some(now + DRAIN_TIMEOUT);
-        for (incoming, _) in std::mem::take(&mut self.attempts) {
-            self.refuse(incoming);
+        for attempt in std::mem::take(&mut self.attempts) {
+            self.refuse(attempt.incoming);
         }
         for key in 0..self.connections.len() {
             self.enqueue(key);
