@@ -16,6 +16,8 @@ import dns.rcode
 import dns.rdata
 import dns.rdatatype
 
+import wakeups  # noqa: F401 (for what importing it does)
+
 ca, dns_port, tls_port, https_port = sys.argv[1], *map(int, sys.argv[2:])
 WHERE = "127.0.0.1"
 URL = "https://127.0.0.1:%d/dns-query" % https_port

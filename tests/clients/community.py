@@ -24,6 +24,8 @@ import dns.query
 import dns.rdata
 import dns.rdatatype
 
+import wakeups  # noqa: F401 (for what importing it does)
+
 TTL_CEILING = 3600
 
 

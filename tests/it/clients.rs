@@ -155,6 +155,8 @@ fn python_with(script: &str, args: &[&str], input: &str, env: &[(&str, String)])
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(script);
     let mut command = Command::new("python3");
     let mut child = command
+        // Modules beside the scripts leave nothing in the source tree.
+        .arg("-B")
         .arg(script)
         .args(args)
         .envs(env.iter().map(|(name, value)| (name, value)))
