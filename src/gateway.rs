@@ -73,6 +73,7 @@ use transfer::is_transfer;
 pub struct Client {
     pub transport: Transport,
     pub addr: IpAddr,
+    proven: bool,
 }
 
 /// What of an address stands for a client: /32 of IPv4 or /56 of IPv6 (what one subscriber usually gets).
@@ -92,9 +93,20 @@ impl From<IpAddr> for Prefix {
 }
 
 impl Client {
-    /// `None` for a datagram's sender: whose address that is has not been proven.
+    /// Of a datagram's sender it is not proven that the address is its own.
+    pub const fn new(transport: Transport, addr: IpAddr) -> Self {
+        Self { transport, addr, proven: !matches!(transport, Transport::Udp) }
+    }
+
+    /// The same before that is proven: what comes with the first flight of a handshake (0-RTT, RFC 9000 §8.1).
+    #[must_use]
+    pub const fn unproven(self) -> Self {
+        Self { proven: false, ..self }
+    }
+
+    /// `None` as long as it is not proven that the address is its own.
     pub fn proven(&self) -> Option<Prefix> {
-        (self.transport != Transport::Udp).then(|| Prefix::from(self.addr))
+        self.proven.then(|| Prefix::from(self.addr))
     }
 
     /// For whom it asks: the subnet it names (RFC 7871), else itself; `None` if it wants nobody told apart.

@@ -20,7 +20,7 @@ use ghostplane::zone::soa;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 pub const NOW: u64 = 1_800_000_000;
-pub const CLIENT: Client = Client { transport: Transport::Quic, addr: IpAddr::V4(Ipv4Addr::LOCALHOST) };
+pub const CLIENT: Client = Client::new(Transport::Quic, IpAddr::V4(Ipv4Addr::LOCALHOST));
 
 /// The operator, who funds himself, and his place in the order of ops.
 pub struct Author {

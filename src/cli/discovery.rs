@@ -116,7 +116,7 @@ mod tests {
         let query = Query::internal(Name::from_user(owner).unwrap(), rtype);
         let message =
             [&[0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 1], &query.question[..], &[0, 0, 41, 4, 208, 0, 0, 0x80, 0, 0, 0]];
-        let client = crate::gateway::Client { transport: Transport::Tcp, addr: [127, 0, 0, 1].into() };
+        let client = crate::gateway::Client::new(Transport::Tcp, [127, 0, 0, 1].into());
         let reply = node.gateway.answer(&message.concat(), client).unwrap();
         let [answer, ..] = Message::parse(&reply.wire).unwrap().sections;
         answer

@@ -230,7 +230,7 @@ impl Watch {
 
     fn tap(&self, kind: Kind, responded: Option<Duration>, message: &[u8]) {
         let (Some(tap), Some((client, queried))) = (&self.observer.audience.tap, self.tapped) else { return };
-        let Client { transport, addr: client } = client;
+        let Client { transport, addr: client, .. } = client;
         tap.saw(&self.observer.metrics, kind, || Seen {
             kind,
             transport,

@@ -304,7 +304,7 @@ mod tests {
         laps.lap(Stage::Parse, at(100));
         laps.lap(Stage::Cache, at(300));
         laps.add(Stage::Total, begin, at(5_000));
-        let client = Client { transport: Transport::Quic, addr: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 77)) };
+        let client = Client::new(Transport::Quic, IpAddr::V4(Ipv4Addr::new(192, 0, 2, 77)));
         let question = Question::of(b"\0\0\0\0\0\x01\0\0\0\0\0\0\x05alice\x05ghost\0\0\x01\0\x01");
         let began = Duration::from_nanos(1_000);
         Traced { client, began, question, path: Some(Path::Hit), rcode: Rcode::NoError, size: 40, laps }

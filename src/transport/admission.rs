@@ -1,8 +1,8 @@
 //! Who may ask how often, and how many connections there may be.
 //!
 //! A client is a prefix: /32 of IPv4, /56 of IPv6 (what one subscriber usually gets). Rate limits are kept
-//! per *bucket*, a keyed hash of the prefix: there are only [`BUCKETS`] of them, so spoofed sources cannot
-//! grow the table; the hash is seeded at random, so that nobody can aim at another's bucket.
+//! per *bucket*, a keyed hash of the prefix and of whether the address is proven: there are only [`BUCKETS`] of them, so
+//! spoofed sources cannot grow the table; the hash is seeded at random, so that nobody can aim at another's bucket.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -109,7 +109,7 @@ pub struct Admission {
     rpc: Limiter,
     responses: Limiter,
     spending: Arc<Spending>,
-    /// Octets held by bucket.
+    /// Octets kept by bucket.
     held: Arc<[AtomicUsize]>,
     slips: AtomicU64,
     connections: Arc<Mutex<Connections>>,
@@ -162,13 +162,13 @@ impl Admission {
     }
 
     /// Takes one query from the client's allowance; false if it is used up.
-    pub fn query(&self, addr: IpAddr) -> bool {
-        self.exempt(addr) || self.queries.check_key(&self.bucket(addr)).is_ok()
+    pub fn query(&self, client: Client) -> bool {
+        self.exempt(client.addr) || self.queries.check_key(&self.bucket(client)).is_ok()
     }
 
     /// Takes one RPC call from the client's allowance; false if it is used up.
-    pub fn rpc(&self, addr: IpAddr) -> bool {
-        self.exempt(addr) || self.rpc.check_key(&self.bucket(addr)).is_ok()
+    pub fn rpc(&self, client: Client) -> bool {
+        self.exempt(client.addr) || self.rpc.check_key(&self.bucket(client)).is_ok()
     }
 
     /// True if this response over UDP may leave (response rate limiting). Limited together are, to one /24 of IPv4 or
@@ -195,24 +195,22 @@ impl Admission {
         if self.exempt(client.addr) {
             return Account(None);
         }
-        // Who sends datagrams in another's name spends nothing of what that one has elsewhere.
-        let bucket = self.hasher.hash_one((Prefix::from(client.addr), client.proven().is_some())) as u16;
-        Account(Some((Arc::clone(&self.spending), bucket)))
+        Account(Some((Arc::clone(&self.spending), self.bucket(client))))
     }
 
     /// Counts octets on their way to a client while the guard lives; `None` if it, or all on this core, have more than enough
     /// that they do not take.
-    pub fn keep(&self, addr: IpAddr, octets: usize) -> Option<Kept> {
-        if self.exempt(addr) || octets == 0 {
+    pub fn keep(&self, client: Client, octets: usize) -> Option<Kept> {
+        if self.exempt(client.addr) || octets == 0 {
             return Some(Kept(None));
         }
-        let count = Count::new(&self.held, self.bucket(addr), octets);
+        let count = Count::new(&self.held, self.bucket(client), octets);
         (count.of_client() <= self.limits.held && count.of_core() <= HELD_PER_CORE).then_some(Kept(Some(count)))
     }
 
     /// [`Self::keep`], until nobody has the octets any more.
-    pub fn hold(&self, addr: IpAddr, octets: Bytes) -> Option<Bytes> {
-        let kept = self.keep(addr, octets.len())?;
+    pub fn hold(&self, client: Client, octets: Bytes) -> Option<Bytes> {
+        let kept = self.keep(client, octets.len())?;
         Some(if kept.0.is_none() { octets } else { Bytes::from_owner(Held { octets, _kept: kept }) })
     }
 
@@ -242,8 +240,8 @@ impl Admission {
             || lock(&self.connections).total * 2 > self.limits.connections
     }
 
-    /// Counts a QUIC handshake, under way or waiting, while the guard lives. It is charged to the client when it is complete, if its address was
-    /// not proven before.
+    /// Counts a QUIC handshake, under way or waiting, while the guard lives. It is charged to the client when it is complete,
+    /// if its address was not proven before.
     pub fn handshake(&self, client: Client, proven: bool) -> Handshake {
         self.handshakes.fetch_add(1, Relaxed);
         let unpaid = (!proven).then(|| self.account_of(client));
@@ -259,9 +257,10 @@ impl Admission {
         self.limits.exempt_loopback && addr.to_canonical().is_loopback()
     }
 
-    fn bucket(&self, addr: IpAddr) -> u16 {
+    /// Who sends in another's name uses up nothing of what that one has where addresses are proven.
+    fn bucket(&self, client: Client) -> u16 {
         const { assert!(BUCKETS == u16::MAX as usize + 1) };
-        self.hasher.hash_one(Prefix::from(addr)) as u16
+        self.hasher.hash_one((Prefix::from(client.addr), client.proven().is_some())) as u16
     }
 }
 
@@ -474,6 +473,10 @@ mod tests {
         text.parse().unwrap()
     }
 
+    fn quic(addr: &str) -> Client {
+        Client::new(Transport::Quic, ip(addr))
+    }
+
     fn tight() -> Limits {
         let one = NonZeroU32::MIN;
         Limits {
@@ -502,12 +505,16 @@ mod tests {
     #[test]
     fn queries_and_calls_have_their_own_allowances() {
         let admission = Admission::new(tight());
-        let client = ip("192.0.2.1");
-        let admitted: Vec<_> = (0..3).map(|_| admission.query(client)).collect();
-        assert_eq!(admitted, [true, true, false]);
+        let client = quic("192.0.2.1");
+        // Datagrams that say they come from there, and what comes before an address is proven, are counted apart.
+        for client in [Client::new(Transport::Udp, client.addr), client] {
+            let admitted: Vec<_> = (0..3).map(|_| admission.query(client)).collect();
+            assert_eq!(admitted, [true, true, false]);
+        }
+        assert!(!admission.query(client.unproven()));
         assert!(admission.rpc(client));
         assert!(!admission.rpc(client));
-        assert!((0..100).all(|_| admission.query(ip("::1"))));
+        assert!((0..100).all(|_| admission.query(quic("::1"))));
     }
 
     #[test]
@@ -538,7 +545,7 @@ mod tests {
     #[test]
     fn a_client_has_its_share_of_work_done_and_waits_for_more() {
         let admission = Admission::new(tight());
-        let client = |addr, transport| Client { transport, addr: ip(addr) };
+        let client = |addr, transport| Client::new(transport, ip(addr));
         let one = client("192.0.2.1", Transport::Quic);
         // A tenth of a second each second: what was spent ahead is even after ten times as long.
         let most = CPU_AHEAD / 10;
@@ -561,11 +568,11 @@ mod tests {
     #[test]
     fn octets_are_counted_until_nobody_keeps_them() {
         let admission = Admission::new(tight());
-        let hold = |addr| admission.hold(ip(addr), Bytes::from(vec![7; 500]));
+        let hold = |addr| admission.hold(quic(addr), Bytes::from(vec![7; 500]));
         let (first, second) = (hold("192.0.2.1").unwrap(), hold("192.0.2.1").unwrap());
         assert_eq!((&first[..], hold("192.0.2.1")), (&[7; 500][..], None));
         assert!(hold("192.0.2.2").is_some() && hold("::1").is_some());
-        assert!(admission.hold(ip("192.0.2.1"), Bytes::new()).is_some());
+        assert!(admission.hold(quic("192.0.2.1"), Bytes::new()).is_some());
         let part = first.slice(1..2);
         drop(first);
         assert_eq!(hold("192.0.2.1"), None);
@@ -588,7 +595,7 @@ mod tests {
         let admission = Admission::new(tight());
         let first = admission.connect(ip("192.0.2.1")).unwrap();
         assert!(!admission.crowded());
-        let client = Client { transport: Transport::Quic, addr: ip("192.0.2.1") };
+        let client = quic("192.0.2.1");
         let handshakes: Vec<_> = (0..CROWDED_HANDSHAKES).map(|_| admission.handshake(client, false)).collect();
         assert!(admission.crowded());
         drop(handshakes);

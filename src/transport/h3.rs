@@ -97,7 +97,7 @@ fn admit(edge: &Arc<Edge>, incoming: Incoming) -> Option<impl Future<Output = ()
         let _ = incoming.retry();
         return None;
     }
-    let client = Client { transport: Transport::H3, addr: incoming.remote_address().ip() };
+    let client = Client::new(Transport::H3, incoming.remote_address().ip());
     let proven = incoming.remote_address_validated();
     let Some(connected) = edge.connect(client, proven) else {
         incoming.refuse();

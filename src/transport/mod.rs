@@ -306,7 +306,7 @@ impl Edge {
         transfers: bool,
         later: impl FnOnce(Ticket) -> Callback,
     ) -> Asked {
-        let Client { transport, addr } = client;
+        let transport = client.transport;
         let ticket = |name: &Name| Ticket::new(&self.metrics, self.metrics.tld_at(name.as_wire()), transport);
         let mut watch = self.observer.meet(message, client);
         let begun = self.answerer.begin(message, client);
@@ -347,7 +347,7 @@ impl Edge {
                 return Asked::Later;
             }
             // It writes: it counts as a call, of which a client has fewer.
-            Begun::Update(request) if !self.admission.rpc(addr) => {
+            Begun::Update(request) if !self.admission.rpc(client) => {
                 request.message.refuse(Rcode::Refused).reply_with(Some(EdeCode::Prohibited))
             }
             Begun::Update(request) => {
@@ -379,7 +379,7 @@ impl Edge {
 
     /// True if `client` may ask now; counts the query if not.
     pub fn admit(&self, client: Client) -> bool {
-        let admitted = self.admission.query(client.addr);
+        let admitted = self.admission.query(client);
         if !admitted {
             self.metrics.count_query(TldIndex::OTHER, client.transport, Outcome::Limited);
         }
@@ -388,13 +388,13 @@ impl Edge {
 
     /// Octets on their way to a client; `None`, and counted, if so much is on its way that they must not be kept, too.
     pub fn hold(&self, client: Client, octets: Bytes) -> Option<Bytes> {
-        self.taken(self.admission.hold(client.addr, octets))
+        self.taken(self.admission.hold(client, octets))
     }
 
     /// The same of replies that are still to be made into octets; those of a transfer are shared by all.
     pub fn keep(&self, client: Client, replies: &Replies) -> Option<Kept> {
         let octets = if let Messages::One(reply) = &replies.messages { reply.wire.len() } else { 0 };
-        self.taken(self.admission.keep(client.addr, octets))
+        self.taken(self.admission.keep(client, octets))
     }
 
     fn taken<T>(&self, kept: Option<T>) -> Option<T> {

@@ -313,7 +313,7 @@ async fn call(
 }
 
 fn admit_call(edge: &Edge, client: Client) -> Result<(), Problem> {
-    if edge.admission.rpc(client.addr) {
+    if edge.admission.rpc(client) {
         edge.metrics.rpc_calls.add(1);
         return Ok(());
     }

@@ -69,7 +69,7 @@ where
                     connections.spawn(async move { introduce(edge, stream, peer, transport, run).await });
                 }
                 Ok((stream, peer)) => {
-                    let client = Client { transport, addr: peer.ip() };
+                    let client = Client::new(transport, peer.ip());
                     if let Some(connected) = edge.connect(client, true) {
                         connections.spawn(serve(connected, run(Arc::clone(&edge), immediate(stream), client)));
                     }
@@ -101,7 +101,7 @@ where
     F: Future<Output = ()>,
 {
     let Ok(Ok(client)) = timeout(REQUEST_TIMEOUT, proxy::read(&mut stream)).await else { return };
-    let client = Client { transport, addr: proxy::of(client, peer) };
+    let client = Client::new(transport, proxy::of(client, peer));
     if let Some(connected) = edge.connect(client, true) {
         serve(connected, run(edge, immediate(stream), client)).await;
     }

@@ -7,7 +7,7 @@
 //! One task serves a socket; no datagram gets a task of its own.
 
 use std::io;
-use std::net::UdpSocket;
+use std::net::{IpAddr, UdpSocket};
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -36,7 +36,8 @@ pub fn serve(edge: Arc<Edge>, socket: UdpSocket) -> io::Result<impl Future<Outpu
     Ok(run(inbox, Replier { edge, outbox, sender, under_way: 0 }, completed))
 }
 
-type Completed = (RecvMeta, Replies);
+/// An answer, and to whom: the sender of the datagram, and the client, which are two behind a balancer.
+type Completed = (RecvMeta, IpAddr, Replies);
 
 async fn run(mut inbox: Inbox, mut replier: Replier, mut completed: UnboundedReceiver<Completed>) {
     let edge = Arc::clone(&replier.edge);
@@ -45,7 +46,7 @@ async fn run(mut inbox: Inbox, mut replier: Replier, mut completed: UnboundedRec
         tokio::select! {
             biased;
             () = &mut shutdown => break,
-            Some((to, replies)) = completed.recv() => replier.complete(&to, replies),
+            Some(completed) = completed.recv() => replier.complete(completed),
             () = inbox.readable() => {
                 if receive(&mut inbox, &mut replier) {
                     yield_now().await;
@@ -57,7 +58,7 @@ async fn run(mut inbox: Inbox, mut replier: Replier, mut completed: UnboundedRec
     let until = Instant::now() + DRAIN_TIMEOUT;
     while replier.under_way > 0 {
         tokio::select! {
-            Some((to, replies)) = completed.recv() => replier.complete(&to, replies),
+            Some(completed) = completed.recv() => replier.complete(completed),
             () = sleep_until(until) => return,
         }
     }
@@ -66,6 +67,8 @@ async fn run(mut inbox: Inbox, mut replier: Replier, mut completed: UnboundedRec
 
 /// Takes what has come and answers what can be; true if there may be more.
 fn receive(inbox: &mut Inbox, replier: &mut Replier) -> bool {
+    // Before there is more to send: who floods us must not keep what waits for the kernel from leaving.
+    replier.outbox.flush();
     for _ in 0..RECEIVES_A_TURN {
         let count = inbox.receive();
         for index in 0..count {
@@ -95,7 +98,7 @@ impl Replier {
         } else {
             (None, message)
         };
-        let client = Client { transport: Transport::Udp, addr: proxy::of(client, from.addr) };
+        let client = Client::new(Transport::Udp, proxy::of(client, from.addr));
         if !self.edge.admit(client) {
             return self.limit(from, message);
         }
@@ -104,23 +107,23 @@ impl Replier {
         let asked = self.edge.ask(message, client, false, |ticket| {
             let sender = self.sender.clone();
             // Fails if the server has stopped.
-            Box::new(move |replies| drop(sender.send((to, ticket.give(replies)))))
+            Box::new(move |replies| drop(sender.send((to, client.addr, ticket.give(replies)))))
         });
         match asked {
             Asked::Now(None) => {}
-            Asked::Now(Some(replies)) => self.send(&to, replies),
+            Asked::Now(Some(replies)) => self.send(&to, client.addr, replies),
             Asked::Later => self.under_way += 1,
         }
     }
 
-    fn complete(&mut self, to: &RecvMeta, replies: Replies) {
+    fn complete(&mut self, (to, client, replies): Completed) {
         self.under_way -= 1;
-        self.send(to, replies);
+        self.send(&to, client, replies);
     }
 
-    fn send(&mut self, to: &RecvMeta, replies: Replies) {
+    fn send(&mut self, to: &RecvMeta, client: IpAddr, replies: Replies) {
         for mut reply in replies {
-            if self.edge.admission.response(to.addr.ip(), &reply) || self.shorten(&mut reply) {
+            if self.edge.admission.response(client, &reply) || self.shorten(&mut reply) {
                 self.outbox.send(to, &reply.wire, None);
             }
         }

@@ -26,7 +26,7 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{Connection, ConnectionError, Endpoint, ReadError, ReadToEndError, VarInt};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{CipherSuite, ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::{Notify, oneshot};
@@ -1513,6 +1513,20 @@ fn zones_leave_as_many_messages_over_streams_and_not_otherwise() {
         // RFC 9103 §7.1.
         let mut old = server.old_tls(Service::Tls, b"dot").await;
         assert_eq!(rcode(&ask_stream(&mut old, &transfer_query(9)).await), 5);
+    });
+}
+
+/// The client would have AES-256 and SHA-384 first, which take longer.
+#[test]
+fn of_the_suites_that_a_client_has_the_one_that_costs_least_is_chosen() {
+    run(async {
+        let server = Fixture::start().await;
+        let suite = |stream: &TlsStream<TcpStream>| stream.get_ref().1.negotiated_cipher_suite().unwrap().suite();
+        for (service, alpn) in [(Service::Tls, &b"dot"[..]), (Service::Https, b"h2")] {
+            assert_eq!(suite(&server.tcp_tls(service, alpn).await), CipherSuite::TLS13_AES_128_GCM_SHA256);
+            let old = suite(&server.old_tls(service, alpn).await);
+            assert_eq!(old, CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256);
+        }
     });
 }
 

@@ -372,7 +372,7 @@ fn a_popular_answer_is_asked_for_again_before_its_end() {
 
 /// Begins a question that nobody answers at once.
 fn begin(world: &World, text: &str) -> mpsc::Receiver<Reply> {
-    let client = Client { transport: Transport::Tcp, addr: IpAddr::V4(Ipv4Addr::LOCALHOST) };
+    let client = Client::new(Transport::Tcp, IpAddr::V4(Ipv4Addr::LOCALHOST));
     let (sender, receiver) = mpsc::channel();
     let Begun::Miss(miss) = world.node.gateway.begin(&query(text, "A", 0), client) else { panic!("{text} is known") };
     world.node.gateway.finish(miss, Box::new(move |reply| drop(sender.send(reply))));

@@ -421,7 +421,7 @@ fn while_contracts_burn_their_fuel_others_are_answered() {
     world.ask_plain("alice.ghost", "TXT");
     let burning = Arc::new(AtomicUsize::new(0));
     let (sender, replies) = mpsc::channel();
-    let client = Client { transport: Transport::Tcp, addr: [127, 0, 0, 1].into() };
+    let client = Client::new(Transport::Tcp, [127, 0, 0, 1].into());
     for n in 0..60 {
         for text in ["burner.ghost", "burner2.ghost"] {
             let Begun::Miss(miss) = world.node.gateway.begin(&query(&format!("q{n}.{text}"), "A", 0), client) else {

@@ -58,7 +58,7 @@ fn a_question_is_answered_where_it_came_in_if_no_owners_contract_runs_for_it() {
     world.put(&mut alice, "alias.ghost", "CNAME", &["alice.gcc."]).unwrap();
     world.put(&mut alice, "near.ghost", "CNAME", &["plain.ghost."]).unwrap();
     world.node.warm_up();
-    let client = Client { transport: Transport::Quic, addr: IpAddr::from([192, 0, 2, 99]) };
+    let client = Client::new(Transport::Quic, IpAddr::from([192, 0, 2, 99]));
     let gateway = &world.node.gateway;
     let here = |owner: &str| {
         let Begun::Miss(miss) = gateway.begin(&query(owner, "A", 0), client) else { panic!("{owner} is no miss") };

@@ -130,7 +130,7 @@ fn a_cookie_proves_an_address_over_udp() {
         let at = message.len() - 2;
         message[at..].copy_from_slice(&(option.len() as u16).to_be_bytes());
         message.extend(option);
-        let client = Client { transport, addr: addr.parse().unwrap() };
+        let client = Client::new(transport, addr.parse().unwrap());
         world.node.gateway.answer(&message, client).unwrap()
     };
     let cookie = |reply: &Reply| reply.wire[reply.wire.len() - 24..].to_vec();

@@ -194,7 +194,7 @@ impl World {
 
     /// Asks from an address.
     pub fn ask_from(&self, addr: IpAddr, message: &[u8]) -> Told {
-        let client = Client { transport: Transport::Tcp, addr };
+        let client = Client::new(Transport::Tcp, addr);
         Told::read(&self.node.gateway.answer(message, client).unwrap())
     }
 }

@@ -33,7 +33,7 @@ fn alice() -> (World, Person) {
 }
 
 fn send(world: &World, message: &[u8]) -> Reply {
-    let client = Client { transport: Transport::Tcp, addr: IpAddr::V4(Ipv4Addr::LOCALHOST) };
+    let client = Client::new(Transport::Tcp, IpAddr::V4(Ipv4Addr::LOCALHOST));
     world.node.gateway.answer(message, client).expect("a reply")
 }
 
@@ -126,7 +126,7 @@ fn forgers_are_listened_to_seldom() {
         message
     };
     let from = |world: &World, transport, last: u8, message: &[u8]| {
-        let client = Client { transport, addr: IpAddr::V4(Ipv4Addr::new(192, 0, 2, last)) };
+        let client = Client::new(transport, IpAddr::V4(Ipv4Addr::new(192, 0, 2, last)));
         let reply = world.node.gateway.answer(message, client).expect("a reply");
         let (rcode, words) = told(&reply);
         (rcode, reply.wire[2] & 0x02 != 0, words)
@@ -552,12 +552,12 @@ fn hostile_messages_change_nothing() {
     let change = Update::of(APEX).require(APEX, ANY, "A", "").add("a.alice.ghost", "A", "192.0.2.1");
     let good = change.signed(&alice.key, APEX, now - 300, now + 300);
     let before = last_seq(&world);
-    let client = Client { transport: Transport::Tcp, addr: IpAddr::V4(Ipv4Addr::LOCALHOST) };
+    let client = Client::new(Transport::Tcp, IpAddr::V4(Ipv4Addr::LOCALHOST));
     // What the signature covers: all before the SIG record, and its RDATA.
     let sig_at = good.len() - (11 + 18 + 13 + 64);
     for at in (0..sig_at).chain(sig_at + 11..good.len()) {
         // Each is checked: a client is listened to more often than so.
-        let client = Client { addr: IpAddr::V4(Ipv4Addr::from_bits(at as u32)), ..client };
+        let client = Client::new(client.transport, IpAddr::V4(Ipv4Addr::from_bits(at as u32)));
         for bit in 0..8 {
             let mut changed = good.clone();
             changed[at] ^= 1 << bit;
@@ -581,7 +581,7 @@ fn hostile_messages_change_nothing() {
     // It was good all the time.
     assert_eq!(told(&send(&world, &good)).0, 0);
     // DNS over HTTPS carries queries.
-    let http = Client { transport: Transport::Https, ..client };
+    let http = Client::new(Transport::Https, client.addr);
     assert_eq!(Message::parse(&world.node.gateway.answer(&good, http).unwrap().wire).unwrap().rcode(), 4);
     // NOTIFY, STATUS and the rest are not implemented.
     for opcode in [1, 2, 3, 4, 6, 15] {

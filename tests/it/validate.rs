@@ -16,7 +16,7 @@ struct Asker<'a>(&'a World);
 
 impl Asker<'_> {
     fn wire(&self, name: &Name, rtype: Rtype, flags: u8) -> Vec<u8> {
-        let client = Client { transport: Transport::Tcp, addr: [127, 0, 0, 1].into() };
+        let client = Client::new(Transport::Tcp, [127, 0, 0, 1].into());
         let message = query(&name.to_string(), &rtype.to_string(), flags);
         self.0.node.gateway.answer(&message, client).unwrap().wire
     }

@@ -70,11 +70,17 @@ pub(super) struct Connection {
     opened: bool,
     handshake: Option<Handshake>,
     amplification: Amplification,
-    /// `None` once it is closed or lost.
-    connected: Option<Connected>,
+    /// Its place is taken as long as there is anything of it.
+    _connected: Connected,
     /// When it was accepted, connected, or last asked something.
     used: Instant,
+    /// Since when nothing more comes of it but its own end.
+    closed: Option<Instant>,
 }
+
+/// How long a connection that is closed is there for what still comes, at most. Three times the time to a retransmission is
+/// wanted (RFC 9000 §10.2); but the client says how much of that is its own delay, up to 16 seconds.
+const LINGER: Duration = Duration::from_millis(250);
 
 /// What an address that is not proven got, for what it sent (RFC 9000 §8.1). quinn-proto counts, too, but lets the last
 /// datagram go beyond the limit.
@@ -85,18 +91,23 @@ pub(super) struct Amplification {
     proven: bool,
 }
 
-/// Octets of a datagram that carries an Initial packet, at least (RFC 9000 §14.1).
-const MIN_INITIAL: usize = 1_200;
+/// True of a datagram that can have come to its connection only by an ID that we gave the client, at its address: it begins
+/// with neither an Initial nor a 0-RTT packet. Those come by the client's own choice of ID as well (RFC 9000 §7.2).
+pub(super) fn proves_address(datagram: &[u8]) -> bool {
+    // The form, 1 for a long header, and the higher bit of its type: RFC 9000 §17.2 and §17.3.
+    const LONG: u8 = 0x80;
+    const HANDSHAKE_OR_RETRY: u8 = 0x20;
+    datagram.first().is_some_and(|first| first & LONG == 0 || first & HANDSHAKE_OR_RETRY != 0)
+}
 
 impl Amplification {
     pub(super) fn new(first: usize, proven: bool) -> Self {
         Self { received: first, sent: 0, proven }
     }
 
-    pub(super) fn receive(&mut self, octets: usize) {
+    pub(super) fn receive(&mut self, octets: usize, proves: bool) {
         self.received += octets;
-        // It carries no Initial packet: the client has our keys, which were sent to its address.
-        self.proven |= octets < MIN_INITIAL;
+        self.proven |= proves;
     }
 
     pub(super) fn send(&mut self, octets: usize) {
@@ -155,16 +166,17 @@ impl Connection {
             opened: false,
             handshake: Some(handshake),
             amplification,
-            connected: Some(connected),
+            _connected: connected,
             used: now,
+            closed: None,
         }
     }
 
     /// Takes a datagram that came for it; false if too many wait, and this one is lost.
-    pub(super) fn receive(&mut self, datagram: ConnectionEvent, octets: usize) -> bool {
+    pub(super) fn receive(&mut self, datagram: ConnectionEvent, octets: usize, proves: bool) -> bool {
         let takes = self.datagrams.len() < MAX_DATAGRAMS_PER_CONNECTION;
         if takes {
-            self.amplification.receive(octets);
+            self.amplification.receive(octets, proves);
             self.datagrams.push_back(datagram);
         }
         takes
@@ -202,12 +214,13 @@ impl Connection {
                     }
                     self.used = service.now;
                 }
-                Event::ConnectionLost { .. } => self.leave(),
+                Event::ConnectionLost { .. } => self.leave(service.now),
                 Event::Stream(StreamEvent::Opened { dir: Dir::Uni }) => {
                     self.close(service.now, PROTOCOL_ERROR, "unidirectional stream");
                 }
                 Event::Stream(StreamEvent::Opened { dir: Dir::Bi }) => self.opened = true,
-                Event::Stream(StreamEvent::Readable { id }) => self.read(id, service),
+                // One that has not been begun is read when it is: it must be accepted before it is answered.
+                Event::Stream(StreamEvent::Readable { id }) if self.streams.contains_key(&id) => self.read(id, service),
                 Event::Stream(StreamEvent::Writable { id }) => self.writable(id, service),
                 Event::Stream(StreamEvent::Stopped { id, .. }) => self.abandon(id, REQUEST_CANCELLED),
                 _ => {}
@@ -290,19 +303,26 @@ impl Connection {
         }
     }
 
+    /// Who asks, and whether its address is proven by now.
+    fn asker(&self) -> Client {
+        let early = self.inner.is_handshaking() && !self.amplification.proven;
+        if early { self.client.unproven() } else { self.client }
+    }
+
     fn ask(&self, stream: StreamId, message: &[u8], service: &Service<'_>) -> Result<Begun, Fault> {
         check(message)?;
+        let client = self.asker();
         // What must not be done twice, in data that anyone can send again (RFC 9250 §4.5).
         if self.inner.is_handshaking()
             && let Some(reply) = refuse_update(message, EdeCode::TooEarly)
         {
             return Ok(Begun::Answered(reply.into()));
         }
-        if !service.edge.admit(self.client) {
+        if !service.edge.admit(client) {
             return Err(Fault::Stream(EXCESSIVE_LOAD));
         }
         let (key, id, mut waits) = (self.key, self.id, None);
-        let asked = service.edge.ask(message, self.client, true, |ticket| {
+        let asked = service.edge.ask(message, client, true, |ticket| {
             waits = Some(ticket);
             let completed = service.completed.clone();
             // Fails if the server has stopped.
@@ -340,7 +360,7 @@ impl Connection {
         loop {
             if outgoing.rest.is_empty() {
                 match outgoing.replies.next().map(|reply| reply.framed()) {
-                    Some(Ok(framed)) => match edge.hold(self.client, framed.into()) {
+                    Some(Ok(framed)) => match edge.hold(self.asker(), framed.into()) {
                         Some(held) => outgoing.rest = held,
                         None => return self.abandon(id, EXCESSIVE_LOAD),
                     },
@@ -389,14 +409,14 @@ impl Connection {
 
     pub(super) fn close(&mut self, now: Instant, code: VarInt, reason: &'static str) {
         self.inner.close(now, code, Bytes::from_static(reason.as_bytes()));
-        self.leave();
+        self.leave(now);
     }
 
     /// Nothing more will come of it but the end of the connection itself.
-    fn leave(&mut self) {
+    fn leave(&mut self, now: Instant) {
         self.streams.clear();
-        self.partial = 0;
-        (self.handshake, self.connected, self.overdue, self.opened) = (None, None, None, false);
+        (self.partial, self.overdue, self.opened) = (0, None, false);
+        self.closed.get_or_insert(now);
     }
 
     /// Closes it if nothing of it is under way.
@@ -407,13 +427,18 @@ impl Connection {
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        self.connected.is_none()
+        self.closed.is_some()
+    }
+
+    /// There is no reason to keep it any longer.
+    pub(super) fn is_over(&self, now: Instant) -> bool {
+        self.inner.is_drained() || self.closed.is_some_and(|at| at + LINGER <= now)
     }
 
     /// When it must be looked at, if nothing comes before.
     pub(super) fn deadline(&mut self, idle: Duration) -> Option<Instant> {
-        let own = self.own_deadline(idle);
-        [self.inner.poll_timeout(), self.overdue, own].into_iter().flatten().min()
+        let over = self.closed.map(|at| at + LINGER);
+        [self.inner.poll_timeout(), self.overdue, self.own_deadline(idle), over].into_iter().flatten().min()
     }
 
     /// The end of a handshake that takes too long, or of a connection that is not used.
@@ -451,15 +476,25 @@ mod tests {
 
     #[test]
     fn an_unproven_address_gets_three_times_what_it_sent() {
-        let mut amplification = Amplification::new(MIN_INITIAL, false);
+        let mut amplification = Amplification::new(1_200, false);
         assert_eq!((amplification.allows(1_200, 10), amplification.allows(1_200, 2)), (3, 2));
         amplification.send(3_500);
         assert_eq!(amplification.allows(1_200, 10), 0);
-        amplification.receive(MIN_INITIAL);
+        amplification.receive(1_200, false);
         assert_eq!(amplification.allows(1_200, 10), 3);
         amplification.send(3_600);
-        amplification.receive(90);
+        amplification.receive(90, true);
         assert_eq!(amplification.allows(1_200, 10), 10);
-        assert_eq!(Amplification::new(MIN_INITIAL, true).allows(1_200, 10), 10);
+        assert_eq!(Amplification::new(1_200, true).allows(1_200, 10), 10);
+    }
+
+    #[test]
+    fn what_needs_no_id_of_ours_proves_nothing_however_short() {
+        let (initial, early, handshake, short) = (0xc3, 0xd3, 0xe3, 0x43);
+        assert_eq!(
+            [initial, early, handshake, short].map(|first| proves_address(&[first, 0])),
+            [false, false, true, true]
+        );
+        assert!(!proves_address(&[]));
     }
 }

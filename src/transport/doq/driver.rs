@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use quinn_proto::{
-    ConnectionHandle, DatagramEvent, EcnCodepoint, Endpoint, EndpointConfig, Incoming, ServerConfig, Transmit,
+    ConnectionHandle, DatagramEvent, EcnCodepoint, Endpoint, EndpointConfig, EndpointEvent, Incoming, ServerConfig,
+    Transmit,
 };
 use quinn_udp::RecvMeta;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
@@ -27,7 +28,7 @@ use super::super::Edge;
 use super::super::admission::Handshake;
 use super::super::datagrams::{self, Inbox, Outbox};
 use super::NO_ERROR;
-use super::connection::{Amplification, Completed, Connection, Portion, Service};
+use super::connection::{Amplification, Completed, Connection, Portion, Service, proves_address};
 use super::timers::{Armed, Timers};
 use crate::gateway::{Client, Transport};
 use crate::limits::{DRAIN_TIMEOUT, MAX_DATAGRAMS};
@@ -143,6 +144,8 @@ impl Driver {
 
     /// Takes what has come, and serves who has something to do; true if that was not all.
     fn turn(&mut self, inbox: &mut Inbox, now: Instant) -> bool {
+        // Before there is more to send: who floods us must not keep what waits for the kernel from leaving.
+        self.outbox.flush();
         let more = self.receive(inbox, now);
         while let Ok(completed) = self.completed.try_recv() {
             self.complete(completed, now);
@@ -202,12 +205,12 @@ impl Driver {
 
     fn handle(&mut self, meta: &RecvMeta, datagram: BytesMut, now: Instant) {
         let ecn = meta.ecn.and_then(|ecn| EcnCodepoint::from_bits(ecn as u8));
-        let length = datagram.len();
+        let (length, proves) = (datagram.len(), proves_address(&datagram));
         self.out.clear();
         match self.endpoint.handle(now, meta.addr, meta.dst_ip, ecn, datagram, &mut self.out) {
             Some(DatagramEvent::ConnectionEvent(ConnectionHandle(key), event)) => {
                 if let Some(Some(connection)) = self.connections.get_mut(key)
-                    && connection.receive(event, length)
+                    && connection.receive(event, length, proves)
                 {
                     self.waiting += 1;
                     self.enqueue(key);
@@ -231,7 +234,7 @@ impl Driver {
             return;
         }
         // No more than quinn-proto keeps for all its users (`max_incoming`): it ignores others.
-        let client = Client { transport: Transport::Quic, addr: incoming.remote_address().ip() };
+        let client = Client::new(Transport::Quic, incoming.remote_address().ip());
         let handshake = admission.handshake(client, proven);
         self.attempts.push_back(Attempt { incoming, client, length, handshake });
     }
@@ -314,7 +317,10 @@ impl Driver {
                 more = true;
             }
         }
-        if connection.inner.is_drained() {
+        if connection.is_over(now) {
+            if !connection.inner.is_drained() {
+                self.endpoint.handle_event(ConnectionHandle(key), EndpointEvent::drained());
+            }
             self.timers.disarm(key, &mut connection.armed);
             self.open -= 1;
             return;
