@@ -10,6 +10,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::num::NonZeroUsize;
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
@@ -26,7 +27,7 @@ use crate::metrics::Metrics;
 use crate::observe::Audience;
 use crate::processors::{Processors, stand_back};
 use crate::transport::admission::{Admission, Limits};
-use crate::transport::tls::{ALPN_DOQ, ALPN_DOT, ALPN_H3, ALPN_HTTPS, Identity, TlsError};
+use crate::transport::tls::{ALPN_DOQ, ALPN_DOT, ALPN_H3, ALPN_HTTPS, Identity, TlsError, resume_statelessly};
 use crate::transport::{Answerer, Edge, RpcHandler, Shutdown, doq, h3, https, metrics, quic, stream, udp};
 
 /// Octets that the kernel may keep for a UDP socket; it grants what it likes.
@@ -252,7 +253,7 @@ impl Setup {
         Ok(Self {
             cores,
             doq: Arc::new(doq::server_config(identity.quic_config(ALPN_DOQ)?)?),
-            h3: Arc::new(h3::server_config(identity.quic_config(ALPN_H3)?)?),
+            h3: Arc::new(h3::server_config(resume_statelessly(identity.quic_config(ALPN_H3)?)?)?),
             dot: TlsAcceptor::from(Arc::new(identity.config(ALPN_DOT)?)),
             https: TlsAcceptor::from(Arc::new(identity.config(ALPN_HTTPS)?)),
         })
@@ -290,7 +291,15 @@ impl Threads {
                     let mut tasks = JoinSet::new();
                     // Fails only if the starter is gone; then the edge is shut down as well.
                     let _ = started.send(sockets.serve(&edge, &setup, core, &mut tasks));
-                    while tasks.join_next().await.is_some() {}
+                    while let Some(ended) = tasks.join_next().await {
+                        // A listener that is gone must not go unnoticed: the server stops, and says so.
+                        if let Err(error) = ended
+                            && let Ok(panic) = error.try_into_panic()
+                        {
+                            edge.shutdown.trigger();
+                            resume_unwind(panic);
+                        }
+                    }
                 });
             };
             self.handles.push(thread::Builder::new().name(format!("edge-{core}")).spawn(serve)?);

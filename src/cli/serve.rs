@@ -5,6 +5,9 @@ use std::net::IpAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::ValueEnum;
@@ -93,10 +96,14 @@ pub struct ServeArgs {
     /// Form of the log
     #[arg(long, value_enum, default_value = "text")]
     log: LogForm,
-    /// Log filter: a level, or `target=level,…`; what hickory_net says has names that are asked for in it
-    #[arg(long, env = "GHOSTPLANE_LOG", default_value = "info,hickory_net=off,hickory_resolver=off")]
+    /// Log filter: a level, or `target=level,…`; what hickory_net says has names that are asked for in it, and rustls and
+    /// quinn_proto warn of whatever clients send
+    #[arg(long, env = "GHOSTPLANE_LOG", default_value = LOG)]
     log_level: String,
 }
+
+/// What is logged if nobody says otherwise: nothing that a client can have us say as often as it likes.
+const LOG: &str = "info,hickory_net=off,hickory_resolver=off,rustls=error,quinn=error,quinn_proto=error,h3=error";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum LogForm {
@@ -188,10 +195,7 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
     if args.dev {
         set_up_dev(&node, &data, &operator)?;
     }
-    survey(&node)?;
-    settle(&node)?;
-    write_checkpoints(&node)?;
-    renew(&node)?;
+    let chores = chores(&node)?;
     let mut observing = observe::Threads::default();
     let called = naming.server.as_ref().map_or_else(|| "ghostplane".to_owned(), Name::to_string);
     let mut seed = [0; 32];
@@ -209,6 +213,7 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
     };
     server::run(config, node.gateway.clone(), rpc, node.metrics.clone(), on_ready, Shutdown::default())?;
     drop(observing);
+    drop(chores);
     settle_once(&node);
     write_checkpoint(&node);
     tracing::info!("stopped");
@@ -227,8 +232,10 @@ fn name_gateway(tld: &mut Tld, port: u16) -> anyhow::Result<()> {
 
 /// Announces the server, and again whenever its certificates are others.
 fn look_after(node: &Node, identity: Identity, naming: Naming, addrs: server::Addrs) -> anyhow::Result<()> {
-    let (gateway, shown) = (node.gateway.clone(), identity.clone());
+    // Certificates are watched until the process ends; the registry is closed before.
+    let (gateway, shown) = (Arc::downgrade(&node.gateway), identity.clone());
     let announce = move || {
+        let Some(gateway) = gateway.upgrade() else { return };
         if let Err(error) = discovery::announce(&gateway, &shown, &naming, &addrs) {
             tracing::error!("this server cannot be discovered: {error:#}");
         }
@@ -345,31 +352,70 @@ fn load_signer(data: &Path, tlds: &[Name]) -> anyhow::Result<Signer> {
     Ok(signer)
 }
 
-/// Counts every hour, on a thread that ends with the process, the names whose owners should sign again.
-fn survey(node: &Node) -> anyhow::Result<()> {
-    let (service, metrics) = (node.service.clone(), node.metrics.clone());
-    std::thread::Builder::new().name("survey".to_owned()).spawn(move || {
-        loop {
-            match service.names_to_resign() {
-                Ok((soon, overdue)) => {
-                    metrics.signatures_ending.set(soon);
-                    metrics.signatures_ended.set(overdue);
-                }
-                Err(error) => tracing::warn!(%error, "names to sign again cannot be counted"),
+/// What is done again and again while the server runs.
+fn chores(node: &Arc<Node>) -> anyhow::Result<Chores> {
+    let mut chores = Chores::default();
+    for (name, every, job) in [
+        ("survey", SURVEY, survey as fn(&Node)),
+        ("settle", SETTLE_EVERY, settle_once),
+        ("notary", CHECKPOINT_EVERY, write_checkpoint),
+        ("renew", RENEW_EVERY, renew),
+    ] {
+        let node = node.clone();
+        chores.start(name, every, move || job(&node))?;
+    }
+    Ok(chores)
+}
+
+/// Threads that do something again and again. Dropped, they end: nothing holds the registry then that has not closed it.
+#[derive(Default)]
+struct Chores(Vec<(mpsc::Sender<()>, JoinHandle<()>)>);
+
+impl Chores {
+    fn start(&mut self, name: &str, every: Duration, job: impl Fn() + Send + 'static) -> anyhow::Result<()> {
+        let (stop, stopped) = mpsc::channel::<()>();
+        let run = move || {
+            job();
+            while stopped.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
+                job();
             }
-            std::thread::sleep(SURVEY);
+        };
+        self.0.push((stop, std::thread::Builder::new().name(name.to_owned()).spawn(run)?));
+        Ok(())
+    }
+}
+
+impl Drop for Chores {
+    fn drop(&mut self) {
+        let (stops, threads): (Vec<_>, Vec<_>) = self.0.drain(..).unzip();
+        drop(stops);
+        for thread in threads {
+            // A panic has been printed where it happened.
+            let _ = thread.join();
         }
-    })?;
-    Ok(())
+    }
+}
+
+/// Counts the names whose owners should sign again.
+fn survey(node: &Node) {
+    match node.service.names_to_resign() {
+        Ok((soon, overdue)) => {
+            node.metrics.signatures_ending.set(soon);
+            node.metrics.signatures_ended.set(overdue);
+        }
+        Err(error) => tracing::warn!(%error, "names to sign again cannot be counted"),
+    }
 }
 
 /// Between two surveys.
-const SURVEY: std::time::Duration = std::time::Duration::from_secs(3_600);
+const SURVEY: Duration = Duration::from_secs(3_600);
 
 /// What the operator's commands ask of a running server.
 fn control(node: &Node, data: &Path, tlds: Vec<Name>) -> anyhow::Result<()> {
-    let (gateway, service, folder) = (node.gateway.clone(), node.service.clone(), data.to_owned());
+    // The socket is listened to until the process ends; the registry is closed before.
+    let (gateway, service, folder) = (Arc::downgrade(&node.gateway), Arc::downgrade(&node.service), data.to_owned());
     let answer = move |line: &str| -> anyhow::Result<String> {
+        let (gateway, service) = gateway.upgrade().zip(service.upgrade()).context("the server is stopping")?;
         let words: Vec<&str> = line.split_whitespace().collect();
         let key = |word: &&str| BASE64.decode(word.as_bytes()).context("not base64");
         match words[..] {
@@ -405,51 +451,21 @@ fn appoint(node: &Node, operator: &SigningKey) -> anyhow::Result<()> {
     outcome.map(drop).map_err(|rejection| anyhow::anyhow!("this gateway cannot settle gas: {rejection}"))
 }
 
-/// Charges owners for gas every few seconds, on a thread that ends with the process.
-fn settle(node: &Arc<Node>) -> anyhow::Result<()> {
-    let node = node.clone();
-    std::thread::Builder::new().name("settle".to_owned()).spawn(move || {
-        loop {
-            std::thread::sleep(SETTLE_EVERY);
-            settle_once(&node);
-        }
-    })?;
-    Ok(())
+/// Renews names by their owners' plans.
+fn renew(node: &Node) {
+    if let Err(rejection) = node.renew_due() {
+        tracing::warn!(%rejection, "names cannot be renewed by their owners' plans; they stay due");
+    }
 }
 
-/// Renews names by their owners' plans every few minutes, on a thread that ends with the process.
-fn renew(node: &Arc<Node>) -> anyhow::Result<()> {
-    let node = node.clone();
-    std::thread::Builder::new().name("renew".to_owned()).spawn(move || {
-        loop {
-            if let Err(rejection) = node.renew_due() {
-                tracing::warn!(%rejection, "names cannot be renewed by their owners' plans; they stay due");
-            }
-            std::thread::sleep(RENEW_EVERY);
-        }
-    })?;
-    Ok(())
-}
-
+/// Charges owners for gas.
 fn settle_once(node: &Node) {
     if let Err(rejection) = node.settle() {
         tracing::warn!(%rejection, "gas cannot be settled; it stays counted");
     }
 }
 
-/// Writes down a checkpoint of what was logged, on a thread that ends with the process: what was signed then can never be
-/// lost unnoticed.
-fn write_checkpoints(node: &Arc<Node>) -> anyhow::Result<()> {
-    let node = node.clone();
-    std::thread::Builder::new().name("notary".to_owned()).spawn(move || {
-        loop {
-            write_checkpoint(&node);
-            std::thread::sleep(CHECKPOINT_EVERY);
-        }
-    })?;
-    Ok(())
-}
-
+/// Writes down a checkpoint of what was logged: what was signed then can never be lost unnoticed.
 fn write_checkpoint(node: &Node) {
     let Service { registry, notary, .. } = &*node.service;
     let written = registry.snapshot().map_err(Into::into).and_then(|snapshot| notary.write_down(&snapshot));

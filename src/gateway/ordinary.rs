@@ -100,6 +100,9 @@ impl Gateway {
 
     fn finish_outward(&self, forward: Arc<Forwarder>, miss: Miss, done: Done) {
         self.work(miss.query.name.clone(), move |engine| {
+            if miss.wanted.has_ended() {
+                return;
+            }
             let Some(engine) = engine else { return done(miss.reply(&crowded(&miss.query), 0)) };
             let (first, age) = engine.known_or_executed(&miss);
             match engine.outward(&miss, &first, age) {

@@ -219,18 +219,16 @@ fn serve(engine: &Engine, shared: &Shared) {
             }
         }
         BURNT.set(0);
+        // Whoever is told the answer stops it, and charges it to who asked.
+        stopwatch::start(Instant::now());
         match job.task {
-            Task::Answer(miss, done) if !miss.wanted.has_ended() => {
-                stopwatch::start(Instant::now());
-                done(engine.execute(&miss));
-                // Whoever is told the answer may have stopped it already.
-                stopwatch::stop();
-            }
+            Task::Answer(miss, done) if !miss.wanted.has_ended() => done(engine.execute(&miss)),
             Task::Answer(..) => {}
             Task::Transfer(request, done) => done(engine.transfer(&request)),
             Task::Chain(name, rtype, done) => done(engine.chain(&name, rtype)),
             Task::Other(_, errand) => errand(Some(engine)),
         }
+        stopwatch::stop();
         shared.finished(job.zone, job.about.unwrap_or_default(), BURNT.take());
     }
 }

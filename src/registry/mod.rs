@@ -103,8 +103,8 @@ impl Registry {
         let mut builder = Database::builder();
         builder.set_repair_callback(move |repair| {
             tracing::info!("{told} was not closed: checking it, {:.0}%", repair.progress() * 100.0);
-            // redb says so between its first scan and its second: only if it has to fall back (`db.rs`, `do_repair`).
-            if repair.progress() < 0.5 {
+            // redb says 0.3 between its first scan and its second: only if it has to fall back (`db.rs`, `do_repair`).
+            if (0.1..0.5).contains(&repair.progress()) {
                 tracing::warn!("{told}: the newest commit is torn or damaged; going on from the one before");
             }
         });

@@ -124,10 +124,7 @@ impl Replies {
 
     /// From whoever did the work, on its thread; it is charged to whoever asked.
     fn worked(reply: Reply, account: &Account) -> Self {
-        let work = stopwatch::stop();
-        if let Some(work) = &work {
-            account.charge(work.started.elapsed());
-        }
+        let work = charge_work(account);
         let mut replies = Self::from(reply);
         replies.work = work.map(Box::new);
         replies
@@ -184,6 +181,15 @@ impl Iterator for Replies {
             },
         }
     }
+}
+
+/// Charges what this thread has worked since its stopwatch was started, and stops it.
+fn charge_work(account: &Account) -> Option<Laps> {
+    let work = stopwatch::stop();
+    if let Some(work) = &work {
+        account.charge(work.started.elapsed());
+    }
+    work
 }
 
 /// A future that owns what it needs.
@@ -369,11 +375,16 @@ impl Edge {
         replies
     }
 
-    /// The DNSSEC chain for a question.
-    pub async fn chain(&self, name: Name, rtype: Rtype) -> ChainReply {
+    /// The DNSSEC chain for a question; REFUSED if the client has had too much work done.
+    pub async fn chain(&self, client: Client, name: Name, rtype: Rtype) -> ChainReply {
+        let account = self.admission.account(client).ok_or(Rcode::Refused)?;
         let (sender, receiver) = oneshot::channel();
-        // Fails if the requester left.
-        self.answerer.chain(name, rtype, Box::new(move |chain| drop(sender.send(chain))));
+        let done = move |chain| {
+            charge_work(&account);
+            // Fails if the requester left.
+            drop(sender.send(chain));
+        };
+        self.answerer.chain(name, rtype, Box::new(done));
         receiver.await.unwrap_or(Err(Rcode::ServFail))
     }
 

@@ -12,6 +12,7 @@ use http::request::Parts;
 use http::{HeaderMap, Method, Response, StatusCode};
 use tokio::time::timeout;
 
+use super::admission::Kept;
 use super::json::{Form, JsonError, JsonQuestion};
 use super::{Edge, Resource};
 use crate::gateway::Client;
@@ -129,7 +130,7 @@ async fn doh(
         },
         Method::POST => {
             require_type(&parts.headers, DNS_MESSAGE)?;
-            read_body(&parts.headers, body, MAX_DOH_BODY).await?
+            read_body(edge, client, &parts.headers, body, MAX_DOH_BODY).await?
         }
         _ => return Err(Problem::Method("GET, HEAD, POST")),
     };
@@ -188,7 +189,8 @@ async fn chain(edge: &Edge, client: Client, parts: &Parts) -> Result<Response<By
     let rtype: Rtype = rtype.parse().map_err(|_| Problem::BadChain)?;
     // Many questions in one: it counts as a call, of which a client has fewer.
     admit_call(edge, client)?;
-    let (octets, seconds) = edge.chain(name, rtype).await.map_err(|rcode| match rcode {
+    let (octets, seconds) = edge.chain(client, name, rtype).await.map_err(|rcode| match rcode {
+        Rcode::Refused => Problem::Limited,
         Rcode::ServFail => Problem::NoChain,
         _ => Problem::NotFound,
     })?;
@@ -246,7 +248,7 @@ async fn rpc(
     require_type(&parts.headers, JSON)?;
     // Before the body: it is the body that costs.
     admit_call(edge, client)?;
-    let body = read_body(&parts.headers, body, MAX_RPC_BODY).await?;
+    let body = read_body(edge, client, &parts.headers, body, MAX_RPC_BODY).await?;
     let reply = edge.rpc.call(body, client.addr).await;
     let mut response = Response::new(reply);
     if response.body().is_empty() {
@@ -290,7 +292,7 @@ async fn cosign(
         return Err(Problem::Method("POST"));
     }
     admit_call(edge, client)?;
-    let note = read_body(&parts.headers, body, MAX_NOTE).await?;
+    let note = read_body(edge, client, &parts.headers, body, MAX_NOTE).await?;
     Ok(resource(edge.rpc.cosign(note).await))
 }
 
@@ -306,7 +308,7 @@ async fn call(
     }
     require_type(&parts.headers, OCTETS)?;
     admit_call(edge, client)?;
-    let input = read_body(&parts.headers, body, CONTRACT_INPUT).await?;
+    let input = read_body(edge, client, &parts.headers, body, CONTRACT_INPUT).await?;
     let name = parts.uri.path().strip_prefix(CALL_PATH).unwrap_or_default().to_owned();
     let query = parts.uri.query().unwrap_or_default().to_owned();
     Ok(resource(edge.rpc.run(name, query, input, client.addr).await))
@@ -338,27 +340,64 @@ fn require_type(headers: &HeaderMap, wanted: &'static str) -> Result<(), Problem
     if essence.eq_ignore_ascii_case(wanted) { Ok(()) } else { Err(Problem::MediaType(wanted)) }
 }
 
-/// Reads a whole body of at most `limit` octets within `REQUEST_TIMEOUT`. Of a longer one as much again is
+/// Reads a whole body of at most `limit` octets within `REQUEST_TIMEOUT`. Of one that is a little longer as much again is
 /// read and dropped: an HTTP/1.1 client that is still writing would get a reset instead of its answer.
-async fn read_body(headers: &HeaderMap, body: &mut impl BodySource, limit: usize) -> Result<Bytes, Problem> {
+async fn read_body(
+    edge: &Edge,
+    client: Client,
+    headers: &HeaderMap,
+    body: &mut impl BodySource,
+    limit: usize,
+) -> Result<Bytes, Problem> {
     let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let within = |factor: u64| announced.is_none_or(|length| length <= factor * limit as u64);
+    if !within(2) {
+        return Err(Problem::TooLarge(limit));
+    }
+    let mut room = Room { edge, client, octets: 0, kept: Vec::new() };
     let collect = async {
         let mut whole = Vec::new();
         let mut taken = 0;
         while let Some(chunk) = body.chunk().await.map_err(|BodyGone| Problem::Gone)? {
             taken += chunk.len();
-            if announced.is_some_and(|length| length > limit as u64) || taken > limit {
+            if !within(1) || taken > limit {
                 whole = Vec::new();
             } else {
+                room.extend_to(taken)?;
                 whole.extend_from_slice(&chunk);
             }
             if taken > 2 * limit {
                 break;
             }
         }
-        if taken > limit { Err(Problem::TooLarge(limit)) } else { Ok(Bytes::from(whole)) }
+        match announced {
+            _ if taken > limit => Err(Problem::TooLarge(limit)),
+            // RFC 9114 §4.1.2; hyper sees to it over HTTP/1.1 and 2.
+            Some(length) if length != taken as u64 => Err(Problem::Length),
+            _ => Ok(Bytes::from(whole)),
+        }
     };
     timeout(REQUEST_TIMEOUT, collect).await.unwrap_or(Err(Problem::Slow))
+}
+
+/// What a body that is still coming takes, counted with all else that is kept for its client.
+struct Room<'a> {
+    edge: &'a Edge,
+    client: Client,
+    octets: usize,
+    kept: Vec<Kept>,
+}
+
+impl Room<'_> {
+    fn extend_to(&mut self, octets: usize) -> Result<(), Problem> {
+        if octets > self.octets {
+            // Twice as much each time, as a vector grows: so there are but a few of these.
+            let more = octets.max(2 * self.octets) - self.octets;
+            self.kept.push(self.edge.admission.keep(self.client, more).ok_or(Problem::Unfinished)?);
+            self.octets += more;
+        }
+        Ok(())
+    }
 }
 
 /// Requests that get an HTTP error.
@@ -394,10 +433,14 @@ enum Problem {
     NoChain,
     #[error("the body took too long")]
     Slow,
+    #[error("the body is not as long as its Content-Length says")]
+    Length,
     #[error("too many requests from your network; slow down")]
     Limited,
     #[error("your network has asked for more than it takes; read the responses that are on their way")]
     Untaken,
+    #[error("too much of what your network sends has not come to its end; end those requests first")]
+    Unfinished,
 }
 
 impl Problem {
@@ -408,12 +451,16 @@ impl Problem {
             Self::MediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UriTooLong | Self::QueryTooLong => StatusCode::URI_TOO_LONG,
-            Self::Gone | Self::NoDnsParameter | Self::BadBase64 | Self::Json(_) | Self::NotAQuery | Self::BadChain => {
-                StatusCode::BAD_REQUEST
-            }
+            Self::Gone
+            | Self::NoDnsParameter
+            | Self::BadBase64
+            | Self::Json(_)
+            | Self::NotAQuery
+            | Self::BadChain
+            | Self::Length => StatusCode::BAD_REQUEST,
             Self::NoChain => StatusCode::SERVICE_UNAVAILABLE,
             Self::Slow => StatusCode::REQUEST_TIMEOUT,
-            Self::Limited | Self::Untaken => StatusCode::TOO_MANY_REQUESTS,
+            Self::Limited | Self::Untaken | Self::Unfinished => StatusCode::TOO_MANY_REQUESTS,
         }
     }
 
@@ -424,7 +471,9 @@ impl Problem {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         match self {
             Self::Method(allowed) => headers.insert(ALLOW, HeaderValue::from_static(allowed)),
-            Self::Limited | Self::Untaken => headers.insert(RETRY_AFTER, HeaderValue::from_static("1")),
+            Self::Limited | Self::Untaken | Self::Unfinished => {
+                headers.insert(RETRY_AFTER, HeaderValue::from_static("1"))
+            }
             _ => None,
         };
         response

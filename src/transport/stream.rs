@@ -21,6 +21,7 @@ use rustls::ProtocolVersion;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
+use tokio::task::coop::consume_budget;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
@@ -133,6 +134,8 @@ async fn converse(edge: &Edge, stream: impl AsyncRead + AsyncWrite, client: Clie
             Some(answered) = answers.next(), if !answers.is_empty() => {
                 used = true;
                 if deliver(&mut writer, answered).await.is_err() { return }
+                // Nothing may have been sent, nor waited for: others of this core come in between all the same.
+                consume_budget().await;
             }
             frame = frames.next(&mut reader), if answers.len() < MAX_PIPELINED => match frame {
                 Ok(Some(message)) => {

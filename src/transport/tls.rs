@@ -14,6 +14,7 @@ use rcgen::{
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::CryptoProvider;
+use rustls::crypto::ring::Ticketer;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{RootCertStore, ServerConfig, SupportedCipherSuite};
@@ -102,10 +103,10 @@ impl Identity {
     /// TLS cannot be had with these versions.
     pub fn config(&self, alpn: &[&[u8]]) -> Result<ServerConfig, TlsError> {
         let builder = ServerConfig::builder_with_provider(server_provider()).with_safe_default_protocol_versions()?;
-        Ok(self.finish(builder, alpn))
+        resume_statelessly(self.finish(builder, alpn))
     }
 
-    /// The same for QUIC: TLS 1.3 only, no 0-RTT.
+    /// The same for QUIC: TLS 1.3 only, no 0-RTT. How sessions are resumed is for the protocol to say.
     ///
     /// # Errors
     /// TLS cannot be had with these versions.
@@ -113,7 +114,7 @@ impl Identity {
         let builder = ServerConfig::builder_with_provider(server_provider())
             .with_protocol_versions(&[&rustls::version::TLS13])?;
         let mut config = self.finish(builder, alpn);
-        // 0-RTT data can be replayed; nothing here is ready for that.
+        // 0-RTT data can be replayed: only DoQ is ready for that.
         config.max_early_data_size = 0;
         Ok(config)
     }
@@ -128,6 +129,16 @@ impl Identity {
         config.ignore_client_order = true;
         config
     }
+}
+
+/// Has sessions travel in their tickets: whoever comes back resumes, however many others came in between. No 0-RTT goes with
+/// it, as nobody knows whether a ticket was used before.
+///
+/// # Errors
+/// There are no random numbers for the tickets' key.
+pub fn resume_statelessly(mut config: ServerConfig) -> Result<ServerConfig, TlsError> {
+    config.ticketer = Ticketer::new()?;
+    Ok(config)
 }
 
 /// The certificates of a PEM file, such as `ca.pem`.

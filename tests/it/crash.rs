@@ -167,6 +167,17 @@ fn an_import_that_was_killed_completes_when_it_is_run_again() {
 }
 
 #[test]
+fn a_server_that_was_told_to_stop_has_closed_its_registry() {
+    let dir = tempfile::tempdir().unwrap();
+    for _ in 0..2 {
+        assert!(Server::start(dir.path()).terminate().success());
+        let mut builder = redb::Database::builder();
+        builder.set_repair_callback(|repair| panic!("not closed: {}", repair.progress()));
+        drop(builder.open(dir.path().join("registry.redb")).unwrap());
+    }
+}
+
+#[test]
 fn a_data_directory_has_one_process_and_one_format() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path());

@@ -25,8 +25,8 @@ use http::{Method, Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{Connection, ConnectionError, Endpoint, ReadError, ReadToEndError, VarInt};
-use rustls::{CipherSuite, ClientConfig, RootCertStore};
+use quinn::{Connection, ConnectionError, Endpoint, ReadError, ReadToEndError, StoppedError, VarInt};
+use rustls::{CipherSuite, ClientConfig, HandshakeKind, RootCertStore};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::{Notify, oneshot};
@@ -462,10 +462,12 @@ fn doq_who_asks_one_question_does_not_wait_for_who_asked_many_before() {
         *server.answerer.stopped.lock().unwrap() = Some(stopped);
         let mut streams = vec![ask(&one, "stop.ghost").await];
         server.answerer.arrived.notified().await;
-        for number in 0..150 {
-            streams.push(ask(&many, &format!("slow{number}.ghost")).await);
+        // As many as the server takes from its socket at once, and long ones, that not all are in two datagrams.
+        let padding = "x".repeat(60);
+        for number in 0..60 {
+            streams.push(ask(&many, &format!("slow{number}.{padding}.ghost")).await);
         }
-        while many.stats().frame_tx.stream < 150 {
+        while many.stats().frame_tx.stream < 60 {
             tokio::task::yield_now().await;
         }
         let sent = one.stats().frame_tx.stream;
@@ -474,7 +476,7 @@ fn doq_who_asks_one_question_does_not_wait_for_who_asked_many_before() {
             tokio::task::yield_now().await;
         }
         drop(go_on);
-        let held = server.answerer.held(151).await;
+        let held = server.answerer.held(61).await;
         assert_eq!(held.iter().position(|(query, _)| query.name.to_string() == "slow.ghost."), Some(0));
     });
 }
@@ -770,7 +772,26 @@ fn doh_bad_requests_have_their_codes() {
             let response = http(server, version, request).await;
             assert_eq!(response.status(), status, "{what}");
             assert_eq!(response.headers().get("allow").is_some(), status == 405, "{what}");
+            // RFC 9110 §6.6.1.
+            assert!(httpdate::parse_http_date(response.headers()["date"].to_str().unwrap()).is_ok(), "{what}");
         }
+    });
+}
+
+#[test]
+fn http_3_refuses_a_body_of_another_length_than_announced() {
+    run(async {
+        let server = Fixture::start().await;
+        let message = query(0, "alice.ghost", b"");
+        for (length, status) in [(message.len(), 200), (message.len() - 1, 400), (message.len() + 1, 400)] {
+            let mut request = post("/dns-query", DNS, message.clone());
+            request.headers_mut().insert("content-length", length.into());
+            assert_eq!(http3(&server, request).await.status(), status, "{length}");
+        }
+        // Nobody waits for what is not going to be read anyway.
+        let mut huge = post("/dns-query", DNS, message);
+        huge.headers_mut().insert("content-length", 1_000_000_000_u64.into());
+        assert_eq!(http3(&server, huge).await.status(), 413);
     });
 }
 
@@ -1080,6 +1101,8 @@ const METHOD_POST: u8 = 20;
 const CONTENT_TYPE_DNS: u8 = 0xc0 | 44;
 /// `:status 200` in the responses.
 const STATUS_200: u8 = 0xc0 | 25;
+/// RFC 9114 §8.1.
+const H3_EXCESSIVE_LOAD: VarInt = VarInt::from_u32(0x107);
 
 /// A connection whose client has sent its settings, and a stream of no known type.
 async fn raw_h3(server: &Fixture) -> (Connection, quinn::SendStream) {
@@ -1174,6 +1197,42 @@ fn http_3_refuses_field_sections_over_its_setting_and_goes_on() {
         let answer = raw_request(&connection, &short).await;
         assert_eq!(answer[0].1[2], STATUS_200, "{answer:?}");
         assert!(answer[1].1.starts_with(b"{\"Status\":0"));
+    });
+}
+
+/// What h3 would keep until it is whole must not be long, of whatever type it is, and not be cut short either.
+#[test]
+fn http_3_takes_no_frame_that_it_would_have_to_keep() {
+    run(async {
+        let server = Fixture::start().await;
+        let announced = |kind: usize| [&varint(kind)[..], &varint(1 << 20)].concat();
+        let (connection, _control) = raw_h3(&server).await;
+        for kind in [H3_HEADERS, H3_RESERVED] {
+            let (mut send, _recv) = connection.open_bi().await.unwrap();
+            send.write_all(&announced(kind)).await.unwrap();
+            let stopped = send.stopped().await.unwrap();
+            assert_eq!(stopped, Some(H3_EXCESSIVE_LOAD), "{kind}");
+        }
+        // A request whose DATA is not all there is none.
+        let mut cut = frame(H3_HEADERS, &[&field_section(METHOD_POST, "/dns-query")[..], &[CONTENT_TYPE_DNS]].concat());
+        cut.extend([&varint(H3_DATA)[..], &varint(100), b"some"].concat());
+        let (mut send, mut recv) = connection.open_bi().await.unwrap();
+        send.write_all(&cut).await.unwrap();
+        send.finish().unwrap();
+        let told = recv.read_to_end(70_000).await.map(|octets| frames(&octets)).unwrap_or_default();
+        assert!(told.first().is_none_or(|(_, head)| head[2] != STATUS_200), "{told:?}");
+        // Others go on.
+        let short = frame(H3_HEADERS, &field_section(METHOD_GET, "/dns-query?name=alice.ghost"));
+        assert_eq!(raw_request(&connection, &short).await[0].1[2], STATUS_200);
+        // With its control stream a connection ends, unless nothing of that has been read.
+        let (_connection, mut control) = raw_h3(&server).await;
+        control.write_all(&announced(H3_RESERVED)).await.unwrap();
+        let stopped = control.stopped().await;
+        assert!(
+            matches!(&stopped, Ok(Some(code)) if *code == H3_EXCESSIVE_LOAD)
+                || matches!(&stopped, Err(StoppedError::ConnectionLost(ConnectionError::ApplicationClosed(_)))),
+            "{stopped:?}"
+        );
     });
 }
 
@@ -1304,8 +1363,10 @@ fn over_the_rate_udp_drops_or_truncates_and_tcp_refuses() {
         let answers = [receive(&socket).await, receive(&socket).await];
         let truncated: Vec<_> = answers.iter().map(|answer| (answer[2] & 2 != 0, answer[7])).collect();
         assert!(truncated.contains(&(false, 1)) && truncated.contains(&(true, 0)), "{truncated:?}");
+        // Whoever sent the datagrams, the client has its own allowance where its address is proven.
         let mut tcp = TcpStream::connect(server.addr(Service::Tcp)).await.unwrap();
-        let refused = ask_stream(&mut tcp, &query(4, "alice.ghost", b"")).await;
+        assert!(is_answer(&ask_stream(&mut tcp, &query(4, "alice.ghost", b"")).await, 4));
+        let refused = ask_stream(&mut tcp, &query(5, "alice.ghost", b"")).await;
         assert_eq!(rcode(&refused), 5);
         assert!(refused.ends_with(b"\0\x0f\0\x02\0\x12"));
     });
@@ -1352,6 +1413,22 @@ fn behind_a_balancer_limits_are_those_of_the_client() {
         let mut stranger = TcpStream::connect(server.addr(Service::Tcp)).await.unwrap();
         stranger.write_all(&framed(&query(1, "alice.ghost", b""))).await.unwrap();
         assert_eq!(stranger.read(&mut [0; 16]).await.unwrap_or(0), 0);
+    });
+}
+
+#[test]
+fn behind_a_balancer_what_is_said_too_often_is_said_too_often_to_one_network() {
+    run(async {
+        let limits = Limits { responses_per_second: NonZeroU32::new(1).unwrap(), ..Limits::default() };
+        let server = Fixture::behind_proxy(limits).await;
+        let socket = udp(&server).await;
+        for network in 0..20 {
+            let ask = [introduction([198, 51, network, 1]), query(u16::from(network), "alice.ghost", b"")].concat();
+            socket.send(&ask).await.unwrap();
+            let answer = receive(&socket).await;
+            assert_eq!((answer[1], answer[7]), (network, 1));
+        }
+        assert_eq!(server.metrics.responses_limited.get(), 0);
     });
 }
 
@@ -1513,6 +1590,33 @@ fn zones_leave_as_many_messages_over_streams_and_not_otherwise() {
         // RFC 9103 §7.1.
         let mut old = server.old_tls(Service::Tls, b"dot").await;
         assert_eq!(rcode(&ask_stream(&mut old, &transfer_query(9)).await), 5);
+    });
+}
+
+#[test]
+fn sessions_over_tls_and_http_3_are_resumed_however_many_came_in_between() {
+    run(async {
+        let server = Fixture::start().await;
+        for (service, alpn) in [(Service::Tls, &b"dot"[..]), (Service::Https, b"http/1.1")] {
+            let connector = TlsConnector::from(Arc::new(server.tls(alpn)));
+            let connect = async || {
+                let stream = TcpStream::connect(server.addr(service)).await.unwrap();
+                let mut tls = connector.connect("localhost".try_into().unwrap(), stream).await.unwrap();
+                // Tickets come after the handshake, before anything else.
+                if service == Service::Tls {
+                    ask_stream(&mut tls, &query(1, "alice.ghost", b"")).await;
+                } else {
+                    tls.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+                    tls.read_u8().await.unwrap();
+                }
+                tls.get_ref().1.handshake_kind()
+            };
+            assert_eq!(connect().await, Some(HandshakeKind::Full));
+            for _ in 0..300 {
+                server.tcp_tls(service, alpn).await;
+            }
+            assert_eq!(connect().await, Some(HandshakeKind::Resumed), "{service:?}");
+        }
     });
 }
 
