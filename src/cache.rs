@@ -1,11 +1,21 @@
 //! The wire-level answer cache, invalidated by sequence (docs/architecture.md).
+//!
+//! ```text
+//! a thread's own table: what it was asked of late ─ else ─ what all threads share ─ else ─ a miss
+//! ```
+//! What many ask for is in every thread's own table: there is neither a lock nor a count that two cores would write to.
 
+use std::cell::{Cell, RefCell};
+use std::hash::{BuildHasher, BuildHasherDefault};
+use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
+use rustc_hash::FxHasher;
 
-use crate::limits::{CACHE_BYTES, CACHE_ENTRIES, CACHE_SECONDS, MAX_NAME};
+use crate::limits::{CACHE_BYTES, CACHE_ENTRIES, CACHE_HERE, CACHE_HERE_BYTES, CACHE_SECONDS, MAX_NAME};
 use crate::registry::{Stamp, Stamps};
 use crate::wire::{Answer, Query, Scope, Subnet};
 
@@ -28,12 +38,24 @@ enum Kept {
 }
 
 /// A cached answer.
-pub struct Hit(Arc<Entry>);
+pub struct Hit(Found);
+
+enum Found {
+    Here(Rc<Slot>),
+    Shared(Arc<Entry>),
+}
 
 impl Hit {
+    fn entry(&self) -> &Entry {
+        match &self.0 {
+            Found::Here(slot) => &slot.entry,
+            Found::Shared(entry) => entry,
+        }
+    }
+
     /// The answer.
     pub fn answer(&self) -> &Answer {
-        match &self.0.kept {
+        match &self.entry().kept {
             Kept::Answer(answer) => answer,
             // `AnswerCache::get` makes a hit of nothing else.
             Kept::BySubnet(_) => unreachable!("a hit is an answer"),
@@ -43,9 +65,28 @@ impl Hit {
     /// Seconds since the answer was made.
     pub fn age(&self, now: u64) -> u32 {
         // At most CACHE_SECONDS while the entry is valid.
-        now.saturating_sub(self.0.stored) as u32
+        now.saturating_sub(self.entry().stored) as u32
     }
 }
+
+/// An answer in a thread's own table.
+struct Slot {
+    key: Box<[u8]>,
+    /// [`AnswerCache::epoch`] when it was put there.
+    epoch: u64,
+    entry: Arc<Entry>,
+    hits: Cell<u32>,
+}
+
+/// Of so many hits in its own table, a thread looks for one in the shared cache: which answers are used much is known there.
+const SHOWN_ONE_IN: u32 = 64;
+
+thread_local! {
+    static HERE: RefCell<Vec<Option<Rc<Slot>>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Epochs are of no two caches, nor of one before it was cleared and after.
+static EPOCHS: AtomicU64 = AtomicU64::new(0);
 
 /// How long an answer is good, and what it was made from.
 #[derive(Debug, Clone, Copy)]
@@ -63,6 +104,8 @@ pub struct Grounds<'a> {
 /// changed since: so an acknowledged write is seen by the very next query, whatever the TTL.
 pub struct AnswerCache {
     entries: Cache<Box<[u8]>, Arc<Entry>, ByBytes>,
+    /// What threads have in their own tables of another epoch is forgotten.
+    epoch: AtomicU64,
 }
 
 #[derive(Clone)]
@@ -70,12 +113,40 @@ struct ByBytes;
 
 impl Weighter<Box<[u8]>, Arc<Entry>> for ByBytes {
     fn weight(&self, key: &Box<[u8]>, entry: &Arc<Entry>) -> u64 {
-        let kept = match &entry.kept {
+        (key.len() + entry.weight()) as u64
+    }
+}
+
+impl Entry {
+    /// Octets in memory.
+    fn weight(&self) -> usize {
+        let kept = match &self.kept {
             Kept::Answer(answer) => answer.weight(),
             Kept::BySubnet(_) => 0,
         };
-        (key.len() + kept + size_of::<Entry>()) as u64
+        kept + size_of::<Self>()
     }
+
+    fn is_valid(&self, stamps: &Stamps, now: u64) -> bool {
+        now < self.until && now >= self.stored && stamps.unchanged_since(self.seq, &self.reads)
+    }
+}
+
+/// What this thread has at a place of its table, if it is for that key and of that epoch.
+fn here(place: usize, key: &Key, epoch: u64) -> Option<Rc<Slot>> {
+    HERE.with_borrow(|slots| {
+        let slot = slots.get(place)?.as_ref()?;
+        (slot.epoch == epoch && *slot.key == *key.as_slice()).then(|| slot.clone())
+    })
+}
+
+fn keep_here(place: usize, slot: Slot) {
+    HERE.with_borrow_mut(|slots| {
+        if slots.is_empty() {
+            slots.resize_with(CACHE_HERE, || None);
+        }
+        slots[place] = Some(Rc::new(slot));
+    });
 }
 
 /// QNAME, QTYPE, QCLASS, DO and CO, and behind them perhaps a subnet: what tells answers apart.
@@ -104,6 +175,11 @@ impl Key {
         &self.octets[..self.len]
     }
 
+    /// Its place in a thread's own table. Whoever makes names meet there has them looked for in the shared cache, no more.
+    fn place(&self) -> usize {
+        BuildHasherDefault::<FxHasher>::default().hash_one(self.as_slice()) as usize % CACHE_HERE
+    }
+
     /// The key for one asker; all zeros stand for one who does not want to be told apart.
     fn of_asker(&self, asker: Option<Subnet>, scope: Scope) -> Self {
         let mut octets = self.octets;
@@ -117,15 +193,36 @@ impl Key {
 impl AnswerCache {
     /// An empty cache of at most `bytes` octets, itself at most [`CACHE_BYTES`].
     pub fn new(bytes: u64) -> Self {
-        Self { entries: Cache::with_weighter(CACHE_ENTRIES, bytes.min(CACHE_BYTES), ByBytes) }
+        let entries = Cache::with_weighter(CACHE_ENTRIES, bytes.min(CACHE_BYTES), ByBytes);
+        Self { entries, epoch: AtomicU64::new(EPOCHS.fetch_add(1, Relaxed)) }
     }
 
     /// The answer for `asker`, if it is there and still true at `now`.
     pub fn get(&self, key: &Key, asker: impl FnOnce() -> Option<Subnet>, stamps: &Stamps, now: u64) -> Option<Hit> {
+        // Before anything is looked for: what is cleared meanwhile must not be kept as of after that.
+        let (epoch, place) = (self.epoch.load(Relaxed), key.place());
+        if let Some(slot) = here(place, key, epoch).filter(|slot| slot.entry.is_valid(stamps, now)) {
+            self.show(&slot);
+            return Some(Hit(Found::Here(slot)));
+        }
         let entry = self.valid(key, stamps, now)?;
-        let Kept::BySubnet(scope) = entry.kept else { return Some(Hit(entry)) };
+        let Kept::BySubnet(scope) = entry.kept else {
+            if entry.weight() <= CACHE_HERE_BYTES {
+                let slot = Slot { key: key.as_slice().into(), epoch, entry: entry.clone(), hits: Cell::new(0) };
+                keep_here(place, slot);
+            }
+            return Some(Hit(Found::Shared(entry)));
+        };
         let entry = self.valid(&key.of_asker(asker(), scope), stamps, now)?;
-        matches!(entry.kept, Kept::Answer(_)).then_some(Hit(entry))
+        matches!(entry.kept, Kept::Answer(_)).then_some(Hit(Found::Shared(entry)))
+    }
+
+    /// Has the shared cache know that an answer is used, though it is found elsewhere.
+    fn show(&self, slot: &Slot) {
+        slot.hits.set(slot.hits.get().wrapping_add(1));
+        if slot.hits.get() % SHOWN_ONE_IN == 0 && self.entries.get(&*slot.key).is_none() {
+            self.entries.insert(slot.key.clone(), slot.entry.clone());
+        }
     }
 
     /// Keeps an answer that was made for `asker`.
@@ -147,9 +244,7 @@ impl AnswerCache {
     }
 
     fn valid(&self, key: &Key, stamps: &Stamps, now: u64) -> Option<Arc<Entry>> {
-        let entry = self.entries.get(key.as_slice())?;
-        let valid = now < entry.until && now >= entry.stored && stamps.unchanged_since(entry.seq, &entry.reads);
-        valid.then_some(entry)
+        self.entries.get(key.as_slice()).filter(|entry| entry.is_valid(stamps, now))
     }
 
     fn insert(&self, key: &Key, kept: Kept, grounds: Grounds<'_>) {
@@ -161,6 +256,7 @@ impl AnswerCache {
 
     /// Forgets everything.
     pub fn clear(&self) {
+        self.epoch.store(EPOCHS.fetch_add(1, Relaxed), Relaxed);
         self.entries.clear();
     }
 
@@ -172,5 +268,60 @@ impl AnswerCache {
     /// True if it holds none.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{Builder, Name, Rcode, Rtype};
+
+    fn query(name: &str) -> Query {
+        Query::internal(Name::from_user(name).unwrap(), Rtype::A)
+    }
+
+    fn put(cache: &AnswerCache, stamps: &Stamps, name: &str, rcode: Rcode) {
+        let answer = Builder::new(&query(name)).finish(rcode, true, None);
+        let grounds = Grounds { now: 100, seconds: 10, seq: 7, reads: &[] };
+        cache.put(&Key::of(&query(name)), None, answer, stamps, grounds);
+    }
+
+    /// The code of the answer, and whether it was in the thread's own table.
+    fn get(cache: &AnswerCache, stamps: &Stamps, name: &str, now: u64) -> Option<(Rcode, bool)> {
+        let hit = cache.get(&Key::of(&query(name)), || None, stamps, now)?;
+        Some((hit.answer().rcode, matches!(hit.0, Found::Here(_))))
+    }
+
+    #[test]
+    fn what_a_thread_has_found_it_has_at_hand_as_long_as_it_is_true() {
+        let (cache, other, stamps) = (AnswerCache::new(1 << 20), AnswerCache::new(1 << 20), Stamps::new());
+        put(&cache, &stamps, "a.ghost", Rcode::NoError);
+        assert_eq!(get(&cache, &stamps, "a.ghost", 100), Some((Rcode::NoError, false)));
+        assert_eq!(get(&cache, &stamps, "a.ghost", 109), Some((Rcode::NoError, true)));
+        // Of another thread, name, cache, or time.
+        std::thread::scope(|scope| {
+            scope.spawn(|| assert_eq!(get(&cache, &stamps, "a.ghost", 101), Some((Rcode::NoError, false))));
+        });
+        assert_eq!(get(&cache, &stamps, "b.ghost", 101), None);
+        assert_eq!(get(&other, &stamps, "a.ghost", 101), None);
+        assert_eq!(get(&cache, &stamps, "a.ghost", 110), None);
+        assert_eq!(get(&cache, &stamps, "a.ghost", 99), None);
+        cache.clear();
+        assert_eq!(get(&cache, &stamps, "a.ghost", 101), None);
+        put(&cache, &stamps, "a.ghost", Rcode::NxDomain);
+        assert_eq!(get(&cache, &stamps, "a.ghost", 101), Some((Rcode::NxDomain, false)));
+    }
+
+    #[test]
+    fn what_is_used_much_stays_in_the_shared_cache() {
+        let (cache, stamps) = (AnswerCache::new(1 << 20), Stamps::new());
+        put(&cache, &stamps, "a.ghost", Rcode::NoError);
+        get(&cache, &stamps, "a.ghost", 100);
+        // As if it had been pushed out.
+        cache.entries.clear();
+        for _ in 0..SHOWN_ONE_IN {
+            assert_eq!(get(&cache, &stamps, "a.ghost", 100), Some((Rcode::NoError, true)));
+        }
+        assert_eq!(cache.len(), 1);
     }
 }

@@ -6,7 +6,7 @@ pub use forward::{Forward, Upstream, UpstreamError};
 
 use std::fmt;
 use std::net::IpAddr;
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::num::{NonZeroU16, NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 
 use ipnet::IpNet;
@@ -25,6 +25,9 @@ pub struct Config {
     pub zones: Option<PathBuf>,
     pub listen: Vec<IpAddr>,
     pub port_base: Option<u16>,
+    pub ports: PortsFile,
+    /// Where metrics and health are told to whoever asks, in plain HTTP.
+    pub metrics_listen: Vec<IpAddr>,
     /// Chain and key of each; the first is for clients that name no other.
     pub certificates: Vec<(PathBuf, PathBuf)>,
     /// What clients may call this server: a certificate is for it.
@@ -54,6 +57,16 @@ pub struct Config {
     /// Whom queries are told to.
     pub dnstap: Option<TapConfig>,
     pub trace: Option<TraceConfig>,
+}
+
+/// Ports one by one, where they are not the usual ones.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PortsFile {
+    pub dns: Option<NonZeroU16>,
+    pub tls: Option<NonZeroU16>,
+    pub https: Option<NonZeroU16>,
+    pub metrics: Option<NonZeroU16>,
 }
 
 /// What traces tell, and to whom beside the log.
@@ -142,6 +155,9 @@ struct File {
     #[serde(default)]
     listen: Vec<IpAddr>,
     port_base: Option<u16>,
+    ports: Option<PortsFile>,
+    #[serde(default)]
+    metrics_listen: Vec<IpAddr>,
     server_name: Option<String>,
     info_url: Option<String>,
     #[serde(default)]
@@ -261,6 +277,8 @@ pub enum ConfigError {
     Syntax(String),
     #[error("limits.{0} must be 1 to {MAX_RATE}")]
     Rate(&'static str),
+    #[error("give either port_base or [ports]")]
+    Ports,
     #[error("{key}: {text:?} is neither an address nor a prefix such as 192.0.2.0/24")]
     Prefix { key: &'static str, text: String },
     #[error("server_name: {0:?} is not a host name")]
@@ -409,10 +427,15 @@ impl Config {
         if let Some((name, _)) = rates.iter().find(|(_, rate)| out_of_range(*rate)) {
             return Err(ConfigError::Rate(name));
         }
+        if file.port_base.is_some() && file.ports.is_some() {
+            return Err(ConfigError::Ports);
+        }
         Ok(Self {
             zones: file.zones,
             listen: file.listen,
             port_base: file.port_base,
+            ports: file.ports.unwrap_or_default(),
+            metrics_listen: file.metrics_listen,
             transfer_to: file.transfer_to.iter().map(|text| transfer_to(text)).collect::<Result<_, _>>()?,
             proxy_from: file.proxy_from.iter().map(|text| proxy_from(text)).collect::<Result<_, _>>()?,
             cores: file.cores,
@@ -448,6 +471,9 @@ mod tests {
         assert_eq!((config.listen.len(), config.port_base, config.query_burst), (2, Some(7000), Some(7)));
         assert!(config.limit_loopback && config.certificates.len() == 1);
         assert_eq!(Config::from_toml(""), Ok(Config::default()));
+        let config = Config::from_toml("metrics_listen = [\"::1\"]\n[ports]\ndns = 53\nhttps = 443").unwrap();
+        assert_eq!((config.ports.dns, config.ports.tls, config.metrics_listen.len()), (NonZeroU16::new(53), None, 1));
+        assert_eq!(Config::from_toml("port_base = 7000\n[ports]\ndns = 53"), Err(ConfigError::Ports));
         let config = Config::from_toml(
             "cores = 3\nproxy_from = [\"192.0.2.0/24\"]\n[limits]\nresponses_per_second = 9\ncpu_ms_per_second = 250",
         );

@@ -188,6 +188,9 @@ pub const MAX_ALIAS_LINKS: usize = 8;
 /// Answers in the cache, and their octets.
 pub const CACHE_ENTRIES: usize = 262_144;
 pub const CACHE_BYTES: u64 = 256 << 20;
+/// Of these, answers that each thread has in a table of its own, and octets of one, at most.
+pub const CACHE_HERE: usize = 2_048;
+pub const CACHE_HERE_BYTES: usize = 2 << 10;
 /// Seconds an answer is cached at most, whatever its TTL: bounds the age of what was read.
 pub const CACHE_SECONDS: u32 = 86_400;
 /// Online signatures over SOA that are kept.

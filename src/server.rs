@@ -39,6 +39,8 @@ const PORT_ATTEMPTS: usize = 16;
 /// Where and how to listen.
 pub struct ServerConfig {
     pub addrs: Vec<IpAddr>,
+    /// Where metrics and health are told.
+    pub metrics: Vec<IpAddr>,
     pub ports: Ports,
     pub identity: Identity,
     pub limits: Limits,
@@ -140,9 +142,13 @@ impl fmt::Display for Addrs {
 /// Why the server does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    #[error("{service} port {addr} is taken by another program; choose others with --port-base N")]
+    #[error(
+        "{service} port {addr} is taken by another program; choose others with --port-base N, or [ports] in the config file"
+    )]
     Taken { service: Service, addr: SocketAddr },
-    #[error("no right to listen on {addr} for {service}; use ports above 1023 with --port-base N, or grant the right")]
+    #[error(
+        "no right to listen on {addr} for {service}; use ports above 1023 (--port-base N, or [ports] in the config file), or grant the right"
+    )]
     Forbidden { service: Service, addr: SocketAddr },
     #[error("cannot listen on {addr} for {service}: {source}")]
     Bind { service: Service, addr: SocketAddr, source: io::Error },
@@ -189,7 +195,7 @@ pub fn run(
     shutdown: Shutdown,
 ) -> Result<(), ServeError> {
     let cores = quic::Cores::new(config.cores.get());
-    let listeners = Listeners::bind(&config.addrs, config.ports, cores.count())?;
+    let listeners = Listeners::bind(&config.addrs, &config.metrics, config.ports, cores.count())?;
     let addrs = listeners.addrs()?;
     listeners.steer(&cores);
     let admission = Admission::new(config.limits).behind(config.proxies);
@@ -375,21 +381,23 @@ impl CoreSockets {
 }
 
 impl Listeners {
-    /// Binds every service on every address, once for each core. An address that this machine does not have is passed
-    /// over with a warning, as long as there is another.
+    /// Binds every service on every address, once for each core, and the operator's view on its own. An address that this
+    /// machine does not have is passed over with a warning, as long as there is another.
     ///
     /// # Errors
     /// A port is taken or forbidden, or no address is left.
-    pub fn bind(addrs: &[IpAddr], ports: Ports, cores: usize) -> Result<Self, ServeError> {
+    pub fn bind(addrs: &[IpAddr], metrics: &[IpAddr], ports: Ports, cores: usize) -> Result<Self, ServeError> {
         let mut listeners = Self { cores: Vec::new(), metrics: Vec::new() };
         listeners.cores.resize_with(cores.max(1), CoreSockets::default);
         for &addr in addrs {
-            match listeners.bind_one(addr, ports) {
-                Err(error) if error.is_absence() => tracing::warn!(%addr, %error, "address passed over"),
-                result => result?,
-            }
+            pass_over(addr, listeners.bind_one(addr, ports))?;
         }
-        if listeners.metrics.is_empty() { Err(ServeError::NoAddress) } else { Ok(listeners) }
+        for &addr in metrics {
+            let listener = listen(SocketAddr::new(addr, ports.metrics), Service::Metrics, false);
+            pass_over(addr, listener.map(|listener| listeners.metrics.push(listener)))?;
+        }
+        let none = listeners.cores[0].udp.is_empty() || listeners.metrics.is_empty();
+        if none { Err(ServeError::NoAddress) } else { Ok(listeners) }
     }
 
     fn bind_one(&mut self, ip: IpAddr, ports: Ports) -> Result<(), ServeError> {
@@ -398,7 +406,6 @@ impl Listeners {
         let dns = pairs(at(ports.dns), Service::Udp, Service::Tcp, count)?;
         let tls = pairs(at(ports.tls), Service::Quic, Service::Tls, count)?;
         let https = pairs(at(ports.https), Service::H3, Service::Https, count)?;
-        let metrics = listen(at(ports.metrics), Service::Metrics, false)?;
         for (core, ((dns, tls), https)) in self.cores.iter_mut().zip(dns.into_iter().zip(tls).zip(https)) {
             core.udp.push(dns.0);
             core.tcp.push(dns.1);
@@ -407,7 +414,6 @@ impl Listeners {
             core.h3.push(https.0);
             core.https.push(https.1);
         }
-        self.metrics.push(metrics);
         Ok(())
     }
 
@@ -427,7 +433,7 @@ impl Listeners {
     pub fn addrs(&self) -> io::Result<Addrs> {
         let first = &self.cores[0];
         let mut addrs = Vec::new();
-        for index in 0..self.metrics.len() {
+        for index in 0..first.udp.len() {
             addrs.extend([
                 (Service::Udp, first.udp[index].local_addr()?),
                 (Service::Tcp, first.tcp[index].local_addr()?),
@@ -435,10 +441,23 @@ impl Listeners {
                 (Service::Quic, first.quic[index].local_addr()?),
                 (Service::Https, first.https[index].local_addr()?),
                 (Service::H3, first.h3[index].local_addr()?),
-                (Service::Metrics, self.metrics[index].local_addr()?),
             ]);
         }
+        for listener in &self.metrics {
+            addrs.push((Service::Metrics, listener.local_addr()?));
+        }
         Ok(Addrs(addrs))
+    }
+}
+
+/// Says that an address is not there, where that is all that is wrong.
+fn pass_over(addr: IpAddr, bound: Result<(), ServeError>) -> Result<(), ServeError> {
+    match bound {
+        Err(error) if error.is_absence() => {
+            tracing::warn!(%addr, %error, "address passed over");
+            Ok(())
+        }
+        bound => bound,
     }
 }
 
@@ -515,20 +534,23 @@ mod tests {
     #[test]
     fn a_taken_port_is_said_with_the_way_out() {
         let addrs = [IpAddr::V4(Ipv4Addr::LOCALHOST)];
-        let first = Listeners::bind(&addrs, Ports::ANY, 2).unwrap().addrs();
+        let first = Listeners::bind(&addrs, &addrs, Ports::ANY, 2).unwrap().addrs();
         drop(first);
-        let held = Listeners::bind(&addrs, Ports::ANY, 2).unwrap();
+        let held = Listeners::bind(&addrs, &addrs, Ports::ANY, 2).unwrap();
         let taken = held.addrs().unwrap().of(Service::Udp).unwrap();
-        let error = Listeners::bind(&addrs, Ports { dns: taken.port(), ..Ports::ANY }, 2).unwrap_err();
+        let error = Listeners::bind(&addrs, &addrs, Ports { dns: taken.port(), ..Ports::ANY }, 2).unwrap_err();
         assert_eq!(
             error.to_string(),
-            format!("udp port {taken} is taken by another program; choose others with --port-base N")
+            format!(
+                "udp port {taken} is taken by another program; choose others with --port-base N, or [ports] in the config file"
+            )
         );
     }
 
     #[test]
     fn udp_and_tcp_share_a_chosen_port() {
-        let listeners = Listeners::bind(&[IpAddr::V4(Ipv4Addr::LOCALHOST)], Ports::ANY, 2).unwrap();
+        let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST)];
+        let listeners = Listeners::bind(&loopback, &loopback, Ports::ANY, 2).unwrap();
         let addrs = listeners.addrs().unwrap();
         assert_eq!(addrs.of(Service::Udp), addrs.of(Service::Tcp));
         assert_eq!(addrs.of(Service::Quic), addrs.of(Service::Tls));
@@ -539,8 +561,10 @@ mod tests {
     #[test]
     fn addresses_of_other_machines_are_passed_over() {
         let elsewhere: IpAddr = "192.0.2.1".parse().unwrap();
-        assert!(matches!(Listeners::bind(&[elsewhere], Ports::ANY, 1), Err(ServeError::NoAddress)));
         let both = [elsewhere, IpAddr::V4(Ipv4Addr::LOCALHOST)];
-        assert_eq!(Listeners::bind(&both, Ports::ANY, 1).unwrap().addrs().unwrap().0.len(), 7);
+        for (addrs, metrics) in [(&both[..1], &both[..]), (&both, &both[..1])] {
+            assert!(matches!(Listeners::bind(addrs, metrics, Ports::ANY, 1), Err(ServeError::NoAddress)));
+        }
+        assert_eq!(Listeners::bind(&both, &both, Ports::ANY, 1).unwrap().addrs().unwrap().0.len(), 7);
     }
 }

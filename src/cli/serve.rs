@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 use std::net::IpAddr;
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::num::{NonZeroU16, NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -23,7 +23,7 @@ use super::owner::Algorithm;
 use super::ring::Ring;
 use super::{certificates, clock, discovery, keys};
 use crate::api::{Rpc, Service};
-use crate::config::{self, Config, Forward};
+use crate::config::{self, Config, Forward, PortsFile};
 use crate::contract::CodeFolder;
 use crate::forward::Forwarder;
 use crate::gateway::{Signer, Tld, Transfers};
@@ -116,6 +116,7 @@ struct Settings {
     data: PathBuf,
     zones: Option<PathBuf>,
     addrs: Vec<IpAddr>,
+    metrics: Vec<IpAddr>,
     ports: Ports,
     certificates: Vec<(PathBuf, PathBuf)>,
     naming: Naming,
@@ -182,7 +183,7 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
     // A key file like the others, so that a passphrase covers it, too; only its 32 octets are used.
     let update_secret = Zeroizing::new(keys::load_or_create(&data.join("keys/update.pem"))?.to_bytes());
     let code = Some(CodeFolder::new(data.join("compiled"), sigil.as_bytes()));
-    let Settings { addrs, ports, limits, naming, proxies, cores, mirror, forward, observed, .. } = settings;
+    let Settings { addrs, metrics, ports, limits, naming, proxies, cores, mirror, forward, observed, .. } = settings;
     let parts = Parts::new(registry, tlds, signer, sigil, notary, clock);
     let parts = Parts { transfers, code, update_secret, mirror, forward, ..parts };
     let node = Arc::new(Node::start(parts)?);
@@ -202,7 +203,8 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
     getrandom::fill(&mut seed)?;
     let audience = observing.start(observed, &called, seed, &node.metrics).context("dnstap and traces")?;
     let identity_of = identity.clone();
-    let config = ServerConfig { addrs, ports, identity: identity_of, limits, cores, proxies, audience, signals: true };
+    let config =
+        ServerConfig { addrs, metrics, ports, identity: identity_of, limits, cores, proxies, audience, signals: true };
     let rpc = Arc::new(Rpc { service: node.service.clone() });
     let on_ready = |addrs: &server::Addrs| {
         // It serves all the same; what cannot be announced is said.
@@ -276,8 +278,10 @@ fn settings(args: &ServeArgs) -> anyhow::Result<Settings> {
         Some(base) => {
             Ports::from_base(base).with_context(|| format!("--port-base {base} leaves no room for four ports"))?
         }
-        None => Ports::default(),
+        None => ports(config.ports)?,
     };
+    let metrics = [config.metrics_listen, ServerConfig::LOOPBACK.to_vec()];
+    let metrics = metrics.into_iter().find(|addrs| !addrs.is_empty()).unwrap_or_default();
     let addrs = [args.listen.clone(), config.listen, ServerConfig::LOOPBACK.to_vec()];
     let addrs = addrs.into_iter().find(|addrs| !addrs.is_empty()).unwrap_or_default();
     anyhow::ensure!(args.cert.len() == args.key.len(), "give one --key for each --cert");
@@ -315,6 +319,7 @@ fn settings(args: &ServeArgs) -> anyhow::Result<Settings> {
         data,
         zones,
         addrs,
+        metrics,
         ports,
         certificates,
         naming,
@@ -327,6 +332,20 @@ fn settings(args: &ServeArgs) -> anyhow::Result<Settings> {
         forward,
         observed,
     })
+}
+
+fn ports(given: PortsFile) -> anyhow::Result<Ports> {
+    let usual = Ports::default();
+    let or = |given: Option<NonZeroU16>, usual| given.map_or(usual, NonZeroU16::get);
+    let ports = Ports {
+        dns: or(given.dns, usual.dns),
+        tls: or(given.tls, usual.tls),
+        https: or(given.https, usual.https),
+        metrics: or(given.metrics, usual.metrics),
+    };
+    let all = [ports.dns, ports.tls, ports.https, ports.metrics];
+    let twice = all.iter().enumerate().find(|(at, port)| all[..*at].contains(port));
+    twice.map_or(Ok(ports), |(_, port)| Err(anyhow::anyhow!("[ports]: two services cannot have port {port}")))
 }
 
 fn open_registry(data: &Path, operator: &SigningKey, clock: &Clock) -> anyhow::Result<Registry> {

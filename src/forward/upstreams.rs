@@ -1,5 +1,6 @@
 //! Which upstream is asked: the fastest of those that answer, and the next one when it fails.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use hickory_resolver::{NameServerPool, PoolContext};
 
 use super::ask::{ForwardError, server};
 use crate::config::Upstream;
+use crate::gateway::Transport;
 use crate::limits::{FORWARD_FAILURE_FIRST, FORWARD_FAILURE_LONGEST, FORWARD_RETRIES};
 
 /// A pool of one: it keeps the connections to one server, and falls back to TCP.
@@ -21,6 +23,8 @@ pub(super) struct Upstreams(Vec<One>);
 
 struct One {
     pool: Pool,
+    /// Exchanges with it for one question, at most.
+    tries: usize,
     health: Mutex<Health>,
 }
 
@@ -38,27 +42,32 @@ impl Upstreams {
     /// Connects when it is first asked.
     pub(super) fn new(upstreams: &[Upstream], context: &Arc<PoolContext>) -> Result<Self, ForwardError> {
         let provider = TokioRuntimeProvider::new();
-        let one = |upstream| {
+        let one = |upstream: &Upstream| {
             let pool = NameServerPool::from_config([server(upstream)?], context.clone(), provider.clone());
-            Ok(One { pool, health: Mutex::default() })
+            // Over UDP hickory itself sends a query three times in one exchange.
+            let tries = if upstream.via == Transport::Udp { 1 } else { 1 + FORWARD_RETRIES };
+            Ok(One { pool, tries, health: Mutex::default() })
         };
         upstreams.iter().map(one).collect::<Result<_, ForwardError>>().map(Self)
     }
 
-    /// One exchange. Where nothing comes back, the next upstream is asked, or the same once more; one that tells of a
-    /// failure is not asked again (RFC 9520 §3.1).
+    /// One exchange. Where nothing comes back, the next upstream is asked, or the same once more, three times at most; one
+    /// that tells of a failure is not asked again (RFC 9520 §3.1).
     pub(super) async fn exchange(&self, request: DnsRequest) -> Result<DnsResponse, NetError> {
         let mut failed = Err(NetError::NoConnections);
-        let mut order = self.order(Instant::now());
+        let mut order: VecDeque<_> = self.order(Instant::now()).into_iter().map(|one| (one, one.tries)).collect();
         for _ in 0..=FORWARD_RETRIES.max(self.0.len() - 1) {
-            let Some(one) = (!order.is_empty()).then(|| order.remove(0)) else { break };
+            let Some((one, tries)) = order.pop_front() else { break };
             let begun = Instant::now();
             let result = one.pool.send(request.clone()).first_answer().await;
             match &result {
-                Err(NetError::Busy) => order.push(one),
+                // It has not been asked.
+                Err(NetError::Busy) => order.push_back((one, tries)),
                 Err(error) if is_silence(error) => {
                     one.health().fell_silent(Instant::now());
-                    order.push(one);
+                    if tries > 1 {
+                        order.push_back((one, tries - 1));
+                    }
                 }
                 Err(NetError::Dns(DnsError::ResponseCode(_))) => self.measured(one, begun.elapsed()),
                 _ => {

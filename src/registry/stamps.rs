@@ -39,7 +39,7 @@ impl Stamp {
 pub struct Stamps(Box<[AtomicU64]>);
 
 impl Stamps {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self((0..SLOTS).map(|_| AtomicU64::new(0)).collect())
     }
 

@@ -482,6 +482,15 @@ fn another_upstream_is_asked_when_one_fails() {
     assert_eq!(spare.asked().len(), 3);
 }
 
+/// RFC 9520 §3.1: three queries in all, to one address over one transport.
+#[test]
+fn one_that_says_nothing_is_asked_three_times_at_most() {
+    let silent = Upstream::start(|_| None);
+    let world = world(&silent, "validate = false");
+    assert_eq!(world.ask_plain("www.example", "A").rcode, 2);
+    assert!((1..=3).contains(&silent.asked().len()), "{:?}", silent.asked());
+}
+
 #[test]
 fn what_does_not_fit_in_a_datagram_is_asked_for_over_tcp() {
     let text = format!("\"{}\"", "x".repeat(250));

@@ -231,6 +231,7 @@ pub fn query(owner: &str, rtype: &str, flags: u8) -> Vec<u8> {
 pub fn server_config(identity: Identity) -> ServerConfig {
     ServerConfig {
         addrs: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
+        metrics: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
         ports: Ports::ANY,
         identity,
         limits: Limits::default(),
