@@ -81,8 +81,20 @@ struct Slot {
 /// Of so many hits in its own table, a thread looks for one in the shared cache: which answers are used much is known there.
 const SHOWN_ONE_IN: u32 = 64;
 
+/// Of so many hits in the shared cache, a thread takes one into its own table: what is asked often is there soon, and where
+/// nothing is, the table is not written anew for every question.
+const TAKEN_ONE_IN: u32 = 8;
+
 thread_local! {
-    static HERE: RefCell<Vec<Option<Rc<Slot>>>> = const { RefCell::new(Vec::new()) };
+    static HERE: RefCell<Here> = const { RefCell::new(Here { slots: Vec::new(), elsewhere: 0 }) };
+}
+
+/// A thread's own table.
+struct Here {
+    /// None, or [`CACHE_HERE`] places.
+    slots: Vec<Option<Rc<Slot>>>,
+    /// Hits that were not in it.
+    elsewhere: u32,
 }
 
 /// Epochs are of no two caches, nor of one before it was cleared and after.
@@ -134,18 +146,24 @@ impl Entry {
 
 /// What this thread has at a place of its table, if it is for that key and of that epoch.
 fn here(place: usize, key: &Key, epoch: u64) -> Option<Rc<Slot>> {
-    HERE.with_borrow(|slots| {
-        let slot = slots.get(place)?.as_ref()?;
+    HERE.with_borrow(|here| {
+        let slot = here.slots.get(place)?.as_ref()?;
         (slot.epoch == epoch && *slot.key == *key.as_slice()).then(|| slot.clone())
     })
 }
 
-fn keep_here(place: usize, slot: Slot) {
-    HERE.with_borrow_mut(|slots| {
-        if slots.is_empty() {
-            slots.resize_with(CACHE_HERE, || None);
+/// Takes some of what was found elsewhere into this thread's table.
+fn take_here(place: usize, key: &Key, epoch: u64, entry: &Arc<Entry>) {
+    HERE.with_borrow_mut(|here| {
+        here.elsewhere = here.elsewhere.wrapping_add(1);
+        if !here.elsewhere.is_multiple_of(TAKEN_ONE_IN) || entry.weight() > CACHE_HERE_BYTES {
+            return;
         }
-        slots[place] = Some(Rc::new(slot));
+        if here.slots.is_empty() {
+            here.slots.resize_with(CACHE_HERE, || None);
+        }
+        let slot = Slot { key: key.as_slice().into(), epoch, entry: entry.clone(), hits: Cell::new(0) };
+        here.slots[place] = Some(Rc::new(slot));
     });
 }
 
@@ -207,10 +225,7 @@ impl AnswerCache {
         }
         let entry = self.valid(key, stamps, now)?;
         let Kept::BySubnet(scope) = entry.kept else {
-            if entry.weight() <= CACHE_HERE_BYTES {
-                let slot = Slot { key: key.as_slice().into(), epoch, entry: entry.clone(), hits: Cell::new(0) };
-                keep_here(place, slot);
-            }
+            take_here(place, key, epoch, &entry);
             return Some(Hit(Found::Shared(entry)));
         };
         let entry = self.valid(&key.of_asker(asker(), scope), stamps, now)?;
@@ -220,7 +235,7 @@ impl AnswerCache {
     /// Has the shared cache know that an answer is used, though it is found elsewhere.
     fn show(&self, slot: &Slot) {
         slot.hits.set(slot.hits.get().wrapping_add(1));
-        if slot.hits.get() % SHOWN_ONE_IN == 0 && self.entries.get(&*slot.key).is_none() {
+        if slot.hits.get().is_multiple_of(SHOWN_ONE_IN) && self.entries.get(&*slot.key).is_none() {
             self.entries.insert(slot.key.clone(), slot.entry.clone());
         }
     }
@@ -296,7 +311,9 @@ mod tests {
     fn what_a_thread_has_found_it_has_at_hand_as_long_as_it_is_true() {
         let (cache, other, stamps) = (AnswerCache::new(1 << 20), AnswerCache::new(1 << 20), Stamps::new());
         put(&cache, &stamps, "a.ghost", Rcode::NoError);
-        assert_eq!(get(&cache, &stamps, "a.ghost", 100), Some((Rcode::NoError, false)));
+        for _ in 0..TAKEN_ONE_IN {
+            assert_eq!(get(&cache, &stamps, "a.ghost", 100), Some((Rcode::NoError, false)));
+        }
         assert_eq!(get(&cache, &stamps, "a.ghost", 109), Some((Rcode::NoError, true)));
         // Of another thread, name, cache, or time.
         std::thread::scope(|scope| {
@@ -316,7 +333,9 @@ mod tests {
     fn what_is_used_much_stays_in_the_shared_cache() {
         let (cache, stamps) = (AnswerCache::new(1 << 20), Stamps::new());
         put(&cache, &stamps, "a.ghost", Rcode::NoError);
-        get(&cache, &stamps, "a.ghost", 100);
+        for _ in 0..TAKEN_ONE_IN {
+            get(&cache, &stamps, "a.ghost", 100);
+        }
         // As if it had been pushed out.
         cache.entries.clear();
         for _ in 0..SHOWN_ONE_IN {

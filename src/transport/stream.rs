@@ -22,7 +22,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::task::coop::consume_budget;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
 use super::admission::Kept;
@@ -165,11 +165,16 @@ async fn converse(edge: &Edge, stream: impl AsyncRead + AsyncWrite, client: Clie
 struct Frames {
     buffer: BytesMut,
     broken: bool,
+    /// Since when a message has been there in part.
+    begun: Option<Instant>,
 }
 
 impl Frames {
     /// The next message; `None` at the end of the stream. Of one over `MAX_QUERY` only the header, which is enough to
     /// say FORMERR, and nothing after it.
+    ///
+    /// # Errors
+    /// The stream is broken, or a message that has begun is not whole in time.
     async fn next(&mut self, reader: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<BytesMut>> {
         loop {
             if self.broken {
@@ -181,11 +186,20 @@ impl Frames {
                 let wanted = if self.broken { HEADER } else { declared };
                 if self.buffer.len() >= PREFIX + wanted {
                     self.buffer.advance(PREFIX);
+                    self.begun = None;
                     return Ok(Some(self.buffer.split_to(wanted)));
                 }
                 self.broken = false;
             }
-            if reader.read_buf(&mut self.buffer).await? == 0 {
+            let inside = !self.buffer.is_empty();
+            let read = reader.read_buf(&mut self.buffer);
+            let count = if inside {
+                let until = *self.begun.get_or_insert_with(Instant::now) + REQUEST_TIMEOUT;
+                timeout_at(until, read).await??
+            } else {
+                read.await?
+            };
+            if count == 0 {
                 return Ok(None);
             }
         }

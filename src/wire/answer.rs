@@ -448,7 +448,7 @@ fn has_cookie(opt: &[u8]) -> bool {
 }
 
 impl Refused {
-    /// The error reply: header only, and an OPT if the query had one.
+    /// The error reply: header and question, and an OPT if the query had one.
     pub fn reply(&self) -> Reply {
         self.reply_with(None)
     }
@@ -459,6 +459,9 @@ impl Refused {
         wire[..2].copy_from_slice(&self.id.to_be_bytes());
         wire[2] = 0x80 | self.opcode << 3 | u8::from(self.rd);
         wire[3] = self.rcode as u8 & 0xf | u8::from(self.cd) << 4;
+        wire[5] = u8::from(!self.question.is_empty());
+        wire.extend_from_slice(&self.question);
+        let opt_at = self.edns.then_some(wire.len() as u16);
         if self.edns {
             let mut options = Vec::new();
             if let Some(code) = ede {
@@ -466,7 +469,6 @@ impl Refused {
             }
             push_opt_record(&mut wire, UDP_PAYLOAD, (self.rcode as u16 >> 4) as u8, false, &options);
         }
-        let opt_at = self.edns.then_some(HEADER as u16);
         Reply { wire, ttl: 0, rcode: self.rcode, opt_at, proven: false, personal: false }
     }
 }

@@ -59,7 +59,7 @@ pub struct Edns {
 }
 
 /// Why a message is not a query that can be answered from data.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum QueryError {
     /// Nothing may be sent back: not even a header, or itself a response.
     #[error("not a query")]
@@ -69,8 +69,8 @@ pub enum QueryError {
     Reply(Refused),
 }
 
-/// The header fields of a message that is answered with an error code only.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What of a message is sent back with an error code.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
     pub id: u16,
     pub opcode: u8,
@@ -79,6 +79,8 @@ pub struct Refused {
     pub rcode: Rcode,
     /// True if the query had an OPT record, so that the reply must (RFC 6891 §7).
     pub edns: bool,
+    /// As it came, if it could be read: stubs look for it (RFC 5452 §9.1).
+    pub question: Box<[u8]>,
 }
 
 impl Query {
@@ -100,10 +102,10 @@ impl Query {
         let class = u16_at(fixed, 2);
         let (serial, additional) = header.read_authority(message, at + 4, rtype)?;
         let (edns, tsig_at) = header.read_additional(message, additional)?;
-        if class != CLASS_IN && class != CLASS_ANY {
-            return Err(header.refuse(Rcode::Refused, edns.is_some()));
-        }
         let question = message[HEADER..at + 4].into();
+        if class != CLASS_IN && class != CLASS_ANY {
+            return Err(QueryError::Reply(header.refused(Rcode::Refused, edns.is_some(), question)));
+        }
         let (rd, cd, ad) = (header.rd(), header.cd(), header.ad());
         Ok(Self { id: header.id, rd, cd, ad, name, rtype, question, edns, serial, tsig_at })
     }
@@ -180,7 +182,8 @@ impl Query {
 
     /// This query answered with `rcode` and no data.
     pub fn refuse(&self, rcode: Rcode) -> Refused {
-        Refused { id: self.id, opcode: 0, rd: self.rd, cd: self.cd, rcode, edns: self.edns.is_some() }
+        let (edns, question) = (self.edns.is_some(), self.question.clone());
+        Refused { id: self.id, opcode: 0, rd: self.rd, cd: self.cd, rcode, edns, question }
     }
 }
 
@@ -309,8 +312,11 @@ impl Header {
     }
 
     pub(super) fn refuse(&self, rcode: Rcode, edns: bool) -> QueryError {
-        let (opcode, rd, cd) = (self.opcode(), self.rd(), self.cd());
-        QueryError::Reply(Refused { id: self.id, opcode, rd, cd, rcode, edns })
+        QueryError::Reply(self.refused(rcode, edns, Box::default()))
+    }
+
+    fn refused(&self, rcode: Rcode, edns: bool, question: Box<[u8]>) -> Refused {
+        Refused { id: self.id, opcode: self.opcode(), rd: self.rd(), cd: self.cd(), rcode, edns, question }
     }
 }
 

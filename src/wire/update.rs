@@ -186,7 +186,7 @@ impl UpdateMessage {
     /// This message answered with a code and nothing else.
     pub fn refuse(&self, rcode: Rcode) -> Refused {
         let edns = self.edns.is_some();
-        Refused { id: self.id, opcode: OPCODE_UPDATE, rd: false, cd: false, rcode, edns }
+        Refused { id: self.id, opcode: OPCODE_UPDATE, rd: false, cd: false, rcode, edns, question: Box::default() }
     }
 
     /// What is asked for (RFC 2136 §3.2, §3.4.1: form only, no data is looked at).
