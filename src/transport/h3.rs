@@ -2,6 +2,7 @@
 
 mod bounded;
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::io;
 use std::net::UdpSocket;
@@ -213,7 +214,7 @@ async fn serve_request(edge: Arc<Edge>, client: Client, resolver: Resolver) {
 async fn respond(stream: &mut Stream, response: Response<Bytes>) -> Result<(), h3::error::StreamError> {
     let (mut head, body) = response.into_parts();
     // RFC 9110 §6.6.1; hyper does it over HTTP/1.1 and 2.
-    if let Ok(date) = HeaderValue::try_from(httpdate::fmt_http_date(SystemTime::now())) {
+    if let Some(date) = date(SystemTime::now()) {
         head.headers.insert(DATE, date);
     }
     stream.send_response(Response::from_parts(head, ())).await?;
@@ -224,6 +225,23 @@ async fn respond(stream: &mut Stream, response: Response<Bytes>) -> Result<(), h
     // A body that was refused may still be coming; tells the client to stop (RFC 9114 §4.1).
     stream.stop_sending(h3::error::Code::H3_NO_ERROR);
     Ok(())
+}
+
+thread_local! {
+    /// The second that was last asked for.
+    static DATED: RefCell<Option<(u64, HeaderValue)>> = const { RefCell::new(None) };
+}
+
+/// The time as HTTP writes it, once a second.
+fn date(now: SystemTime) -> Option<HeaderValue> {
+    let second = now.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
+    DATED.with_borrow_mut(|dated| match dated {
+        Some((at, date)) if *at == second => Some(date.clone()),
+        _ => {
+            let date = HeaderValue::try_from(httpdate::fmt_http_date(now)).ok()?;
+            Some(dated.insert((second, date)).1.clone())
+        }
+    })
 }
 
 struct H3Body(Stream);
