@@ -9,6 +9,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::{Buf as _, Bytes};
 use ghostplane::transport::tls::Identity;
@@ -29,7 +30,8 @@ fn main() -> Result<(), Fault> {
     let args: Vec<String> = std::env::args().collect();
     let [_, kind, port, cert, key] = args.as_slice() else { return Err("peer KIND PORT CERT KEY".into()) };
     let addr = (Ipv4Addr::LOCALHOST, port.parse()?).into();
-    let identity = Identity::load(vec![(Path::new(cert).into(), Path::new(key).into())])?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+    let identity = Identity::load(vec![(Path::new(cert).into(), Path::new(key).into())], now)?;
     let runtime = match kind.as_str() {
         "quinn-shared" => runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?,
         _ => runtime::Builder::new_current_thread().enable_all().build()?,

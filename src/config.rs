@@ -14,7 +14,7 @@ use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Error, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use crate::limits::{MAX_CERTIFICATES, MAX_MIRRORS, MAX_WITNESSES};
+use crate::limits::{MAX_CERTIFICATES, MAX_CORES, MAX_MIRRORS, MAX_WITNESSES};
 use crate::tlog::{Purpose, VerifierKey};
 use crate::wire::Name;
 use crate::zone::discovery::MAX_INFO_URL;
@@ -72,7 +72,7 @@ pub struct PortsFile {
 /// What traces tell, and to whom beside the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TraceConfig {
-    pub sample: OneIn,
+    pub sample: Share,
     /// A collector that takes OTLP in JSON over plain HTTP.
     pub otlp: Option<http::Uri>,
     pub addresses: Addresses,
@@ -82,7 +82,7 @@ pub struct TraceConfig {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TapConfig {
     pub to: TapTo,
-    pub sample: OneIn,
+    pub sample: Share,
     pub queries: bool,
     pub responses: bool,
     pub addresses: Addresses,
@@ -105,45 +105,69 @@ pub enum Addresses {
     Full,
 }
 
-/// One query of so many.
+/// A share of queries: of any so many in a row, so many, to within one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OneIn(pub NonZeroU32);
+pub struct Share {
+    /// In 2^-64, less one: all of them are the largest number.
+    last: u64,
+}
 
-impl Default for OneIn {
+/// All of them, in 2^-64.
+const WHOLE: u128 = 1 << 64;
+/// The smallest share: queries are counted in 32 bits.
+const LEAST: u128 = 1 << 32;
+
+impl Default for Share {
     fn default() -> Self {
-        Self(NonZeroU32::MIN)
+        Self { last: u64::MAX }
+    }
+}
+
+impl Share {
+    /// A share in 2^-64; `None` if it is too small, or more than all.
+    fn new(parts: u128) -> Option<Self> {
+        (LEAST..=WHOLE).contains(&parts).then(|| Self { last: (parts - 1) as u64 })
+    }
+
+    /// True if the query with this number is one of them.
+    pub fn has(self, number: u32) -> bool {
+        // So much further with every query, around a circle of 2^64: it is one of them whenever the beginning is passed.
+        u64::from(number).wrapping_mul(self.last.wrapping_add(1)) <= self.last
     }
 }
 
 /// A share such as `0.01`, or `"1/100"`.
-impl<'de> Deserialize<'de> for OneIn {
+impl<'de> Deserialize<'de> for Share {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Share)
+        deserializer.deserialize_any(ShareText)
     }
 }
 
-struct Share;
+struct ShareText;
 
-impl Visitor<'_> for Share {
-    type Value = OneIn;
+impl Visitor<'_> for ShareText {
+    type Value = Share;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a share of queries such as 0.01 or \"1/100\"")
     }
 
-    fn visit_str<E: Error>(self, text: &str) -> Result<OneIn, E> {
-        let number = text.strip_prefix("1/").and_then(|number| number.parse().ok());
-        number.map(OneIn).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+    fn visit_str<E: Error>(self, text: &str) -> Result<Share, E> {
+        let number = text.strip_prefix("1/").and_then(|number| number.parse::<NonZeroU32>().ok());
+        // Rounded up, so that one of three is the third, and not the one after it.
+        let share = number.and_then(|number| Share::new(WHOLE.div_ceil(number.get().into())));
+        share.ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
     }
 
-    fn visit_f64<E: Error>(self, share: f64) -> Result<OneIn, E> {
-        // What is out of range becomes 0, or `u32::MAX`: neither is a share.
-        let number = if share > 0.0 && share <= 1.0 { (1.0 / share).round() as u32 } else { 0 };
-        let number = NonZeroU32::new(number).filter(|number| *number < NonZeroU32::MAX);
-        number.map(OneIn).ok_or_else(|| E::invalid_value(Unexpected::Float(share), &self))
+    fn visit_f64<E: Error>(self, share: f64) -> Result<Share, E> {
+        // What is negative or no number becomes 0.
+        let parts = (share * WHOLE as f64) as u128;
+        // 0.7 is no binary fraction: so much more than it may lack, or 20 queries would have 13 of them.
+        let exact = Share::new(parts).and_then(|_| Share::new((parts + (1 << 11)).min(WHOLE)));
+        exact.ok_or_else(|| E::invalid_value(Unexpected::Float(share), &self))
     }
 
-    fn visit_i64<E: Error>(self, share: i64) -> Result<OneIn, E> {
+    fn visit_i64<E: Error>(self, share: i64) -> Result<Share, E> {
         self.visit_f64(share as f64)
     }
 }
@@ -183,7 +207,7 @@ struct File {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TraceFile {
-    sample: OneIn,
+    sample: Share,
     otlp: Option<String>,
     #[serde(default)]
     addresses: Addresses,
@@ -195,7 +219,7 @@ struct TapFile {
     socket: Option<PathBuf>,
     file: Option<PathBuf>,
     #[serde(default)]
-    sample: OneIn,
+    sample: Share,
     /// All, if left out.
     types: Option<Vec<TapType>>,
     #[serde(default)]
@@ -289,6 +313,8 @@ pub enum ConfigError {
     Certificates,
     #[error("log.witnesses: {0:?} is not the key of a witness, as `ghostplane log witness --show-key` prints it")]
     Witness(String),
+    #[error("cores must be 1 to {MAX_CORES}")]
+    Cores,
     #[error("log.witnesses: at most {MAX_WITNESSES}")]
     Witnesses,
     #[error("log.quorum must be 1 to the number of witnesses")]
@@ -333,6 +359,18 @@ pub fn transfer_to(text: &str) -> Result<IpNet, ConfigError> {
 /// [`ConfigError::Prefix`]
 pub fn proxy_from(text: &str) -> Result<IpNet, ConfigError> {
     prefix("proxy_from", text)
+}
+
+/// Reads the number of threads that serve sockets.
+///
+/// # Errors
+/// [`ConfigError::Cores`]
+pub fn cores(text: &str) -> Result<NonZeroUsize, ConfigError> {
+    text.parse().map_err(|_| ConfigError::Cores).and_then(at_most_cores)
+}
+
+fn at_most_cores(cores: NonZeroUsize) -> Result<NonZeroUsize, ConfigError> {
+    if cores.get() <= MAX_CORES { Ok(cores) } else { Err(ConfigError::Cores) }
 }
 
 fn mirrors(texts: &[String]) -> Result<Vec<Name>, ConfigError> {
@@ -438,7 +476,7 @@ impl Config {
             metrics_listen: file.metrics_listen,
             transfer_to: file.transfer_to.iter().map(|text| transfer_to(text)).collect::<Result<_, _>>()?,
             proxy_from: file.proxy_from.iter().map(|text| proxy_from(text)).collect::<Result<_, _>>()?,
-            cores: file.cores,
+            cores: file.cores.map(at_most_cores).transpose()?,
             responses_per_second: limits.responses_per_second,
             certificates: certificates(file.tls)?,
             server_name: file.server_name.as_deref().map(server_name).transpose()?,
@@ -480,6 +518,8 @@ mod tests {
         let config = config.unwrap();
         assert_eq!((config.cores.map(usize::from), config.proxy_from.len()), (Some(3), 1));
         assert_eq!((config.responses_per_second, config.cpu_ms_per_second), (Some(9), Some(250)));
+        assert_eq!(Config::from_toml("cores = 65"), Err(ConfigError::Cores));
+        assert_eq!(["64", "65", "0", "many"].map(|text| cores(text).is_ok()), [true, false, false, false]);
         let config = Config::from_toml("transfer_to = [\"192.0.2.1\", \"2001:db8::/32\"]").unwrap();
         assert_eq!(config.transfer_to.iter().map(IpNet::prefix_len).collect::<Vec<_>>(), [32, 32]);
         assert_eq!(
@@ -522,17 +562,16 @@ mod tests {
         let all = tap("socket = \"s\"").unwrap();
         assert_eq!(
             (all.to, all.sample, all.addresses),
-            (TapTo::Socket("s".into()), OneIn::default(), Addresses::Truncated)
+            (TapTo::Socket("s".into()), Share::default(), Addresses::Truncated)
         );
         assert!(all.queries && all.responses);
         let some = tap("file = \"f\"\nsample = \"1/100\"\ntypes = [\"AUTH_RESPONSE\"]\naddresses = \"full\"").unwrap();
-        assert_eq!((some.sample.0.get(), some.queries, some.addresses), (100, false, Addresses::Full));
-        assert_eq!(tap("file = \"f\"\nsample = 0.001").unwrap().sample.0.get(), 1_000);
-        assert_eq!(tap("file = \"f\"\nsample = 1").unwrap().sample, OneIn::default());
+        assert_eq!((some.queries, some.addresses), (false, Addresses::Full));
+        assert_eq!(tap("file = \"f\"\nsample = 1").unwrap().sample, Share::default());
         assert_eq!([tap(""), tap("socket = \"s\"\nfile = \"f\"")], [Err(ConfigError::TapTo), Err(ConfigError::TapTo)]);
         assert_eq!(tap("file = \"f\"\ntypes = []"), Err(ConfigError::TapTypes));
         let trace = |text: &str| Config::from_toml(&format!("[trace]\n{text}")).map(|config| config.trace.unwrap());
-        assert_eq!(trace("sample = 0.5\notlp = \"http://[::1]:4318/v1/traces\"").unwrap().sample.0.get(), 2);
+        assert!(trace("sample = 0.5\notlp = \"http://[::1]:4318/v1/traces\"").unwrap().otlp.is_some());
         assert!(trace("").unwrap_err().to_string().contains("sample"));
         for bad in ["https://collector/v1/traces", "/v1/traces", ""] {
             assert_eq!(trace(&format!("sample = 1\notlp = {bad:?}")), Err(ConfigError::Otlp(bad.into())));
@@ -541,6 +580,38 @@ mod tests {
             let error = tap(&format!("file = \"f\"\nsample = {sample}")).unwrap_err();
             assert!(error.to_string().contains("a share of queries"), "{sample}: {error}");
         }
+    }
+
+    #[test]
+    fn a_share_of_queries_is_what_it_says() {
+        let share = |text: &str| {
+            let config = Config::from_toml(&format!("[trace]\nsample = {text}")).unwrap();
+            config.trace.unwrap().sample
+        };
+        for (text, of, expected) in [
+            ("1", 20, 20),
+            ("0.7", 20, 14),
+            ("0.4", 30, 12),
+            ("0.5", 10, 5),
+            ("\"1/2\"", 10, 5),
+            ("\"1/3\"", 30, 10),
+            ("0.01", 1_000, 10),
+            ("\"1/100\"", 1_000, 10),
+            ("0.001", 10_000, 10),
+            ("0.999", 10_000, 9_990),
+        ] {
+            let share = share(text);
+            // From wherever one begins, and over the end of the numbers.
+            for first in [1, 2, 77, u32::MAX - 5] {
+                let taken = (0..of).filter(|n| share.has(first.wrapping_add(*n))).count();
+                assert!(taken.abs_diff(expected) <= 1, "{text}: {taken} of {of}");
+            }
+            assert_eq!((1..=of).filter(|n| share.has(*n)).count(), expected, "{text} of {of}");
+        }
+        assert_eq!((1..=9).filter(|n| share("\"1/3\"").has(*n)).collect::<Vec<u32>>(), [3, 6, 9]);
+        let one_in = u32::MAX;
+        let least = share(&format!("\"1/{one_in}\""));
+        assert!(least.has(one_in) && (1..1_000).chain(one_in - 1_000..one_in).all(|n| !least.has(n)));
     }
 
     #[test]

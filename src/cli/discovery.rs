@@ -20,12 +20,45 @@ pub struct Naming {
     pub info_url: Option<String>,
 }
 
-/// Says in a TLD's zone what those of its name servers speak that are this server: the certificate is for their names. What
-/// the zone says itself stays.
-pub fn describe_name_servers(tld: &mut Tld, ports: Ports, identity: &Identity, naming: &Naming) -> anyhow::Result<()> {
+/// What clients will not take of the certificates, whatever the time, so that the operator hears of it first. `tlds` are the
+/// apexes of ours.
+pub fn doubts(identity: &Identity, naming: &Naming, tlds: &[Name]) -> Vec<String> {
+    let too_wide = |name: &&String| {
+        let below = name.strip_prefix("*.").and_then(|rest| Name::from_user(rest).ok());
+        below.is_some_and(|below| tlds.contains(&below))
+    };
+    let mut doubts = Vec::new();
+    for (file, certificate) in identity.certificates().list() {
+        for name in certificate.names.iter().filter(too_wide) {
+            let file = file.display();
+            doubts.push(format!(
+                "{file}: some clients do not take {name}, a wildcard directly under a TLD; have one made for the names themselves"
+            ));
+        }
+    }
+    if let Some(name) = naming.server.as_ref().filter(|name| certificate_for(identity, name).is_none()) {
+        let name = name.to_string();
+        let name = name.trim_end_matches('.');
+        doubts.push(format!(
+            "clients cannot discover this server: no certificate is for its name {name}; give one, or another --server-name"
+        ));
+    }
+    doubts
+}
+
+/// Says in a TLD's zone what those of its name servers speak that are this server: a certificate that is valid at `now`,
+/// seconds since 1970, is for their names. What the zone says itself stays.
+pub fn describe_name_servers(
+    tld: &mut Tld,
+    ports: Ports,
+    identity: &Identity,
+    naming: &Naming,
+    now: u64,
+) -> anyhow::Result<()> {
     let offer = Offer { quic: ports.tls, https: ports.https, tls: ports.tls };
     let targets = tld.ns.rdata.iter().filter_map(|rdata| Name::from_wire(rdata).ok());
-    let ours = |target: &Name| target.is_at_or_below(&tld.apex) && certificate_for(identity, target).is_some();
+    let is_verified = |target: &Name| certificate_for(identity, target).is_some_and(|found| found.is_current(now));
+    let ours = |target: &Name| target.is_at_or_below(&tld.apex) && is_verified(target);
     for target in targets.filter(ours).collect::<Vec<_>>() {
         for owner in name_server_owners(&target, ports.dns)? {
             put(tld, offer.svcb(owner, &target, &[])?);
@@ -41,18 +74,20 @@ fn put(tld: &mut Tld, rrset: Rrset) {
 }
 
 /// Tells clients where they find this server's encrypted transports; or that there is nothing to be found, if none of them
-/// could verify what they find.
-pub fn announce(gateway: &Gateway, identity: &Identity, naming: &Naming, addrs: &Addrs) -> anyhow::Result<()> {
+/// could verify what they find at `now`, seconds since 1970.
+pub fn announce(
+    gateway: &Gateway,
+    identity: &Identity,
+    naming: &Naming,
+    addrs: &Addrs,
+    now: u64,
+) -> anyhow::Result<()> {
     let offer = offer(addrs)?;
     let hints = same_ports(addrs, &offer);
     let server = naming.server.as_ref();
-    let certificate = server.and_then(|name| certificate_for(identity, name));
-    match (server, &certificate) {
-        (Some(name), None) => {
-            tracing::warn!(%name, "clients cannot discover this server: no certificate is for its name")
-        }
-        (_, Some(certificate)) => warn_of_addresses(certificate, &hints),
-        (None, None) => {}
+    let certificate = server.and_then(|name| certificate_for(identity, name)).filter(|found| found.is_current(now));
+    if let Some(certificate) = &certificate {
+        warn_of_addresses(certificate, &hints);
     }
     let designated = server.filter(|_| certificate.is_some()).map(|name| (&offer, name, &hints[..]));
     gateway.announce(Discovery::new(designated, server, naming.info_url.as_deref())?);
@@ -94,6 +129,7 @@ fn certificate_for(identity: &Identity, name: &Name) -> Option<Arc<Certificate>>
 mod tests {
     use std::time::SystemTime;
 
+    use super::super::certificates;
     use super::*;
     use crate::node::{Node, built_in_tlds};
     use crate::op::SigilId;
@@ -106,7 +142,7 @@ mod tests {
         let naming = Naming { server: None, info_url: Some("https://ns.ghost/".into()) };
         let mut tlds = built_in_tlds().unwrap();
         for tld in &mut tlds {
-            describe_name_servers(tld, Ports::default(), &identity, &naming).unwrap();
+            describe_name_servers(tld, Ports::default(), &identity, &naming, certificates::unix_time()).unwrap();
         }
         let operator = SigilId::from(&ed25519_dalek::SigningKey::from_bytes(&[9; 32]).verifying_key());
         Node::in_memory_with(tlds, operator, Arc::new(|| 1_800_000_000)).unwrap()

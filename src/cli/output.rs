@@ -39,7 +39,16 @@ pub fn time(seconds: u64) -> String {
 pub fn print_error(error: &anyhow::Error) {
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let (on, off) = if colour { ("\x1b[31m", "\x1b[0m") } else { ("", "") };
-    eprintln!("{on}error:{off} {error:#}");
+    eprintln!("{on}error:{off} {}", causes(error));
+}
+
+/// An error with its causes, but those whose words its own end with.
+fn causes(error: &anyhow::Error) -> String {
+    error
+        .chain()
+        .map(ToString::to_string)
+        .reduce(|told, cause| if told.ends_with(&cause) { told } else { format!("{told}: {cause}") })
+        .unwrap_or_default()
 }
 
 /// Ends the process without a word when whoever reads its output has gone (`| head -1`): `println!` would panic.
@@ -57,6 +66,19 @@ pub fn end_with_the_reader() {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn a_cause_is_told_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("cannot listen: {source}")]
+        struct Doubled {
+            source: std::io::Error,
+        }
+        let doubled = Doubled { source: std::io::Error::other("taken") };
+        let error = anyhow::Error::new(doubled).context("serve");
+        assert_eq!(super::causes(&error), "serve: cannot listen: taken");
+        assert_eq!(super::causes(&anyhow::anyhow!("low").context("high")), "high: low");
+    }
+
     #[test]
     fn columns_line_up() {
         let rows = [["a", "bb", "c"], ["aaa", "b", "cc"]].map(|row| row.map(str::to_owned).to_vec());

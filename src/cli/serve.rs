@@ -27,7 +27,7 @@ use crate::config::{self, Config, Forward, PortsFile};
 use crate::contract::CodeFolder;
 use crate::forward::Forwarder;
 use crate::gateway::{Signer, Tld, Transfers};
-use crate::limits::{CHECKPOINT_EVERY, MAX_CERTIFICATES, RENEW_EVERY, SETTLE_EVERY};
+use crate::limits::{CHECKPOINT_EVERY, MAX_CERTIFICATES, MAX_CORES, RENEW_EVERY, SETTLE_EVERY};
 use crate::node::{self, Node, Parts, SHIPPED};
 use crate::notary::{Notary, Witnesses};
 use crate::observe;
@@ -38,6 +38,7 @@ use crate::state::ledger::Balance;
 use crate::state::{LEVELS, MAX_LEVEL, View as _};
 use crate::transport::Shutdown;
 use crate::transport::admission::Limits;
+use crate::transport::certificates::Reloaded;
 use crate::transport::tls::Identity;
 use crate::wire::{Name, Rrset, Rtype, rdata};
 use crate::writer::Clock;
@@ -53,7 +54,8 @@ pub struct ServeArgs {
     /// Config file (TOML); options on the command line come first
     #[arg(long)]
     config: Option<PathBuf>,
-    /// Read the config file, what it names for ordinary names, the zones and the certificates, say what is wrong, and stop
+    /// Read the config file, what it names for ordinary names, the zones and the certificates, say what is wrong or will not
+    /// be taken by clients, and stop: writes nothing, listens nowhere
     #[arg(long)]
     check_config: bool,
     /// Folder of TLDs, NAME.zone and NAME.toml each [default: the four that come with the program]
@@ -73,8 +75,8 @@ pub struct ServeArgs {
     /// HTTPS); may stand several times
     #[arg(long, value_name = "ADDR[/LEN]", value_parser = config::proxy_from)]
     proxy_from: Vec<IpNet>,
-    /// Threads that serve sockets [default: one for each core that the process may use]
-    #[arg(long)]
+    /// Threads that serve sockets, at most 64 [default: one for each core that the process may use]
+    #[arg(long, value_parser = config::cores)]
     cores: Option<NonZeroUsize>,
     /// Algorithm of TLD keys that are made: p256 (13) if validators lack ed25519 (15)
     #[arg(long, value_enum, default_value = "ed25519")]
@@ -130,51 +132,101 @@ struct Settings {
     observed: observe::Config,
 }
 
+/// What is looked at before anything is written or listened to: all that `--check-config` does.
+struct Checked {
+    settings: Settings,
+    tlds: Vec<Tld>,
+    /// `None` if one for development is to be made.
+    identity: Option<Identity>,
+}
+
+impl Checked {
+    fn new(args: &ServeArgs) -> anyhow::Result<Self> {
+        let settings = settings(args)?;
+        let tlds = match &settings.zones {
+            Some(folder) => node::load_tlds(folder)?,
+            None => node::built_in_tlds()?,
+        };
+        let ours = |name: &Name| tlds.iter().any(|tld| name.is_at_or_below(&tld.apex));
+        if let Some(suffix) = settings.mirror.iter().find(|suffix| ours(suffix)) {
+            anyhow::bail!("mirror: {suffix} is in a TLD of ours");
+        }
+        anyhow::ensure!(
+            args.dev || !clock::is_simulated(),
+            "a clock of one's own (--clock) is for rehearsals: run with --dev, or without --clock"
+        );
+        let identity = match &settings.certificates[..] {
+            [] if args.dev => {
+                Identity::check_development(&settings.data)?;
+                None
+            }
+            [] => anyhow::bail!("give a certificate with --cert and --key, or run with --dev"),
+            files => Some(Identity::load(files.to_vec(), certificates::unix_time())?),
+        };
+        settings.forward.as_ref().map(Forwarder::check).transpose()?;
+        settings.observed.check()?;
+        Ok(Self { settings, tlds, identity })
+    }
+
+    /// What is to be said though it is no error.
+    fn doubts(&self) -> Vec<String> {
+        let Some(identity) = &self.identity else { return Vec::new() };
+        discovery::doubts(identity, &self.settings.naming, &apexes(&self.tlds))
+    }
+}
+
+fn apexes(tlds: &[Tld]) -> Vec<Name> {
+    tlds.iter().map(|tld| tld.apex.clone()).collect()
+}
+
+fn warn_of(doubts: &[String]) {
+    doubts.iter().for_each(|doubt| tracing::warn!("{doubt}"));
+}
+
+fn say_checked(checked: &Checked) {
+    let lapsed = checked.identity.iter().flat_map(|identity| identity.certificates().lapsed(certificates::unix_time()));
+    let lapsed: Vec<String> = lapsed.map(|lapsed| lapsed.to_string()).collect();
+    let warnings = [lapsed, checked.doubts()].concat();
+    warn_of(&warnings);
+    let warnings = if warnings.is_empty() { String::new() } else { format!("; warnings: {}", warnings.len()) };
+    println!("ok: {} TLDs{warnings}", checked.tlds.len());
+}
+
 pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
     init_log(args)?;
-    let settings = settings(args)?;
-    let data = settings.data.clone();
-    let mut tlds = match &settings.zones {
-        Some(folder) => node::load_tlds(folder)?,
-        None => node::built_in_tlds()?,
-    };
-    let ours = |name: &Name| tlds.iter().any(|tld| name.is_at_or_below(&tld.apex));
-    if let Some(suffix) = settings.mirror.iter().find(|suffix| ours(suffix)) {
-        anyhow::bail!("mirror: {suffix} is in a TLD of ours");
-    }
+    let checked = Checked::new(args)?;
     if args.check_config {
-        if !settings.certificates.is_empty() {
-            Identity::load(settings.certificates)?;
-        }
-        settings.forward.as_ref().map(Forwarder::check).transpose()?;
-        println!("ok: {} TLDs", tlds.len());
+        say_checked(&checked);
         return Ok(());
     }
+    warn_of(&checked.doubts());
+    let Checked { settings, mut tlds, identity } = checked;
+    let data = settings.data.clone();
     if args.dev && settings.ports.https != 0 {
         tlds.iter_mut().try_for_each(|tld| name_gateway(tld, settings.ports.https))?;
     }
     if clock::is_simulated() {
-        anyhow::ensure!(
-            args.dev,
-            "a clock of one's own (--clock) is for rehearsals: run with --dev, or without --clock"
-        );
         tracing::warn!("the time is what the file of --clock says");
     }
     std::fs::create_dir_all(&data).with_context(|| data.display().to_string())?;
     let operator = keys::load_or_create(&data.join("operator.pem"))?;
     let clock: Clock = Arc::new(clock::unix_time);
     let registry = open_registry(&data, &operator, &clock)?;
-    let identity = match &settings.certificates[..] {
-        [] if args.dev => Identity::development(&data, std::time::SystemTime::now())?,
-        [] => anyhow::bail!("give a certificate with --cert and --key, or run with --dev"),
-        files => Identity::load(files.to_vec())?,
+    let identity = match identity {
+        Some(identity) => identity,
+        None => {
+            let made = Identity::development(&data, std::time::SystemTime::now())?;
+            warn_of(&discovery::doubts(&made, &settings.naming, &apexes(&tlds)));
+            made
+        }
     };
     if settings.ports.https != 0 {
-        let describe = |tld| discovery::describe_name_servers(tld, settings.ports, &identity, &settings.naming);
+        let now = certificates::unix_time();
+        let describe = |tld| discovery::describe_name_servers(tld, settings.ports, &identity, &settings.naming, now);
         tlds.iter_mut().try_for_each(describe)?;
     }
     Ring::load_or_create(&data.join("keys"), &tlds, args.tld_algorithm.number(), clock())?;
-    let apexes: Vec<Name> = tlds.iter().map(|tld| tld.apex.clone()).collect();
+    let apexes = apexes(&tlds);
     let signer = load_signer(&data, &apexes)?;
     let transfers = Transfers::new(settings.transfer_to);
     let sigil = keys::load_or_create(&data.join("keys/gateway.pem"))?;
@@ -189,7 +241,7 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let node = Arc::new(Node::start(parts)?);
     node.warm_up();
     // Only a convenience: a data directory whose path is too long for a socket is served all the same.
-    if let Err(error) = control(&node, &data, apexes) {
+    if let Err(error) = control(&node, &data, apexes.clone()) {
         tracing::warn!("commands cannot reach this server: {error:#}");
     }
     appoint(&node, &operator)?;
@@ -208,7 +260,7 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let rpc = Arc::new(Rpc { service: node.service.clone() });
     let on_ready = |addrs: &server::Addrs| {
         // It serves all the same; what cannot be announced is said.
-        if let Err(error) = look_after(&node, identity, naming, addrs.clone()) {
+        if let Err(error) = look_after(&node, identity, naming, addrs.clone(), apexes) {
             tracing::error!("certificates are not looked after: {error:#}");
         }
         print_ready(addrs);
@@ -232,18 +284,32 @@ fn name_gateway(tld: &mut Tld, port: u16) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Announces the server, and again whenever its certificates are others.
-fn look_after(node: &Node, identity: Identity, naming: Naming, addrs: server::Addrs) -> anyhow::Result<()> {
+/// Announces the server, and again whenever its certificates are others, or one ends.
+fn look_after(
+    node: &Node,
+    identity: Identity,
+    naming: Naming,
+    addrs: server::Addrs,
+    tlds: Vec<Name>,
+) -> anyhow::Result<()> {
     // Certificates are watched until the process ends; the registry is closed before.
     let (gateway, shown) = (Arc::downgrade(&node.gateway), identity.clone());
-    let announce = move || {
-        let Some(gateway) = gateway.upgrade() else { return };
-        if let Err(error) = discovery::announce(&gateway, &shown, &naming, &addrs) {
+    let announce = move |now| {
+        let Some(gateway) = gateway.upgrade() else { return Vec::new() };
+        if let Err(error) = discovery::announce(&gateway, &shown, &naming, &addrs, now) {
             tracing::error!("this server cannot be discovered: {error:#}");
         }
+        discovery::doubts(&shown, &naming, &tlds)
     };
-    announce();
-    certificates::watch(identity, node.metrics.clone(), announce)
+    announce(certificates::unix_time());
+    let changed = move |reloaded: &Reloaded, now| {
+        let doubts = announce(now);
+        // Of those that only end, it has been said.
+        if !reloaded.fresh.is_empty() {
+            warn_of(&doubts);
+        }
+    };
+    certificates::watch(identity, node.metrics.clone(), changed)
 }
 
 fn print_ready(addrs: &server::Addrs) {
@@ -265,6 +331,8 @@ fn init_log(args: &ServeArgs) -> anyhow::Result<()> {
     };
     set.map_err(|error| anyhow::anyhow!("log: {error}"))
 }
+
+const MOST_CORES: NonZeroUsize = NonZeroUsize::new(MAX_CORES).unwrap();
 
 fn settings(args: &ServeArgs) -> anyhow::Result<Settings> {
     let config = match &args.config {
@@ -312,7 +380,8 @@ fn settings(args: &ServeArgs) -> anyhow::Result<Settings> {
     let witnesses = Witnesses { keys: config.witnesses, quorum: config.quorum.unwrap_or(1) };
     let proxies = [args.proxy_from.clone(), config.proxy_from].into_iter().find(|nets| !nets.is_empty());
     let proxies = proxies.unwrap_or_default();
-    let cores = args.cores.or(config.cores).unwrap_or_else(ServerConfig::all_cores);
+    let all_cores = || ServerConfig::all_cores().min(MOST_CORES);
+    let cores = args.cores.or(config.cores).unwrap_or_else(all_cores);
     let (data, mirror, forward) = (args.data.clone(), config.mirror, config.forward);
     let observed = observe::Config { dnstap: config.dnstap, trace: config.trace };
     Ok(Settings {

@@ -97,17 +97,29 @@ pub fn told(addr: IpAddr, addresses: Addresses) -> IpAddr {
     }
 }
 
-/// Clears the end of a client's address in the EDNS Client Subnet option (RFC 7871), if the message has one.
-fn truncate_subnet(message: &mut [u8]) {
-    let Some((mut at, end)) = options(message) else { return };
+/// Cuts a client's address in the EDNS Client Subnet option down to what is told, if the message has one: SOURCE PREFIX-LENGTH
+/// and as many octets as it covers, as RFC 7871 §6 wants them.
+fn truncate_subnet(message: &mut Vec<u8>) {
+    let Some((mut at, mut end)) = options(message) else { return };
+    let begin = at;
     while at + 4 <= end {
         let (code, length) = (u16_at(message, at), usize::from(u16_at(message, at + 2)));
-        let Some(option) = message.get_mut(at + 4..(at + 4 + length).min(end)) else { return };
-        if code == OPT_CLIENT_SUBNET && option.len() > 4 {
-            let kept = if option[..2] == [0, 1] { TOLD_V4 } else { TOLD_V6 } / 8;
-            option.iter_mut().skip(4 + kept as usize).for_each(|octet| *octet = 0);
+        let data = at + 4..(at + 4 + length).min(end);
+        if code == OPT_CLIENT_SUBNET && data.end == at + 4 + length && length >= 4 {
+            let told = if message[data.start..data.start + 2] == [0, 1] { TOLD_V4 } else { TOLD_V6 };
+            let bits = message[data.start + 2].min(told as u8);
+            message[data.start + 2] = bits;
+            let kept = (4 + usize::from(bits.div_ceil(8))).min(length);
+            // What may follow OPT is a signature, whose names nothing points into (RFC 2931 §3.1, RFC 8945 §4.2).
+            message.drain(data.start + kept..data.end);
+            message[at + 2..at + 4].copy_from_slice(&(kept as u16).to_be_bytes());
+            end -= length - kept;
+            // RDLENGTH.
+            message[begin - 2..begin].copy_from_slice(&((end - begin) as u16).to_be_bytes());
+            at += 4 + kept;
+        } else {
+            at += 4 + length;
         }
-        at += 4 + length;
     }
 }
 
@@ -244,10 +256,28 @@ mod tests {
         assert_eq!(told_of("192.0.2.77"), "192.0.2.0");
         assert_eq!(told_of("::ffff:192.0.2.77"), "192.0.2.0");
         assert_eq!(told_of("2001:db8:1:2:3:4:5:6"), "2001:db8:1::");
-        let mut message = WITH_SUBNET.to_vec();
-        truncate_subnet(&mut message);
-        assert_eq!(message[..message.len() - 1], WITH_SUBNET[..WITH_SUBNET.len() - 1]);
-        assert_eq!(message.last(), Some(&0));
+        let subnet = |family: u8, bits: u8, address: &[u8]| {
+            let option = [&[0, 8, 0, 4 + address.len() as u8, 0, family, bits, 0], address].concat();
+            // A cookie before it and padding behind, which stay what they are, and a record behind OPT.
+            let options = [&[0, 10, 0, 1, 7], &option[..], &[0, 12, 0, 2, 8, 9]].concat();
+            let opt = [&WITH_SUBNET[..26], &[0, options.len() as u8], &options[..]].concat();
+            [&opt[..], b"\0\0\xfa\0\xff\0\0\0\0\0\x02\x01\x02"].concat()
+        };
+        let cut = |message: &[u8]| {
+            let mut message = message.to_vec();
+            truncate_subnet(&mut message);
+            message
+        };
+        let mut host = WITH_SUBNET.to_vec();
+        truncate_subnet(&mut host);
+        assert_eq!(host[26..], *b"\0\x0b\0\x08\0\x07\0\x01\x18\0\xc0\0\x02", "/24, and no more octets");
+        assert_eq!(cut(&subnet(1, 32, &[192, 0, 2, 77])), subnet(1, 24, &[192, 0, 2]));
+        assert_eq!(cut(&subnet(1, 20, &[192, 0, 0])), subnet(1, 20, &[192, 0, 0]));
+        assert_eq!(cut(&subnet(1, 0, &[])), subnet(1, 0, &[]));
+        let v6 = [0x20, 1, 0xd, 0xb8, 0, 1, 0, 2];
+        assert_eq!(cut(&subnet(2, 64, &v6)), subnet(2, 48, &v6[..6]));
+        // More octets than the prefix covers are told no more than others.
+        assert_eq!(cut(&subnet(1, 16, &[192, 0, 2, 77])), subnet(1, 16, &[192, 0]));
         // Octets that are no message, or end too early, stay what they are.
         for length in 0..WITH_SUBNET.len() {
             let mut cut = WITH_SUBNET[..length].to_vec();

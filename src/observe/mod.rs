@@ -96,6 +96,16 @@ pub struct Config {
     pub trace: Option<TraceConfig>,
 }
 
+impl Config {
+    /// Looks whether it could be started; writes nothing.
+    ///
+    /// # Errors
+    /// A file cannot be made.
+    pub fn check(&self) -> io::Result<()> {
+        self.dnstap.as_ref().map_or(Ok(()), tap::check)
+    }
+}
+
 /// Sees every query.
 #[derive(Debug)]
 pub struct Observer {

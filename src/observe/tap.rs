@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use super::dnstap::{CONTENT_TYPE, Kind, Seen};
 use super::frames;
 use super::queue::{Intake, Next, Outlet, queue};
-use crate::config::{Addresses, TapConfig, TapTo};
+use crate::config::{Addresses, Share, TapConfig, TapTo};
 use crate::limits::{TAP_FILE, TAP_QUEUE, TAP_QUEUE_BYTES, TAP_RETRY};
 use crate::metrics::Metrics;
 
@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Tap {
     intake: Intake<Seen>,
-    one_in: u32,
+    sample: Share,
     queries: bool,
     responses: bool,
 }
@@ -51,16 +51,17 @@ impl Tap {
         let TapConfig { to, sample, queries, responses, addresses } = config;
         let (intake, outlet) = queue(TAP_QUEUE, TAP_QUEUE_BYTES, stopping);
         let sink = match to {
-            TapTo::File(path) => Sink::File(Roll::open(path)?),
+            TapTo::File(path) => Sink::File(Roll::open(path.clone()).map_err(|error| named(&path, error))?),
             TapTo::Socket(path) => Sink::Socket(Reader { path, stream: None, tried: None }),
         };
         let writer = Writer { sink, identity, addresses, metrics };
         let thread = thread::Builder::new().name("dnstap".to_owned()).spawn(move || writer.run(&outlet))?;
-        Ok((Self { intake, one_in: sample.0.get(), queries, responses }, thread))
+        Ok((Self { intake, sample, queries, responses }, thread))
     }
 
+    /// True if the query with this number is to be told of.
     pub fn wants(&self, tick: u32) -> bool {
-        tick.is_multiple_of(self.one_in)
+        self.sample.has(tick)
     }
 
     /// Takes note of a message, or forgets it if too many are waiting.
@@ -75,6 +76,26 @@ impl Tap {
             self.intake.put(seen, octets, &metrics.dnstap_dropped);
         }
     }
+}
+
+/// Looks whether a file could be made; makes none. A socket need not be there.
+///
+/// # Errors
+/// Why it could not, with its name.
+pub fn check(config: &TapConfig) -> io::Result<()> {
+    let TapTo::File(path) = &config.to else { return Ok(()) };
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let no = |text: &str| Err(named(path, io::Error::other(text)));
+    match (folder.metadata(), path.symlink_metadata()) {
+        (Err(error), _) => no(&format!("its folder: {error}")),
+        (Ok(folder), _) if !folder.is_dir() => no("its folder is none"),
+        (_, Ok(found)) if !found.is_file() => no("there is something that is no plain file"),
+        _ => Ok(()),
+    }
+}
+
+fn named(path: &Path, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("dnstap.file {}: {error}", path.display()))
 }
 
 /// What the thread does.
@@ -233,4 +254,30 @@ fn create(path: &Path) -> io::Result<BufWriter<File>> {
     let mut out = BufWriter::new(File::options().write(true).create_new(true).mode(0o640).open(path)?);
     frames::begin(&mut out, CONTENT_TYPE)?;
     Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn a_file_that_cannot_be_made_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let told = |path: &Path| {
+            let config = Config::from_toml(&format!("[dnstap]\nfile = {path:?}")).unwrap().dnstap.unwrap();
+            let (metrics, stopping) = (Arc::<Metrics>::default(), Arc::new(AtomicBool::new(true)));
+            let checked = check(&config).map_err(|error| error.to_string());
+            let started = Tap::start(config, "gw".into(), metrics, stopping).map(|(_, thread)| thread.join().unwrap());
+            assert_eq!(checked.is_ok(), started.is_ok(), "{checked:?} {started:?}");
+            let named = started.map_err(|error| assert!(error.to_string().contains("dnstap.file ")));
+            assert_eq!(checked.is_ok(), named.is_ok());
+            checked.err().unwrap_or_default()
+        };
+        assert_eq!(told(&dir.path().join("queries.tap")), "");
+        let missing = told(&dir.path().join("absent/queries.tap"));
+        assert!(missing.contains("absent/queries.tap: its folder: No such file"), "{missing}");
+        assert!(told(dir.path()).contains("no plain file"));
+        assert!(told(&dir.path().join("queries.tap/x")).contains("its folder is none"));
+    }
 }

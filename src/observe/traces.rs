@@ -18,7 +18,7 @@ use sha2::{Digest as _, Sha256};
 use super::dnstap::told;
 use super::plain;
 use super::queue::{Intake, Next, Outlet, queue};
-use crate::config::{Addresses, TraceConfig};
+use crate::config::{Addresses, Share, TraceConfig};
 use crate::gateway::Client;
 use crate::limits::{TRACE_BATCH, TRACE_QUEUE, TRACE_QUEUE_BYTES};
 use crate::metrics::{Metrics, Path, Stage};
@@ -69,7 +69,7 @@ const MAX_QUESTION: usize = crate::limits::MAX_NAME + 4;
 #[derive(Debug)]
 pub struct Tracer {
     intake: Intake<Traced>,
-    one_in: u32,
+    sample: Share,
 }
 
 impl Tracer {
@@ -91,11 +91,12 @@ impl Tracer {
         let ids = Ids { seed, count: 0 };
         let teller = Teller { exporter, ids, service, addresses: config.addresses, metrics };
         let thread = thread::Builder::new().name("traces".to_owned()).spawn(move || teller.run(&outlet))?;
-        Ok((Self { intake, one_in: config.sample.0.get() }, thread))
+        Ok((Self { intake, sample: config.sample }, thread))
     }
 
+    /// True if the query with this number is to be told of.
     pub fn wants(&self, tick: u32) -> bool {
-        tick.is_multiple_of(self.one_in)
+        self.sample.has(tick)
     }
 
     /// Takes note of a query, or forgets it if too many are waiting.

@@ -19,16 +19,19 @@ use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
+use x509_parser::time::ASN1Time;
 
-use super::tls::{TlsError, bad_pem, provider, read, read_certificates};
+use super::tls::{TlsError, bad_pem, provider, read_certificates, read_key};
 
 /// A certificate chain and its key.
 #[derive(Debug)]
 pub struct Certificate {
     key: Arc<CertifiedKey>,
     /// DNS names of the leaf in lower case, wildcards among them.
-    names: Vec<String>,
-    /// Seconds since 1970 until which the leaf is valid.
+    pub names: Vec<String>,
+    /// Seconds since 1970: the first and the last at which the leaf is valid (RFC 5280 §4.1.2.5). Those above it are not
+    /// looked at: a client finds its own way to a root, also past one that has ended.
+    pub not_before: u64,
     pub not_after: u64,
 }
 
@@ -36,19 +39,36 @@ impl Certificate {
     /// Reads PEM files: the leaf certificate first, and its PKCS#8, SEC1 or PKCS#1 key.
     ///
     /// # Errors
-    /// A file cannot be read, is too long, has no PEM of its kind, or they do not go together.
+    /// A file cannot be read, is too long, has no PEM of its kind, or they do not go together; everybody can read the key.
     pub fn load(chain: &Path, key: &Path) -> Result<Self, TlsError> {
         let certificates = read_certificates(chain)?;
-        let pem = read(key)?;
+        let pem = read_key(key, OTHERS)?;
         let secret = PrivateKeyDer::from_pem_slice(&pem).map_err(|reason| bad_pem(key, reason))?;
-        let (names, not_after) = examine(&certificates[0]).ok_or_else(|| bad_pem(chain, "not a certificate"))?;
-        let key = Arc::new(CertifiedKey::from_der(certificates, secret, &provider())?);
-        Ok(Self { key, names, not_after })
+        let (names, [not_before, not_after]) =
+            examine(&certificates[0]).ok_or_else(|| bad_pem(chain, "not a certificate"))?;
+        let unusable = |reason| TlsError::Unusable { chain: chain.to_owned(), key: key.to_owned(), reason };
+        let key = CertifiedKey::from_der(certificates, secret, &provider()).map_err(unusable)?;
+        Ok(Self { key: Arc::new(key), names, not_before, not_after })
     }
 
     /// The leaf first.
     pub fn chain(&self) -> &[CertificateDer<'static>] {
         &self.key.cert
+    }
+
+    /// True if a client takes it at `now`, seconds since 1970, as far as that goes by the time.
+    pub fn is_current(&self, now: u64) -> bool {
+        (self.not_before..=self.not_after).contains(&now)
+    }
+
+    /// The same, with why not; `file` is where it came from.
+    fn check(&self, now: u64, file: &Path) -> Result<(), TlsError> {
+        let path = || file.to_owned();
+        match now {
+            _ if now < self.not_before => Err(TlsError::NotYet { path: path(), from: self.not_before }),
+            _ if now > self.not_after => Err(TlsError::Ended { path: path(), at: self.not_after }),
+            _ => Ok(()),
+        }
     }
 
     /// True if a client takes it for this name or address (RFC 9525).
@@ -59,36 +79,52 @@ impl Certificate {
     }
 }
 
-/// DNS names and the end of a certificate (RFC 5280 §4.1.2.5, §4.2.1.6).
-fn examine(certificate: &[u8]) -> Option<(Vec<String>, u64)> {
+/// What of a key file's mode lets everybody read it. A group may: programs that renew certificates give keys to one
+/// (`ssl-cert`), and a service need not own them then.
+const OTHERS: u32 = 0o004;
+
+/// DNS names of a certificate, its beginning and its end (RFC 5280 §4.1.2.5, §4.2.1.6).
+fn examine(certificate: &[u8]) -> Option<(Vec<String>, [u64; 2])> {
     let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
-    let not_after = u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or(0);
+    let validity = certificate.validity();
+    // Before 1970 is as good as then.
+    let seconds = |time: &ASN1Time| u64::try_from(time.timestamp()).unwrap_or(0);
+    let validity = [seconds(&validity.not_before), seconds(&validity.not_after)];
     let alternatives = certificate.subject_alternative_name().ok()?;
     let names = alternatives.iter().flat_map(|alternatives| &alternatives.value.general_names);
     let dns = names.filter_map(|name| match name {
         GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
         _ => None,
     });
-    Some((dns.collect(), not_after))
+    Some((dns.collect(), validity))
 }
 
 /// What is shown at a moment: at least one.
 #[derive(Debug)]
 struct Shown {
     certificates: Vec<Arc<Certificate>>,
+    /// Which of them were valid at the last look.
+    current: Vec<bool>,
     by_name: HashMap<String, usize>,
+    /// For whoever asks for a name of none, or for no name.
+    first: usize,
 }
 
 impl Shown {
-    /// Of two with the same name, the first is shown.
-    fn new(certificates: Vec<Arc<Certificate>>) -> Self {
+    /// Of two with the same name, the first is shown, and what has ended only where there is no other: its end tells a
+    /// client more than another name would.
+    fn new(certificates: Vec<Arc<Certificate>>, now: u64) -> Self {
+        let current: Vec<bool> = certificates.iter().map(|certificate| certificate.is_current(now)).collect();
         let mut by_name = HashMap::new();
-        for (at, certificate) in certificates.iter().enumerate() {
-            for name in &certificate.names {
-                by_name.entry(name.clone()).or_insert(at);
+        for wanted in [true, false] {
+            for (at, certificate) in certificates.iter().enumerate().filter(|(at, _)| current[*at] == wanted) {
+                for name in &certificate.names {
+                    by_name.entry(name.clone()).or_insert(at);
+                }
             }
         }
-        Self { certificates, by_name }
+        let first = current.iter().position(|current| *current).unwrap_or(0);
+        Self { certificates, current, by_name, first }
     }
 
     /// By the whole name, else by a wildcard for its first label (RFC 9525 §6.3); the first one for anybody else.
@@ -97,11 +133,19 @@ impl Shown {
         let wildcard = || Some(format!("*.{}", name.as_deref()?.split_once('.')?.1));
         let exact = name.as_ref().and_then(|name| self.by_name.get(name));
         let found = exact.or_else(|| self.by_name.get(&wildcard()?));
-        &self.certificates[found.copied().unwrap_or(0)]
+        &self.certificates[found.copied().unwrap_or(self.first)]
     }
 }
 
-/// Size, time and number of a file.
+/// The files of a pair when they were last looked into.
+#[derive(Debug)]
+struct Looked {
+    stamp: Stamp,
+    /// When what is in them begins to be valid: it is looked into again then.
+    again: Option<u64>,
+}
+
+/// Size, time of the last change, also of its mode, and number of a file.
 type FileStamp = (u64, i64, i64, u64);
 
 /// Of chain and key; `None` while one of them cannot be looked at.
@@ -110,7 +154,7 @@ type Stamp = Option<[FileStamp; 2]>;
 fn stamp(files: &(PathBuf, PathBuf)) -> Stamp {
     let of = |path: &Path| {
         let data = fs::metadata(path)?;
-        Ok::<_, io::Error>((data.len(), data.mtime(), data.mtime_nsec(), data.ino()))
+        Ok::<_, io::Error>((data.len(), data.ctime(), data.ctime_nsec(), data.ino()))
     };
     of(&files.0).and_then(|chain| Ok([chain, of(&files.1)?])).ok()
 }
@@ -122,6 +166,16 @@ pub struct Reloaded {
     pub fresh: Vec<PathBuf>,
     /// Files that are not, and why: what they held before is shown on.
     pub failed: Vec<(PathBuf, TlsError)>,
+    /// Files whose certificate, the same as before, has ended since the last look, or has begun.
+    pub ended: Vec<PathBuf>,
+    pub begun: Vec<PathBuf>,
+}
+
+impl Reloaded {
+    /// True if clients see something else, or take something else for valid.
+    pub fn is_other(&self) -> bool {
+        !(self.fresh.is_empty() && self.ended.is_empty() && self.begun.is_empty())
+    }
 }
 
 /// Certificates and the files that they came from.
@@ -129,41 +183,53 @@ pub struct Reloaded {
 pub struct Certificates {
     files: Vec<(PathBuf, PathBuf)>,
     shown: RwLock<Arc<Shown>>,
-    /// Of the files when they were last looked into.
-    stamps: Mutex<Vec<Stamp>>,
+    looked: Mutex<Vec<Looked>>,
 }
 
 impl Certificates {
-    /// Reads pairs of chain and key.
+    /// Reads pairs of chain and key. One that is not valid at `now`, seconds since 1970, is an error, unless another one
+    /// is: then the server must start, for the names of the others, and because a renewal through a zone of its own needs
+    /// it. [`Self::lapsed`] tells of those.
     ///
     /// # Errors
-    /// As [`Certificate::load`]; or there is none.
-    pub fn load(files: Vec<(PathBuf, PathBuf)>) -> Result<Self, TlsError> {
+    /// As [`Certificate::load`]; or there is none, or none that is valid.
+    pub fn load(files: Vec<(PathBuf, PathBuf)>, now: u64) -> Result<Self, TlsError> {
         // Before they are read: what changes in between is seen later.
-        let stamps = files.iter().map(stamp).collect();
+        let looked = files.iter().map(|files| Looked { stamp: stamp(files), again: None }).collect();
         let certificates = files.iter().map(|(chain, key)| Certificate::load(chain, key).map(Arc::new));
         let certificates = certificates.collect::<Result<Vec<_>, _>>()?;
-        if certificates.is_empty() {
-            return Err(TlsError::None);
-        }
-        let shown = RwLock::new(Arc::new(Shown::new(certificates)));
-        Ok(Self { files, shown, stamps: Mutex::new(stamps) })
+        let shown = RwLock::new(Arc::new(Shown::new(certificates, now)));
+        let loaded = Self { files, shown, looked: Mutex::new(looked) };
+        let lapsed = loaded.lapsed(now);
+        let is_all = lapsed.len() == loaded.files.len();
+        lapsed.into_iter().next().filter(|_| is_all).map_or(Ok(()), Err)?;
+        if loaded.files.is_empty() { Err(TlsError::None) } else { Ok(loaded) }
     }
 
-    /// Shows what has changed in the files, or with `all` whatever is in them. What cannot be read, does not go together or
-    /// has ended by `now`, seconds since 1970, leaves the one before in its place; it is tried again when it changes.
+    /// Why certificates are not valid at `now`; nothing of those that are.
+    pub fn lapsed(&self, now: u64) -> Vec<TlsError> {
+        self.list().iter().filter_map(|(file, certificate)| certificate.check(now, file).err()).collect()
+    }
+
+    /// Shows what has changed in the files, or with `all` whatever is in them, and takes note of what has ended by `now`,
+    /// seconds since 1970. What cannot be read, does not go together or is not valid leaves the one before in its place; it
+    /// is tried again when it changes, or begins.
     pub fn reload(&self, now: u64, all: bool) -> Reloaded {
         // Held to the end: two reloads at once would undo each other. What it guards is replaced whole.
-        let mut stamps = self.stamps.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut certificates = self.shown().certificates.clone();
+        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.shown();
+        let mut certificates = before.certificates.clone();
         let mut reloaded = Reloaded::default();
         for (at, files) in self.files.iter().enumerate() {
-            let fresh = stamp(files);
-            if !all && fresh == stamps[at] {
+            let stamp = stamp(files);
+            let has_begun = looked[at].again.is_some_and(|begins| begins <= now);
+            if !all && !has_begun && stamp == looked[at].stamp {
                 continue;
             }
-            stamps[at] = fresh;
-            match load_current(files, now) {
+            let loaded = load_current(files, now);
+            let again = if let Err(TlsError::NotYet { from, .. }) = loaded { Some(from) } else { None };
+            looked[at] = Looked { stamp, again };
+            match loaded {
                 Ok(certificate) => {
                     certificates[at] = Arc::new(certificate);
                     reloaded.fresh.push(files.0.clone());
@@ -171,8 +237,17 @@ impl Certificates {
                 Err(error) => reloaded.failed.push((files.0.clone(), error)),
             }
         }
-        if !reloaded.fresh.is_empty() {
-            *self.shown.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Shown::new(certificates));
+        let shown = Shown::new(certificates, now);
+        for (at, (chain, _)) in self.files.iter().enumerate().filter(|(_, (chain, _))| !reloaded.fresh.contains(chain))
+        {
+            match (before.current[at], shown.current[at]) {
+                (true, false) => reloaded.ended.push(chain.clone()),
+                (false, true) => reloaded.begun.push(chain.clone()),
+                _ => {}
+            }
+        }
+        if reloaded.is_other() {
+            *self.shown.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(shown);
         }
         reloaded
     }
@@ -195,7 +270,8 @@ impl Certificates {
 
 fn load_current(files: &(PathBuf, PathBuf), now: u64) -> Result<Certificate, TlsError> {
     let certificate = Certificate::load(&files.0, &files.1)?;
-    if certificate.not_after > now { Ok(certificate) } else { Err(TlsError::Ended(files.0.clone())) }
+    certificate.check(now, &files.0)?;
+    Ok(certificate)
 }
 
 impl ResolvesServerCert for Certificates {
@@ -206,27 +282,41 @@ impl ResolvesServerCert for Certificates {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
+    use std::os::unix::fs::PermissionsExt as _;
+
     use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 
     use super::*;
 
     /// Chain and key for `names` until a year, in files called `stem`.
     fn make(dir: &Path, stem: &str, names: &[&str], year: i32) -> (PathBuf, PathBuf) {
+        make_between(dir, stem, names, 1975..year)
+    }
+
+    fn make_between(dir: &Path, stem: &str, names: &[&str], years: Range<i32>) -> (PathBuf, PathBuf) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(names.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap();
-        params.not_after = date_time_ymd(year, 1, 1);
+        params.not_before = date_time_ymd(years.start, 1, 1);
+        params.not_after = date_time_ymd(years.end, 1, 1);
         let files = (dir.join(format!("{stem}.pem")), dir.join(format!("{stem}.key")));
         for (file, pem) in [(&files.0, params.self_signed(&key).unwrap().pem()), (&files.1, key.serialize_pem())] {
             // Renamed into place: another file, however fast this is.
             let fresh = file.with_extension("new");
             fs::write(&fresh, pem).unwrap();
+            set_mode(&fresh, 0o640);
             fs::rename(&fresh, file).unwrap();
         }
         files
     }
 
-    /// 2030-01-01.
+    fn set_mode(file: &Path, mode: u32) {
+        fs::set_permissions(file, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    /// 2030-01-01, and a year later.
     const NOW: u64 = 1_893_456_000;
+    const LATER: u64 = NOW + 365 * 86_400;
 
     fn leaf(certificates: &Certificates, name: Option<&str>) -> Vec<u8> {
         certificates.shown_to(name).chain()[0].to_vec()
@@ -238,7 +328,7 @@ mod tests {
         let names: [&[&str]; 4] =
             [&["first.example"], &["*.w.example"], &["a.example", "b.example"], &["deep.a.example", "a.example"]];
         let files = names.iter().enumerate().map(|(n, names)| make(dir.path(), &n.to_string(), names, 2040)).collect();
-        let certificates = Certificates::load(files).unwrap();
+        let certificates = Certificates::load(files, NOW).unwrap();
         let list = certificates.list();
         let at = |name: Option<&str>| {
             let shown = leaf(&certificates, name);
@@ -252,14 +342,14 @@ mod tests {
             |name: &'static str| certificates.shown_to(Some(name)).is_for(&ServerName::try_from(name).unwrap());
         assert!(is_for("c.w.example") && is_for("deep.a.example"));
         assert!(!is_for("x.c.w.example") && !is_for("192.0.2.1") && !is_for("w.example"));
-        assert!(matches!(Certificates::load(Vec::new()), Err(TlsError::None)));
+        assert!(matches!(Certificates::load(Vec::new(), NOW), Err(TlsError::None)));
     }
 
     #[test]
     fn what_is_good_in_changed_files_is_shown_and_what_is_bad_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let files = make(dir.path(), "gw", &["gw.example"], 2040);
-        let certificates = Certificates::load(vec![files.clone()]).unwrap();
+        let certificates = Certificates::load(vec![files.clone()], NOW).unwrap();
         assert_eq!(certificates.list()[0].1.not_after, 2_208_988_800);
         let old = leaf(&certificates, None);
         let unchanged = certificates.reload(NOW, false);
@@ -283,13 +373,88 @@ mod tests {
             fs::copy(&other.1, &files.1).unwrap();
         });
         assert!(told.contains("do not go together"), "{told}");
+        for file in [&files.0, &files.1] {
+            assert!(told.contains(&*file.display().to_string()), "{told}");
+        }
+        assert_eq!(told.matches("KeyMismatch").count(), 1, "{told}");
         let told = bad(&|| drop(make(dir.path(), "gw", &["gw.example"], 2029)));
-        assert!(told.contains("has ended"), "{told}");
+        assert!(told.contains("ended at 2029-01-01T00:00:00Z"), "{told}");
+        let told = bad(&|| {
+            make(dir.path(), "gw", &["gw.example"], 2040);
+            set_mode(&files.1, 0o644);
+        });
+        assert!(told.contains("(mode 644)") && told.contains("chmod 640"), "{told}");
         // The key of another comes first, as programs that renew leave it for a moment.
         fs::rename(&other.0, &files.0).unwrap();
         assert_eq!(certificates.reload(NOW, false).failed.len(), 1);
         fs::rename(&other.1, &files.1).unwrap();
         assert_eq!(certificates.reload(NOW, false).fresh, std::slice::from_ref(&files.0));
         assert_ne!(leaf(&certificates, None), old);
+    }
+
+    #[test]
+    fn none_that_is_valid_is_an_error_that_says_which_and_when() {
+        let dir = tempfile::tempdir().unwrap();
+        let ended = make(dir.path(), "ended", &["a.example"], 2029);
+        let told = |files: &[&(PathBuf, PathBuf)]| {
+            let loaded = Certificates::load(files.iter().map(|files| (*files).clone()).collect(), NOW);
+            loaded.unwrap_err().to_string()
+        };
+        let said = told(&[&ended]);
+        assert!(said.contains("ended.pem ended at 2029-01-01T00:00:00Z") && said.contains("renew it"), "{said}");
+        let early = make_between(dir.path(), "early", &["b.example"], 2031..2040);
+        let said = told(&[&early, &ended]);
+        assert!(said.contains("early.pem is valid from 2031-01-01T00:00:00Z on") && said.contains("clock"), "{said}");
+        // Valid in its last second (RFC 5280 §4.1.2.5), and no longer.
+        let last = make(dir.path(), "last", &["c.example"], 2030);
+        assert!(Certificates::load(vec![last.clone()], NOW).is_ok());
+        assert!(Certificates::load(vec![last], NOW + 1).is_err());
+    }
+
+    #[test]
+    fn one_of_several_may_have_ended_and_is_shown_where_there_is_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let ended = make(dir.path(), "ended", &["a.example", "b.example"], 2029);
+        let good = make(dir.path(), "good", &["b.example"], 2040);
+        let certificates = Certificates::load(vec![ended.clone(), good.clone()], NOW).unwrap();
+        let lapsed = certificates.lapsed(NOW);
+        assert!(matches!(&lapsed[..], [TlsError::Ended { path, at: 1_861_920_000 }] if *path == ended.0), "{lapsed:?}");
+        let [first, second] = [0, 1].map(|at| certificates.list()[at].1.chain()[0].to_vec());
+        assert_eq!(leaf(&certificates, Some("a.example")), first);
+        for name in [None, Some("b.example"), Some("nobody.example")] {
+            assert_eq!(leaf(&certificates, name), second, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn what_ends_while_it_is_shown_is_told_once_and_so_is_what_begins() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = make(dir.path(), "gw", &["gw.example"], 2031);
+        let early = make_between(dir.path(), "early", &["early.example"], 2031..2040);
+        let certificates = Certificates::load(vec![files.clone(), early.clone()], NOW).unwrap();
+        assert!(!certificates.reload(LATER - 1, false).is_other());
+        let changed = |now| {
+            let reloaded = certificates.reload(now, false);
+            (reloaded.ended, reloaded.begun)
+        };
+        assert_eq!(changed(LATER), (vec![], vec![early.0]), "the first second of one, the last of the other");
+        assert_eq!(changed(LATER + 1), (vec![files.0.clone()], vec![]));
+        assert!(!certificates.reload(LATER + 1, false).is_other(), "said once");
+        make(dir.path(), "gw", &["gw.example"], 2040);
+        let reloaded = certificates.reload(LATER + 1, false);
+        assert_eq!((reloaded.fresh, reloaded.ended.len()), (vec![files.0], 0));
+    }
+
+    /// Clocks differ: what an authority has just signed may begin a moment later here.
+    #[test]
+    fn a_new_one_that_is_not_valid_yet_is_taken_when_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = make(dir.path(), "gw", &["gw.example"], 2035);
+        let certificates = Certificates::load(vec![files.clone()], NOW).unwrap();
+        make_between(dir.path(), "gw", &["gw.example"], 2031..2040);
+        let reloaded = certificates.reload(LATER - 1, false);
+        assert!(matches!(reloaded.failed[..], [(_, TlsError::NotYet { from: LATER, .. })]), "{reloaded:?}");
+        assert!(certificates.reload(LATER - 1, false).failed.is_empty(), "said once");
+        assert_eq!(certificates.reload(LATER, false).fresh, [files.0]);
     }
 }

@@ -1,9 +1,9 @@
 //! Certificates: the operator's files, or a development CA made on the spot.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Read as _, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -18,6 +18,7 @@ use rustls::crypto::ring::Ticketer;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{RootCertStore, ServerConfig, SupportedCipherSuite};
+use zeroize::Zeroizing;
 
 use super::certificates::{Certificate, Certificates};
 use crate::limits::MAX_KEY_FILE;
@@ -44,21 +45,52 @@ const LEAF_MARGIN: Duration = Duration::from_secs(30 * 86_400);
 /// Clocks of clients may be behind ours.
 const BACKDATE: Duration = DAY;
 
-/// What went wrong with a certificate.
+/// What went wrong with a certificate. Each says all of it: none has a source, which would be told a second time.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    #[error("cannot read or write {}: {source}", path.display())]
-    File { path: PathBuf, source: io::Error },
+    #[error("cannot read or write {}: {error}", path.display())]
+    File { path: PathBuf, error: io::Error },
     #[error("{} has no usable PEM: {reason}", path.display())]
     Pem { path: PathBuf, reason: String },
-    #[error("certificate and key do not go together, or TLS cannot use them: {0}")]
-    Unusable(#[from] rustls::Error),
-    #[error("the certificate in {} has ended", .0.display())]
-    Ended(PathBuf),
+    #[error("{} can be read by others (mode {mode:o}); run: chmod {wanted:o} {}", path.display(), path.display())]
+    Mode { path: PathBuf, mode: u32, wanted: u32 },
+    #[error("certificate {} and key {} do not go together, or TLS cannot use them: {reason}", chain.display(), key.display())]
+    Unusable { chain: PathBuf, key: PathBuf, reason: rustls::Error },
+    #[error(
+        "the certificate in {} ended at {}: renew it; if that takes a running server, start it with another one first, \
+         self-signed if need be",
+        path.display(), date(*at)
+    )]
+    Ended { path: PathBuf, at: u64 },
+    #[error(
+        "the certificate in {} is valid from {} on: give one that is valid now, or set this machine's clock",
+        path.display(), date(*from)
+    )]
+    NotYet { path: PathBuf, from: u64 },
     #[error("there is no certificate")]
     None,
+    #[error("TLS cannot be had: {0}")]
+    Protocol(rustls::Error),
     #[error("cannot make a development certificate: {0}")]
-    Make(#[from] rcgen::Error),
+    Make(rcgen::Error),
+}
+
+impl From<rcgen::Error> for TlsError {
+    fn from(error: rcgen::Error) -> Self {
+        Self::Make(error)
+    }
+}
+
+impl From<rustls::Error> for TlsError {
+    fn from(error: rustls::Error) -> Self {
+        Self::Protocol(error)
+    }
+}
+
+/// Seconds since 1970 as RFC 3339 has them.
+fn date(seconds: u64) -> humantime::Rfc3339Timestamp {
+    // The last second that has such a form.
+    humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.min(253_402_300_799)))
 }
 
 /// What the server shows to clients. Clones and configurations share the certificates: when those are reloaded, the next
@@ -67,12 +99,12 @@ pub enum TlsError {
 pub struct Identity(Arc<Certificates>);
 
 impl Identity {
-    /// Reads pairs of PEM files, chain and key.
+    /// Reads pairs of PEM files, chain and key; `now` is in seconds since 1970.
     ///
     /// # Errors
     /// As [`Certificates::load`].
-    pub fn load(files: Vec<(PathBuf, PathBuf)>) -> Result<Self, TlsError> {
-        Certificates::load(files).map(|certificates| Self(Arc::new(certificates)))
+    pub fn load(files: Vec<(PathBuf, PathBuf)>, now: u64) -> Result<Self, TlsError> {
+        Certificates::load(files, now).map(|certificates| Self(Arc::new(certificates)))
     }
 
     pub fn certificates(&self) -> &Certificates {
@@ -83,18 +115,29 @@ impl Identity {
     /// missing; the leaf also if a client would not accept it 30 days after `now`.
     ///
     /// # Errors
-    /// A file cannot be read, written or understood.
+    /// A file cannot be read, written or understood, or a key can be read by others.
     pub fn development(dir: &Path, now: SystemTime) -> Result<Self, TlsError> {
+        Self::check_development(dir)?;
         let files = Files::of(dir);
+        let seconds = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
         if !(files.ca.exists() && files.ca_key.exists()) {
             files.make_ca(now)?;
         } else if let Ok(certificate) = Certificate::load(&files.leaf, &files.leaf_key)
             && files.accepts(certificate.chain(), now + LEAF_MARGIN)
         {
-            return Self::load(vec![(files.leaf, files.leaf_key)]);
+            return Self::load(vec![(files.leaf, files.leaf_key)], seconds);
         }
         files.make_leaf(now)?;
-        Self::load(vec![(files.leaf, files.leaf_key)])
+        Self::load(vec![(files.leaf, files.leaf_key)], seconds)
+    }
+
+    /// Looks whether what is there of a development identity can be used; makes nothing.
+    ///
+    /// # Errors
+    /// A key can be read by others, or a file cannot be looked at.
+    pub fn check_development(dir: &Path) -> Result<(), TlsError> {
+        let Files { ca_key, leaf_key, .. } = Files::of(dir);
+        [ca_key, leaf_key].iter().filter(|key| key.exists()).try_for_each(|key| read_key(key, !OWNER).map(drop))
     }
 
     /// A TLS configuration that speaks these application protocols, TLS 1.2 and 1.3 over TCP.
@@ -202,8 +245,9 @@ impl Files {
     }
 
     fn make_leaf(&self, now: SystemTime) -> Result<(), TlsError> {
-        let pem = String::from_utf8_lossy(&read(&self.ca_key)?).into_owned();
-        let ca_key = KeyPair::from_pem(&pem)?;
+        let pem = read_key(&self.ca_key, !OWNER)?;
+        let ca_key =
+            KeyPair::from_pem(&String::from_utf8_lossy(&pem)).map_err(|reason| bad_pem(&self.ca_key, reason))?;
         let issuer = Issuer::new(ca_params(now)?, ca_key);
         let key = KeyPair::generate()?;
         let certificate = leaf_params(now)?.signed_by(&key, &issuer)?;
@@ -255,14 +299,31 @@ fn leaf_params(now: SystemTime) -> Result<CertificateParams, TlsError> {
     Ok(params)
 }
 
-/// Reads a file of certificates or of a key.
-pub(super) fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
-    let size = fs::metadata(path).map_err(|source| at(path, source))?.len();
-    // A chain has a few certificates; four times a key file is plenty.
-    if size > 4 * MAX_KEY_FILE {
-        return Err(bad_pem(path, "too long"));
+/// What of a mode its owner has: of a key of ours nobody else has any.
+const OWNER: u32 = 0o700;
+
+/// Reads the file of a key, unless its mode has one of the bits `refused`.
+pub(super) fn read_key(path: &Path, refused: u32) -> Result<Zeroizing<Vec<u8>>, TlsError> {
+    let file = fs::File::open(path).map_err(|error| at(path, error))?;
+    let mode = file.metadata().map_err(|error| at(path, error))?.permissions().mode() & 0o777;
+    if mode & refused != 0 {
+        // Of those who may read it otherwise, nobody loses the right.
+        let wanted = if refused == !OWNER { 0o600 } else { 0o640 };
+        return Err(TlsError::Mode { path: path.to_owned(), mode, wanted });
     }
-    fs::read(path).map_err(|source| at(path, source))
+    read_from(path, file).map(Zeroizing::new)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+    read_from(path, fs::File::open(path).map_err(|error| at(path, error))?)
+}
+
+fn read_from(path: &Path, file: fs::File) -> Result<Vec<u8>, TlsError> {
+    // A chain has a few certificates; four times a key file is plenty.
+    const MOST: u64 = 4 * MAX_KEY_FILE;
+    let mut octets = Vec::new();
+    file.take(MOST + 1).read_to_end(&mut octets).map_err(|error| at(path, error))?;
+    if octets.len() as u64 > MOST { Err(bad_pem(path, "too long")) } else { Ok(octets) }
 }
 
 /// Writes beside and renames, so that a crash leaves the old file or the new one.
@@ -275,11 +336,11 @@ fn write(path: &Path, text: &str, mode: u32) -> Result<(), TlsError> {
         file.sync_all()?;
         fs::rename(&fresh, path)
     };
-    write().map_err(|source| at(path, source))
+    write().map_err(|error| at(path, error))
 }
 
-fn at(path: &Path, source: io::Error) -> TlsError {
-    TlsError::File { path: path.to_owned(), source }
+fn at(path: &Path, error: io::Error) -> TlsError {
+    TlsError::File { path: path.to_owned(), error }
 }
 
 pub(super) fn bad_pem(path: &Path, reason: impl ToString) -> TlsError {
@@ -288,8 +349,6 @@ pub(super) fn bad_pem(path: &Path, reason: impl ToString) -> TlsError {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     #[test]
@@ -310,6 +369,41 @@ mod tests {
         for file in ["ca.key", "tls.key"] {
             let mode = fs::metadata(dir.path().join(file)).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{file}");
+        }
+    }
+
+    #[test]
+    fn keys_of_ours_that_others_can_read_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = SystemTime::UNIX_EPOCH + 20_000 * DAY;
+        Identity::development(dir.path(), now).unwrap();
+        for file in ["ca.key", "tls.key"] {
+            let path = dir.path().join(file);
+            let set_mode = |mode| fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            for mode in [0o644, 0o640, 0o610] {
+                set_mode(mode);
+                let refused = Identity::development(dir.path(), now).unwrap_err().to_string();
+                let expected = format!("{file} can be read by others (mode {mode:o}); run: chmod 600 ");
+                assert!(refused.contains(&expected), "{refused}");
+                assert!(Identity::check_development(dir.path()).is_err());
+            }
+            set_mode(0o400);
+            Identity::development(dir.path(), now).unwrap();
+        }
+        assert!(Identity::check_development(&dir.path().join("nothing")).is_ok());
+    }
+
+    #[test]
+    fn errors_say_everything_once() {
+        let path = || PathBuf::from("gw.pem");
+        let (tls, error) = (rustls::Error::NoCertificatesPresented, io::Error::from(io::ErrorKind::NotFound));
+        for error in [
+            TlsError::File { path: path(), error },
+            TlsError::Unusable { chain: path(), key: path(), reason: tls.clone() },
+            TlsError::from(tls),
+            TlsError::from(rcgen::Error::CouldNotParseKeyPair),
+        ] {
+            assert!(std::error::Error::source(&error).is_none(), "{error}");
         }
     }
 

@@ -2,6 +2,7 @@
 //! its certificates while they are exchanged.
 
 use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
@@ -13,7 +14,7 @@ use serde_json::Value;
 
 use crate::clients::{have, have_curl, have_python};
 use crate::process::{PROGRAM, Server, free_port_base, http_get, local};
-use crate::support::{eventually, query};
+use crate::support::{eventually, query, write_key};
 
 /// Asks over one transport with the program's own client.
 fn ask(server: &Server, via: &str, owner: &str, rtype: &str) -> Value {
@@ -127,16 +128,28 @@ fn until(server: &Server, name: &str, fits: impl Fn(&str) -> bool) {
     eventually(|| fits(&metric(server, name)));
 }
 
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// Makes a development identity that is renewed in half a day, 30 days before its end.
+fn make_nearly_due(dir: &Path) {
+    Identity::development(dir, SystemTime::now() - 360 * 24 * HOUR + 12 * HOUR).unwrap();
+}
+
+/// Renews it as if the half day were over; its successor is valid from a day before.
+fn renew(dir: &Path) {
+    Identity::development(dir, SystemTime::now() + 20 * HOUR).unwrap();
+}
+
 #[test]
 fn certificates_are_exchanged_while_connections_go_on_and_bad_ones_are_not() {
     let dir = tempfile::tempdir().unwrap();
+    make_nearly_due(dir.path());
     let server = Server::start(dir.path());
     let vias = [Transport::Quic, Transport::Https, Transport::H3, Transport::Tls];
     let open = |via: Transport| block_on(Connection::open(via, &server.target(via.text()))).unwrap();
     let held = vias.map(open);
     let first = metric(&server, "certificate_expiry");
-    // What is there has but 10 days left then: this makes another one.
-    Identity::development(dir.path(), SystemTime::now() + Duration::from_secs(380 * 86_400)).unwrap();
+    renew(dir.path());
     // Seen without being told, sooner or later; or at once.
     server.signal("HUP");
     until(&server, "certificate_expiry", |ends| ends != first);
@@ -160,14 +173,9 @@ fn several_certificates_are_given_and_the_one_for_the_servers_name_is_announced(
     let mut roots = rustls::RootCertStore::empty();
     let mut args = vec!["--server-name".to_owned(), "b.example".to_owned()];
     for host in ["a.example", "b.example"] {
-        let made = rcgen::generate_simple_self_signed([host.to_owned()]).unwrap();
-        roots.add(made.cert.der().clone()).unwrap();
-        let (chain, key) = (dir.path().join(format!("{host}.pem")), dir.path().join(format!("{host}.key")));
-        std::fs::write(&chain, made.cert.pem()).unwrap();
-        std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-        for (option, file) in [("--cert", chain), ("--key", key)] {
-            args.extend([option.to_owned(), file.display().to_string()]);
-        }
+        let (cert, options) = certificate(dir.path(), host, 2040);
+        roots.add(cert.der().clone()).unwrap();
+        args.extend(options);
     }
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let server = Server::start_with(&dir.path().join("data"), &args);
@@ -200,14 +208,139 @@ fn several_certificates_are_given_and_the_one_for_the_servers_name_is_announced(
     assert!(!ok && told.contains("give one --key for each --cert"), "{told}");
     let (ok, told) = check(&["--cert", args[3], "--key", args[9]]);
     assert!(!ok && told.contains("do not go together"), "{told}");
+    assert!(told.contains(args[3]) && told.contains(args[9]) && told.matches("KeyMismatch").count() == 1, "{told}");
+}
+
+/// A certificate for a name until a year, and the options that give it to `serve`.
+fn certificate(dir: &Path, host: &str, until: i32) -> (rcgen::Certificate, [String; 4]) {
+    let mut params = rcgen::CertificateParams::new(vec![host.to_owned()]).unwrap();
+    params.not_after = rcgen::date_time_ymd(until, 1, 1);
+    let secret = rcgen::KeyPair::generate().unwrap();
+    let cert = params.self_signed(&secret).unwrap();
+    let stem = host.replace('*', "any");
+    let (chain, key) = (dir.join(format!("{stem}.pem")), dir.join(format!("{stem}.key")));
+    std::fs::write(&chain, cert.pem()).unwrap();
+    write_key(&key, &secret.serialize_pem());
+    let [chain, key] = [chain, key].map(|file| file.display().to_string());
+    (cert, ["--cert".to_owned(), chain, "--key".to_owned(), key])
+}
+
+/// Whether `serve` was content with these options, with which it ends by itself, and what it said.
+fn serve(more: &[&str]) -> (bool, String) {
+    let output = Command::new(PROGRAM).arg("serve").args(more).stdin(Stdio::null()).output().unwrap();
+    (output.status.success(), String::from_utf8(output.stderr).unwrap())
+}
+
+/// With these options nothing is served, and `--check-config` says why, too.
+fn is_refused(data: &Path, more: &[&str], words: &[&str]) {
+    let data = data.display().to_string();
+    let more = [&["--data", &data, "--port-base", "0"], more].concat();
+    let (ok, told) = serve(&more);
+    let error = |told: &str| told.lines().find(|line| line.starts_with("error:")).unwrap_or_default().to_owned();
+    assert!(!ok && words.iter().all(|word| error(&told).contains(word)), "{more:?}: {told}");
+    let (checked, said) = serve(&[&more[..], &["--check-config"]].concat());
+    assert_eq!((checked, error(&said)), (false, error(&told)), "{more:?}");
+    assert!(!Path::new(&data).exists(), "nothing is written before all is looked at");
+}
+
+#[test]
+fn a_server_whose_certificate_has_ended_does_not_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let (_, ended) = certificate(dir.path(), "old.example", 2020);
+    let ended = ended.each_ref().map(String::as_str);
+    is_refused(&data, &ended, &["old.example.pem", "ended at 2020-01-01T00:00:00Z", "renew it"]);
+    // Beside one that is valid it stops nothing: its renewal may need this server. It is told of, and not announced.
+    let (_, valid) = certificate(dir.path(), "new.example", 2040);
+    let both = [&ended[..], &valid.each_ref().map(String::as_str)].concat();
+    for (name, told) in [("old.example", 0), ("new.example", 3)] {
+        let args = [&both[..], &["--server-name", name]].concat();
+        let (ok, said) = serve(&[&["--check-config"], &args[..]].concat());
+        assert!(ok && said.contains("old.example.pem ended at 2020"), "{said}");
+        let server = Server::start_with(&data, &args);
+        assert_eq!(data_of(&server, "_dns.resolver.arpa", "SVCB"), told, "{name}");
+        assert_eq!(data_of(&server, name, "RESINFO"), 1, "{name}");
+    }
+}
+
+/// Records of the answer over UDP.
+fn data_of(server: &Server, owner: &str, rtype: &str) -> usize {
+    let at = format!("127.0.0.1:{}", server.port("udp"));
+    let told = local(&["query", owner, rtype, "--via", "udp", "--json", "--server", &at]);
+    data(&serde_json::from_str(&told).unwrap(), "answer").len()
+}
+
+#[test]
+fn check_config_refuses_what_serve_refuses() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    is_refused(&data, &[], &["give a certificate with --cert and --key, or run with --dev"]);
+    is_refused(&data, &["--dev", "--cores", "500"], &["cores must be 1 to 64"]);
+    let config = dir.path().join("gateway.toml");
+    let config = config.to_str().unwrap();
+    let with = |text: &str| std::fs::write(config, text).unwrap();
+    with("cores = 65");
+    is_refused(&data, &["--dev", "--config", config], &["gateway.toml: cores must be 1 to 64"]);
+    let tap = dir.path().join("absent/queries.tap");
+    with(&format!("[dnstap]\nfile = {tap:?}"));
+    is_refused(
+        &data,
+        &["--dev", "--config", config],
+        &["dnstap.file ", "/absent/queries.tap: its folder: No such file"],
+    );
+    let missing = ["--cert", "/nope.pem", "--key", "/nope.key"];
+    is_refused(&data, &missing, &["error: cannot read or write /nope.pem: No such file or directory (os error 2)"]);
+    let (_, options) = certificate(dir.path(), "gw.example", 2040);
+    let options = options.each_ref().map(String::as_str);
+    let (ok, said) = serve(&[&["--check-config"], &missing[..]].concat());
+    assert!(!ok && said.matches("No such file").count() == 1, "{said}");
+    set_mode(options[3], 0o644);
+    is_refused(&data, &options, &["gw.example.key can be read by others (mode 644); run: chmod 640 "]);
+    set_mode(options[3], 0o640);
+    assert!(serve(&[&["--check-config"], &options[..]].concat()).0, "a group may read it");
+}
+
+fn set_mode(path: &str, mode: u32) {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn check_config_and_serve_warn_of_what_clients_will_not_take() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, options) = certificate(dir.path(), "*.ghost", 2040);
+    // A file in the place of the data directory: so far serve comes, and no farther.
+    let stop = dir.path().join("file");
+    std::fs::write(&stop, "").unwrap();
+    let names = ["--server-name", "gw.example", "--data", stop.to_str().unwrap()];
+    let args = [&options.each_ref().map(String::as_str)[..], &names].concat();
+    let ((checked, said), (served, told)) = (serve(&[&args[..], &["--check-config"]].concat()), serve(&args));
+    assert!(checked && !served, "{said}{told}");
+    for text in [&said, &told] {
+        assert!(text.contains("any.ghost.pem: some clients do not take *.ghost"), "{text}");
+        assert!(text.contains("no certificate is for its name gw.example"), "{text}");
+    }
+}
+
+/// Nothing is made or changed by it.
+#[test]
+fn check_config_looks_at_a_development_identity() {
+    let dir = tempfile::tempdir().unwrap();
+    Identity::development(dir.path(), SystemTime::now()).unwrap();
+    let check = || serve(&["--dev", "--check-config", "--data", dir.path().to_str().unwrap()]);
+    assert!(check().0);
+    let key = dir.path().join("ca.key");
+    set_mode(key.to_str().unwrap(), 0o644);
+    let (ok, told) = check();
+    assert!(!ok && told.contains("ca.key can be read by others (mode 644); run: chmod 600 "), "{told}");
 }
 
 #[test]
 fn a_changed_certificate_is_seen_without_being_told() {
     let dir = tempfile::tempdir().unwrap();
+    make_nearly_due(dir.path());
     let server = Server::start(dir.path());
     let first = metric(&server, "certificate_expiry");
-    Identity::development(dir.path(), SystemTime::now() + Duration::from_secs(380 * 86_400)).unwrap();
+    renew(dir.path());
     until(&server, "certificate_expiry", |ends| ends != first);
 }
 

@@ -33,7 +33,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::support::server_config;
+use crate::support::{START, server_config, write_key};
 
 /// No test takes so long unless something hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -1243,7 +1243,7 @@ fn certificate(dir: &Path, stem: &str, name: &str) -> ((PathBuf, PathBuf), Vec<u
     let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
     let files = (dir.join(format!("{stem}.pem")), dir.join(format!("{stem}.key")));
     std::fs::write(&files.0, made.cert.pem()).unwrap();
-    std::fs::write(&files.1, made.signing_key.serialize_pem()).unwrap();
+    write_key(&files.1, &made.signing_key.serialize_pem());
     (files, made.cert.der().to_vec())
 }
 
@@ -1267,7 +1267,7 @@ fn certificates_go_by_the_name_asked_for_and_are_exchanged_under_open_connection
         for der in [&a, &old, &fresh] {
             roots.add(der.clone().into()).unwrap();
         }
-        let identity = Identity::load(vec![a_files, b_files.clone()]).unwrap();
+        let identity = Identity::load(vec![a_files, b_files.clone()], START).unwrap();
         let server = Fixture::run(server_config(identity.clone()), roots).await;
         assert_eq!(shown(&server, "a.example").await.0, [a.clone(), a.clone()]);
         let (seen, mut tls, quic) = shown(&server, "b.example").await;
@@ -1275,7 +1275,7 @@ fn certificates_go_by_the_name_asked_for_and_are_exchanged_under_open_connection
 
         std::fs::rename(&fresh_files.0, &b_files.0).unwrap();
         std::fs::rename(&fresh_files.1, &b_files.1).unwrap();
-        assert_eq!(identity.certificates().reload(0, false).fresh, [b_files.0]);
+        assert_eq!(identity.certificates().reload(START, false).fresh, [b_files.0]);
         assert_eq!(shown(&server, "b.example").await.0, [fresh.clone(), fresh]);
         assert_eq!(shown(&server, "a.example").await.0, [a.clone(), a]);
         assert!(is_answer(&ask_stream(&mut tls, &query(1, "alice.ghost", b"")).await, 1));

@@ -323,7 +323,8 @@ fn the_server_resolves_ordinary_names_over_every_transport() {
     assert!(scraped.contains("ghostplane_forwarded_total{outcome=\"hit\"} 6\n"), "{scraped}");
     assert!(scraped.contains("ghostplane_upstream_seconds_count 1\n"), "{scraped}");
     // A file that it names is looked at before anything starts.
-    let check = || Command::new(PROGRAM).args(["serve", "--check-config", "--config"]).arg(&config).output().unwrap();
+    let check =
+        || Command::new(PROGRAM).args(["serve", "--dev", "--check-config", "--config"]).arg(&config).output().unwrap();
     assert!(check().status.success());
     for (key, word) in [("ca", "forward.ca"), ("anchors", "forward.anchors"), ("nope", "nope")] {
         std::fs::write(&config, format!("{}{key} = \"/nowhere\"\n", text.replace("false", "true"))).unwrap();

@@ -1,7 +1,11 @@
 //! A gateway in memory, and keys and records made short.
 
+use std::fs::File;
+use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroUsize;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
@@ -225,6 +229,12 @@ pub fn query(owner: &str, rtype: &str, flags: u8) -> Vec<u8> {
     message.extend(rtype.0.to_be_bytes());
     message.extend([0, 1, 0, 0, 41, 4, 208, 0, 0, flags, 0, 0, 0]);
     message
+}
+
+/// Writes a key file that others cannot read, as `serve` wants it.
+pub fn write_key(path: &Path, pem: &str) {
+    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path).unwrap();
+    file.write_all(pem.as_bytes()).unwrap();
 }
 
 /// One core on loopback, on ports that are free.
