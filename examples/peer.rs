@@ -1,7 +1,7 @@
 //! The least that a server can do, as a measure for benches/compare.sh: `peer KIND PORT CERT KEY` answers every query
 //! with one address, whatever it asks for.
 //!
-//! - `quinn-shared`: DoQ on quinn, a task for each stream, on a runtime of several threads
+//! - `quinn-shared`: DoQ on quinn, early data taken, a task for each stream, on a runtime of several threads
 //! - `quinn-single`: the same on a runtime of one thread
 //! - `h3`: DoH over HTTP/3 on h3 and quinn, one thread
 //! - `hickory`: hickory-server's listeners for UDP and TCP
@@ -38,8 +38,8 @@ fn main() -> Result<(), Fault> {
     };
     runtime.block_on(async {
         match kind.as_str() {
-            "quinn-shared" | "quinn-single" => doq(endpoint(addr, &identity, b"doq")?).await,
-            "h3" => doh3(endpoint(addr, &identity, b"h3")?).await,
+            "quinn-shared" | "quinn-single" => doq(endpoint(addr, &identity, b"doq", EARLY)?).await,
+            "h3" => doh3(endpoint(addr, &identity, b"h3", 0)?).await,
             "hickory" => hickory(addr).await?,
             _ => return Err("kinds: quinn-shared quinn-single h3 hickory".into()),
         }
@@ -47,8 +47,13 @@ fn main() -> Result<(), Fault> {
     })
 }
 
-fn endpoint(addr: SocketAddr, identity: &Identity, alpn: &'static [u8]) -> Result<Endpoint, Fault> {
-    let crypto = QuicServerConfig::try_from(identity.quic_config(&[alpn])?)?;
+/// Octets of early data, as the server's own DoQ takes it: QUIC knows none and any amount (RFC 9001 §4.6.1).
+const EARLY: u32 = u32::MAX;
+
+fn endpoint(addr: SocketAddr, identity: &Identity, alpn: &'static [u8], early: u32) -> Result<Endpoint, Fault> {
+    let mut tls = identity.quic_config(&[alpn])?;
+    tls.max_early_data_size = early;
+    let crypto = QuicServerConfig::try_from(tls)?;
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
     let mut transport = quinn::TransportConfig::default();
     transport.max_concurrent_bidi_streams(256u32.into());
@@ -78,7 +83,9 @@ fn answer(query: &[u8]) -> Vec<u8> {
 async fn doq(endpoint: Endpoint) {
     while let Some(incoming) = endpoint.accept().await {
         tokio::spawn(async move {
-            let Ok(connection) = incoming.await else { return };
+            let Ok(connecting) = incoming.accept() else { return };
+            // A server always can: early data is answered before the handshake has ended.
+            let Ok((connection, _)) = connecting.into_0rtt() else { return };
             while let Ok((mut send, mut recv)) = connection.accept_bi().await {
                 tokio::spawn(async move {
                     let framed = recv.read_to_end(4_096).await.ok()?;

@@ -12,6 +12,8 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use quinn::ZeroRttAccepted;
+use rustls::client::WebPkiServerVerifier;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, WriteHalf};
@@ -20,7 +22,12 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::limits::{MAX_MESSAGE, MAX_RECEIPT};
+use crate::transport::tls::provider;
 use crate::wire::Transport;
+
+mod sessions;
+
+pub use sessions::Sessions;
 
 /// The port that `serve --dev` listens on.
 pub fn dev_port(via: Transport) -> u16 {
@@ -55,29 +62,18 @@ pub struct Target {
     pub sessions: Option<Sessions>,
 }
 
-/// What a client keeps of its connections, so that the next ones begin faster.
-#[derive(Clone)]
-pub struct Sessions {
-    config: Arc<rustls::ClientConfig>,
-    /// Data may go with the handshake (0-RTT), over QUIC.
-    early: bool,
-}
-
-impl std::fmt::Debug for Sessions {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Sessions").field("early", &self.early).finish_non_exhaustive()
-    }
-}
-
 impl Target {
-    /// The same target, of which sessions are kept: for connections over `via` only.
+    /// The same target, of which sessions are kept: for connections over `via` only, one after the other. With `early`, the
+    /// first query of a connection goes with its handshake (0-RTT), over QUIC.
     ///
     /// # Errors
     /// There is no CA.
     pub fn remembering(mut self, via: Transport, early: bool) -> Result<Self, ClientError> {
-        let mut config = tls_config(via, &self)?;
-        config.enable_early_data = early;
-        self.sessions = Some(Sessions { config: Arc::new(config), early });
+        let roots = self.roots.clone().ok_or(ClientError::NoRoots)?;
+        let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider()).build();
+        // Fails only without roots.
+        let verifier = verifier.map_err(|_| ClientError::NoRoots)?;
+        self.sessions = Some(Sessions::new(tls_config(via, &self)?, verifier, early));
         Ok(self)
     }
 }
@@ -122,7 +118,7 @@ pub fn load_roots(path: &Path) -> anyhow::Result<Arc<rustls::RootCertStore>> {
 pub enum Connection {
     Udp(Multiplexed<Arc<UdpSocket>>),
     Tcp(Multiplexed<tokio::sync::Mutex<WriteHalf<Box<dyn Duplex>>>>),
-    Quic { connection: quinn::Connection, _endpoint: quinn::Endpoint },
+    Quic { connection: quinn::Connection, early: Option<ZeroRttAccepted>, _endpoint: quinn::Endpoint },
     Https { sender: http2::SendRequest<Full<Bytes>>, authority: String },
     H3 { sender: h3::client::SendRequest<h3_quinn::OpenStreams, Bytes>, authority: String, _endpoint: quinn::Endpoint },
 }
@@ -159,8 +155,8 @@ impl Connection {
                 Transport::Tcp => Ok(multiplex(Box::new(open_tcp(target).await?))),
                 Transport::Tls => Ok(multiplex(Box::new(open_tls(via, target).await?))),
                 Transport::Quic => {
-                    let (endpoint, connection) = open_quic(via, target).await?;
-                    Ok(Self::Quic { connection, _endpoint: endpoint })
+                    let (endpoint, connection, early) = open_quic(via, target).await?;
+                    Ok(Self::Quic { connection, early, _endpoint: endpoint })
                 }
                 Transport::Https => open_https(target).await,
                 Transport::H3 => open_h3(target).await,
@@ -185,6 +181,15 @@ impl Connection {
             Self::H3 { sender, authority, .. } => {
                 dns_body(send_h3(sender.clone(), doh_request(authority, query)).await?)
             }
+        }
+    }
+
+    /// Whether the server took what went with the handshake (0-RTT), once the handshake has ended. `None` if nothing did, or
+    /// if it was told before.
+    pub async fn early_data_accepted(&mut self) -> Option<bool> {
+        match self {
+            Self::Quic { early, .. } => Some(early.take()?.await),
+            _ => None,
         }
     }
 }
@@ -226,15 +231,14 @@ async fn open_tls(via: Transport, target: &Target) -> Result<tokio_rustls::clien
 
 fn shared_tls_config(via: Transport, target: &Target) -> Result<Arc<rustls::ClientConfig>, ClientError> {
     match &target.sessions {
-        Some(sessions) => Ok(Arc::clone(&sessions.config)),
+        Some(sessions) => Ok(sessions.config()),
         None => tls_config(via, target).map(Arc::new),
     }
 }
 
 fn tls_config(via: Transport, target: &Target) -> Result<rustls::ClientConfig, ClientError> {
     let roots = target.roots.clone().ok_or(ClientError::NoRoots)?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let builder = rustls::ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
     // Fails only for a provider without the suites of TLS 1.2 and 1.3; ring has them.
     let builder = builder.map_err(|error| ClientError::Broken(error.to_string()))?;
     let mut config = builder.with_root_certificates(roots).with_no_client_auth();
@@ -242,7 +246,9 @@ fn tls_config(via: Transport, target: &Target) -> Result<rustls::ClientConfig, C
     Ok(config)
 }
 
-async fn open_quic(via: Transport, target: &Target) -> Result<(quinn::Endpoint, quinn::Connection), ClientError> {
+type OpenedQuic = (quinn::Endpoint, quinn::Connection, Option<ZeroRttAccepted>);
+
+async fn open_quic(via: Transport, target: &Target) -> Result<OpenedQuic, ClientError> {
     let failed = |reason: String| ClientError::Connect { addr: target.addr, reason };
     let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(shared_tls_config(via, target)?);
     let crypto = crypto.map_err(|error| failed(error.to_string()))?;
@@ -253,15 +259,16 @@ async fn open_quic(via: Transport, target: &Target) -> Result<(quinn::Endpoint, 
     let endpoint = quinn::Endpoint::client(any_port(target.addr)).map_err(|error| failed(error.to_string()))?;
     let connecting = endpoint.connect_with(config, target.addr, &target.host);
     let connecting = connecting.map_err(|error| failed(error.to_string()))?;
-    let connection = match target.sessions.as_ref().filter(|sessions| sessions.early) {
-        None => connecting.await,
-        // Without a ticket yet, it is a handshake like any other.
+    let connecting = match target.sessions.as_ref().filter(|sessions| sessions.early()) {
+        None => connecting,
+        // Without a ticket, or with one that does not allow early data, it is a handshake like any other.
         Some(_) => match connecting.into_0rtt() {
-            Ok((connection, _)) => Ok(connection),
-            Err(connecting) => connecting.await,
+            Ok((connection, early)) => return Ok((endpoint, connection, Some(early))),
+            Err(connecting) => connecting,
         },
     };
-    Ok((endpoint, connection.map_err(|error| failed(error.to_string()))?))
+    let connection = connecting.await.map_err(|error| failed(error.to_string()))?;
+    Ok((endpoint, connection, None))
 }
 
 async fn open_https(target: &Target) -> Result<Connection, ClientError> {
@@ -279,7 +286,7 @@ async fn open_http2(target: &Target) -> Result<http2::SendRequest<Full<Bytes>>, 
 }
 
 async fn open_h3(target: &Target) -> Result<Connection, ClientError> {
-    let (endpoint, connection) = open_quic(Transport::H3, target).await?;
+    let (endpoint, connection, _) = open_quic(Transport::H3, target).await?;
     // dnsdist 2.1 does not answer a request that ends with a frame of a reserved type (RFC 9114 §7.2.8).
     let opened = h3::client::builder().send_grease(false).build(h3_quinn::Connection::new(connection)).await;
     let (mut driver, sender) = opened.map_err(|error| ClientError::Broken(error.to_string()))?;

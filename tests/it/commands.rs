@@ -162,3 +162,108 @@ fn key_files_may_be_under_a_passphrase() {
     let show = ["--passphrase-file", passphrase, "sigil", "show", "data/dev.pem"];
     fails(dir.path(), 1, &show, &["cannot be decrypted with this passphrase"]);
 }
+
+/// A load of `queries` queries from one client, told in JSON; for as long as that takes.
+fn bench(server: &Server, via: &str, queries: &str, args: &[&str]) -> Output {
+    let most = ["--duration", "3600", "--timeout", "600", "--connections", "1", "--concurrency", "1"];
+    server.run(via, &[&["bench", "--json", "--via", via, "--queries", queries], &most[..], args].concat())
+}
+
+fn told(output: &Output) -> Value {
+    assert!(output.status.success(), "{output:?}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn a_load_does_what_its_shape_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let check = |via: &str, shape: &str, opened: u64, resumed: u64, early: u64| {
+        let output = bench(&server, via, "12", &["--shape", shape]);
+        let run = told(&output);
+        let counts = [&run["opened"], &run["resumed"], &run["early_data_accepted"]].map(Value::as_u64);
+        assert_eq!(counts, [opened, resumed, early].map(Some), "{via}, {shape}: {run:#}");
+        assert_eq!((&run["via"], &run["shape"]), (&Value::from(via), &Value::from(shape)));
+        assert_eq!((&run["rcodes"], &run["errors"]), (&serde_json::json!({ "NOERROR": 12 }), &serde_json::json!({})));
+        assert!(output.stderr.is_empty(), "{output:?}");
+    };
+    for via in ["udp", "tcp", "tls", "quic", "https", "h3"] {
+        check(via, "steady", 1, 0, 0);
+    }
+    for via in ["tls", "quic", "https", "h3"] {
+        check(via, "handshake", 12, 0, 0);
+        // The first one has nothing to resume.
+        check(via, "resumption", 12, 11, 0);
+    }
+    check("quic", "early-data", 12, 11, 11);
+}
+
+#[test]
+fn a_load_tells_what_was_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    server.ok("https", &["name", "register", "wild.ghost"]);
+    let names = dir.path().join("names");
+    fs::write(&names, "ns.ghost A\n\nwild.ghost SOA\n").unwrap();
+    let names = ["--names", names.to_str().unwrap(), "--zipf", "1.5", "--dnssec"];
+    let misses = ["--misses", "100", "--below", "wild.ghost", "--type", "TXT"];
+    let absent = bench(&server, "quic", "10", &[&names[..], &misses].concat());
+    let run = told(&absent);
+    let asked = serde_json::json!({ "percent": 100, "below": "wild.ghost.", "answers": 10, "empty": 10 });
+    assert_eq!((&run["misses"], &run["names"], &run["zipf"]), (&asked, &Value::from(2), &Value::from(1.5)));
+    assert_eq!((&run["type"], &run["dnssec"]), (&Value::from("TXT"), &Value::from(true)));
+    let warning = String::from_utf8(absent.stderr).unwrap();
+    assert_eq!(warning.matches("10 of 10 misses were denied").count(), 1, "{warning}");
+    assert!(warning.contains("record set '*.wild.ghost.' TXT"), "{warning}");
+    let absent = bench(&server, "quic", "10", &["--misses", "100", "--below", "wild.ghost"]);
+    assert_eq!(told(&absent)["rcodes"], serde_json::json!({ "NXDOMAIN": 10 }));
+    assert!(String::from_utf8(absent.stderr).unwrap().contains("10 of 10 misses were denied"));
+    // What the warning says to do.
+    server.ok("https", &["record", "set", "*.wild.ghost.", "A", "192.0.2.1"]);
+    let present = bench(&server, "quic", "10", &["--misses", "100", "--below", "wild.ghost"]);
+    assert_eq!((&told(&present)["rcodes"], &present.stderr[..]), (&serde_json::json!({ "NOERROR": 10 }), &b""[..]));
+    let text = server.ok("quic", &[&["bench", "--queries", "20"], &names[..]].concat());
+    assert!(text.contains("questions    2 names, Zipf 1.5, DNSSEC (DO)"), "{text}");
+}
+
+#[test]
+fn a_load_that_makes_no_sense_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, octets: &[u8]| fs::write(dir.path().join(name), octets).unwrap();
+    write("names", b"a.ghost\n\nb.ghost NOTATYPE\n");
+    write("dots", b"a.ghost\nb..ghost\n");
+    write("words", b"a.ghost A AAAA\n");
+    write("one", b"a.ghost\n");
+    write("none", b"\n\n");
+    write("noise", &[0xff; 10]);
+    let long = ["a".repeat(60).as_str(); 4].join(".");
+    let cases: [(i32, &[&str], &[&str]); 20] = [
+        (
+            1,
+            &["--shape", "handshake", "--via", "udp"],
+            &["--shape handshake", "TLS", "udp", "--via tls, quic, https or h3"],
+        ),
+        (1, &["--shape", "handshake", "--via", "tcp"], &["--shape handshake", "TLS", "tcp"]),
+        (1, &["--shape", "resumption", "--via", "udp"], &["--shape resumption", "TLS", "udp"]),
+        (1, &["--shape", "resumption", "--via", "tcp"], &["--shape resumption", "TLS", "tcp"]),
+        (1, &["--shape", "early-data", "--via", "udp"], &["--shape early-data", "--via quic only"]),
+        (1, &["--shape", "early-data", "--via", "h3"], &["--shape early-data", "--via quic only"]),
+        (1, &["--names", "absent"], &["--names absent", "No such file"]),
+        (1, &["--names", "names"], &["--names names: line 3", "NOTATYPE", "not a record type"]),
+        (1, &["--names", "dots"], &["--names dots: line 2", "b..ghost", "label is empty"]),
+        (1, &["--names", "words"], &["--names words: line 1", "more than a name and a record type"]),
+        (1, &["--names", "none"], &["--names none holds no name"]),
+        (1, &["--names", "noise"], &["--names noise", "utf-8"]),
+        (1, &["--names", "one", "--zipf", "1"], &["--zipf", "--names one holds one only"]),
+        (1, &["--misses", "9", "--below", &long], &["--below", "longer than 255 octets"]),
+        (2, &["--zipf", "1"], &["required", "--names"]),
+        (2, &["--names", "one", "--zipf", "nan"], &["nan", "--zipf", "finite number, 0"]),
+        (2, &["--names", "one", "--zipf", "inf"], &["inf", "--zipf", "finite number, 0"]),
+        (2, &["--names", "one", "--zipf", "-1"], &["-1", "--zipf", "finite number, 0"]),
+        (2, &["--below", "a.ghost"], &["required", "--misses"]),
+        (2, &["--misses", "9"], &["required", "--below"]),
+    ];
+    for (code, args, words) in cases {
+        fails(dir.path(), code, &[&["bench"], args].concat(), words);
+    }
+}
