@@ -59,7 +59,7 @@ pub struct Config {
     pub trace: Option<TraceConfig>,
 }
 
-/// Ports one by one, where they are not the usual ones.
+/// Ports one by one, where they are not those of `port_base`, or the usual ones.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PortsFile {
@@ -179,7 +179,8 @@ struct File {
     #[serde(default)]
     listen: Vec<IpAddr>,
     port_base: Option<u16>,
-    ports: Option<PortsFile>,
+    #[serde(default)]
+    ports: PortsFile,
     #[serde(default)]
     metrics_listen: Vec<IpAddr>,
     server_name: Option<String>,
@@ -301,8 +302,6 @@ pub enum ConfigError {
     Syntax(String),
     #[error("limits.{0} must be 1 to {MAX_RATE}")]
     Rate(&'static str),
-    #[error("give either port_base or [ports]")]
-    Ports,
     #[error("{key}: {text:?} is neither an address nor a prefix such as 192.0.2.0/24")]
     Prefix { key: &'static str, text: String },
     #[error("server_name: {0:?} is not a host name")]
@@ -465,14 +464,11 @@ impl Config {
         if let Some((name, _)) = rates.iter().find(|(_, rate)| out_of_range(*rate)) {
             return Err(ConfigError::Rate(name));
         }
-        if file.port_base.is_some() && file.ports.is_some() {
-            return Err(ConfigError::Ports);
-        }
         Ok(Self {
             zones: file.zones,
             listen: file.listen,
             port_base: file.port_base,
-            ports: file.ports.unwrap_or_default(),
+            ports: file.ports,
             metrics_listen: file.metrics_listen,
             transfer_to: file.transfer_to.iter().map(|text| transfer_to(text)).collect::<Result<_, _>>()?,
             proxy_from: file.proxy_from.iter().map(|text| proxy_from(text)).collect::<Result<_, _>>()?,
@@ -511,7 +507,6 @@ mod tests {
         assert_eq!(Config::from_toml(""), Ok(Config::default()));
         let config = Config::from_toml("metrics_listen = [\"::1\"]\n[ports]\ndns = 53\nhttps = 443").unwrap();
         assert_eq!((config.ports.dns, config.ports.tls, config.metrics_listen.len()), (NonZeroU16::new(53), None, 1));
-        assert_eq!(Config::from_toml("port_base = 7000\n[ports]\ndns = 53"), Err(ConfigError::Ports));
         let config = Config::from_toml(
             "cores = 3\nproxy_from = [\"192.0.2.0/24\"]\n[limits]\nresponses_per_second = 9\ncpu_ms_per_second = 250",
         );

@@ -342,11 +342,12 @@ fn settings(args: &ServeArgs) -> anyhow::Result<Settings> {
         }
         None => Config::default(),
     };
-    let ports = match args.port_base.or(config.port_base) {
-        Some(base) => {
-            Ports::from_base(base).with_context(|| format!("--port-base {base} leaves no room for four ports"))?
-        }
-        None => ports(config.ports)?,
+    let based =
+        |base| Ports::from_base(base).with_context(|| format!("--port-base {base} leaves no room for four ports"));
+    let ports = match (args.port_base, config.port_base) {
+        (Some(base), _) => based(base)?,
+        (None, Some(base)) => ports(config.ports, based(base)?)?,
+        (None, None) => ports(config.ports, Ports::default())?,
     };
     let metrics = [config.metrics_listen, ServerConfig::LOOPBACK.to_vec()];
     let metrics = metrics.into_iter().find(|addrs| !addrs.is_empty()).unwrap_or_default();
@@ -403,8 +404,7 @@ fn settings(args: &ServeArgs) -> anyhow::Result<Settings> {
     })
 }
 
-fn ports(given: PortsFile) -> anyhow::Result<Ports> {
-    let usual = Ports::default();
+fn ports(given: PortsFile, usual: Ports) -> anyhow::Result<Ports> {
     let or = |given: Option<NonZeroU16>, usual| given.map_or(usual, NonZeroU16::get);
     let ports = Ports {
         dns: or(given.dns, usual.dns),
@@ -413,7 +413,7 @@ fn ports(given: PortsFile) -> anyhow::Result<Ports> {
         metrics: or(given.metrics, usual.metrics),
     };
     let all = [ports.dns, ports.tls, ports.https, ports.metrics];
-    let twice = all.iter().enumerate().find(|(at, port)| all[..*at].contains(port));
+    let twice = all.iter().enumerate().find(|(at, port)| **port != 0 && all[..*at].contains(port));
     twice.map_or(Ok(ports), |(_, port)| Err(anyhow::anyhow!("[ports]: two services cannot have port {port}")))
 }
 
