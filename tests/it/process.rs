@@ -5,6 +5,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use ghostplane::cli::client::{RpcClient, Target, load_roots};
@@ -161,12 +162,16 @@ impl Drop for Daemon {
     }
 }
 
-/// A port that was free a moment ago, for UDP and TCP.
+/// A port that was free a moment ago, for UDP and TCP: below those that the kernel chooses from, so that no server that lets
+/// it choose takes it meanwhile, and each once.
 pub fn free_port() -> u16 {
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
     loop {
-        let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let port = udp.local_addr().unwrap().port();
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+        let number = std::process::id().wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed));
+        let port = 30_000 + (number % 2_700) as u16;
+        if UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+            && TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+        {
             return port;
         }
     }
@@ -178,7 +183,7 @@ pub fn free_port_base() -> String {
         UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok() && TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
     };
     let first = 16_000 + std::process::id() as u16 % 2_000 * 4;
-    let base = (first..30_000).step_by(4).find(|base| (*base..base + 4).all(free));
+    let base = (first..29_996).step_by(4).find(|base| (*base..base + 4).all(free));
     base.expect("four free ports").to_string()
 }
 
