@@ -23,6 +23,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
+use crate::limits::MAX_CORES;
 use crate::metrics::Metrics;
 use crate::observe::Audience;
 use crate::processors::{Processors, stand_back};
@@ -44,7 +45,7 @@ pub struct ServerConfig {
     pub ports: Ports,
     pub identity: Identity,
     pub limits: Limits,
-    /// Threads that serve sockets; at most [`MAX_CORES`](crate::limits::MAX_CORES).
+    /// Threads that serve sockets; at most [`MAX_CORES`].
     pub cores: NonZeroUsize,
     /// Balancers that speak the PROXY protocol.
     pub proxies: Vec<IpNet>,
@@ -58,9 +59,10 @@ impl ServerConfig {
     /// Loopback, IPv4 and IPv6.
     pub const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
 
-    /// As many threads as the process may use cores.
+    /// As many threads as the process may use cores, and there may be.
     pub fn all_cores() -> NonZeroUsize {
-        thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+        const MOST: NonZeroUsize = NonZeroUsize::new(MAX_CORES).unwrap();
+        thread::available_parallelism().map_or(NonZeroUsize::MIN, |cores| cores.min(MOST))
     }
 }
 

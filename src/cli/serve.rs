@@ -27,7 +27,7 @@ use crate::config::{self, Config, Forward, PortsFile};
 use crate::contract::CodeFolder;
 use crate::forward::Forwarder;
 use crate::gateway::{Signer, Tld, Transfers};
-use crate::limits::{CHECKPOINT_EVERY, MAX_CERTIFICATES, MAX_CORES, RENEW_EVERY, SETTLE_EVERY};
+use crate::limits::{CHECKPOINT_EVERY, MAX_CERTIFICATES, RENEW_EVERY, SETTLE_EVERY};
 use crate::node::{self, Node, Parts, SHIPPED};
 use crate::notary::{Notary, Witnesses};
 use crate::observe;
@@ -294,21 +294,18 @@ fn look_after(
 ) -> anyhow::Result<()> {
     // Certificates are watched until the process ends; the registry is closed before.
     let (gateway, shown) = (Arc::downgrade(&node.gateway), identity.clone());
-    let announce = move |now| {
-        let Some(gateway) = gateway.upgrade() else { return Vec::new() };
+    let announce = move |now, warn: bool| {
+        let Some(gateway) = gateway.upgrade() else { return };
         if let Err(error) = discovery::announce(&gateway, &shown, &naming, &addrs, now) {
             tracing::error!("this server cannot be discovered: {error:#}");
         }
-        discovery::doubts(&shown, &naming, &tlds)
-    };
-    announce(certificates::unix_time());
-    let changed = move |reloaded: &Reloaded, now| {
-        let doubts = announce(now);
-        // Of those that only end, it has been said.
-        if !reloaded.fresh.is_empty() {
-            warn_of(&doubts);
+        if warn {
+            warn_of(&discovery::doubts(&shown, &naming, &tlds));
         }
     };
+    // At the start it has been said, and of those that only end, too.
+    announce(certificates::unix_time(), false);
+    let changed = move |reloaded: &Reloaded, now| announce(now, !reloaded.fresh.is_empty());
     certificates::watch(identity, node.metrics.clone(), changed)
 }
 
@@ -332,8 +329,6 @@ fn init_log(args: &ServeArgs) -> anyhow::Result<()> {
     set.map_err(|error| anyhow::anyhow!("log: {error}"))
 }
 
-const MOST_CORES: NonZeroUsize = NonZeroUsize::new(MAX_CORES).unwrap();
-
 fn settings(args: &ServeArgs) -> anyhow::Result<Settings> {
     let config = match &args.config {
         Some(path) => {
@@ -349,10 +344,8 @@ fn settings(args: &ServeArgs) -> anyhow::Result<Settings> {
         (None, Some(base)) => ports(config.ports, based(base)?)?,
         (None, None) => ports(config.ports, Ports::default())?,
     };
-    let metrics = [config.metrics_listen, ServerConfig::LOOPBACK.to_vec()];
-    let metrics = metrics.into_iter().find(|addrs| !addrs.is_empty()).unwrap_or_default();
-    let addrs = [args.listen.clone(), config.listen, ServerConfig::LOOPBACK.to_vec()];
-    let addrs = addrs.into_iter().find(|addrs| !addrs.is_empty()).unwrap_or_default();
+    let metrics = first_given([config.metrics_listen, ServerConfig::LOOPBACK.to_vec()]);
+    let addrs = first_given([args.listen.clone(), config.listen, ServerConfig::LOOPBACK.to_vec()]);
     anyhow::ensure!(args.cert.len() == args.key.len(), "give one --key for each --cert");
     anyhow::ensure!(args.cert.len() <= MAX_CERTIFICATES, "at most {MAX_CERTIFICATES} certificates");
     let given: Vec<_> = args.cert.iter().cloned().zip(args.key.iter().cloned()).collect();
@@ -376,13 +369,10 @@ fn settings(args: &ServeArgs) -> anyhow::Result<Settings> {
     };
     let zones = args.zones.clone().or(config.zones);
     let loopback = if args.dev { ServerConfig::LOOPBACK.map(IpNet::from).to_vec() } else { Vec::new() };
-    let transfer_to = [args.transfer_to.clone(), config.transfer_to, loopback];
-    let transfer_to = transfer_to.into_iter().find(|nets| !nets.is_empty()).unwrap_or_default();
+    let transfer_to = first_given([args.transfer_to.clone(), config.transfer_to, loopback]);
     let witnesses = Witnesses { keys: config.witnesses, quorum: config.quorum.unwrap_or(1) };
-    let proxies = [args.proxy_from.clone(), config.proxy_from].into_iter().find(|nets| !nets.is_empty());
-    let proxies = proxies.unwrap_or_default();
-    let all_cores = || ServerConfig::all_cores().min(MOST_CORES);
-    let cores = args.cores.or(config.cores).unwrap_or_else(all_cores);
+    let proxies = first_given([args.proxy_from.clone(), config.proxy_from]);
+    let cores = args.cores.or(config.cores).unwrap_or_else(ServerConfig::all_cores);
     let (data, mirror, forward) = (args.data.clone(), config.mirror, config.forward);
     let observed = observe::Config { dnstap: config.dnstap, trace: config.trace };
     Ok(Settings {
@@ -402,6 +392,11 @@ fn settings(args: &ServeArgs) -> anyhow::Result<Settings> {
         forward,
         observed,
     })
+}
+
+/// The first list that is not empty.
+fn first_given<T, const N: usize>(lists: [Vec<T>; N]) -> Vec<T> {
+    lists.into_iter().find(|list| !list.is_empty()).unwrap_or_default()
 }
 
 fn ports(given: PortsFile, usual: Ports) -> anyhow::Result<Ports> {

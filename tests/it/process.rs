@@ -169,21 +169,20 @@ pub fn free_port() -> u16 {
     loop {
         let number = std::process::id().wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed));
         let port = 30_000 + (number % 2_700) as u16;
-        if UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
-            && TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
-        {
+        if is_free(port) {
             return port;
         }
     }
 }
 
+fn is_free(port: u16) -> bool {
+    UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok() && TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+}
+
 /// The first of four ports that were free a moment ago, below those that the kernel chooses from.
 pub fn free_port_base() -> String {
-    let free = |port: u16| {
-        UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok() && TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
-    };
     let first = 16_000 + std::process::id() as u16 % 2_000 * 4;
-    let base = (first..29_996).step_by(4).find(|base| (*base..base + 4).all(free));
+    let base = (first..29_996).step_by(4).find(|base| (*base..base + 4).all(is_free));
     base.expect("four free ports").to_string()
 }
 

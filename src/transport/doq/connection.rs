@@ -74,8 +74,8 @@ pub(super) struct Connection {
     _connected: Connected,
     /// When it was accepted, connected, or last asked something.
     used: Instant,
-    /// Since when nothing more comes of it but its own end.
-    closed: Option<Instant>,
+    /// Until when it is there, once nothing more comes of it but its own end.
+    lingers_until: Option<Instant>,
 }
 
 /// How long a connection that is closed is there for what still comes, at most. Three times the time to a retransmission is
@@ -168,7 +168,7 @@ impl Connection {
             amplification,
             _connected: connected,
             used: now,
-            closed: None,
+            lingers_until: None,
         }
     }
 
@@ -416,7 +416,7 @@ impl Connection {
     fn leave(&mut self, now: Instant) {
         self.streams.clear();
         (self.partial, self.overdue, self.opened) = (0, None, false);
-        self.closed.get_or_insert(now);
+        self.lingers_until.get_or_insert(now + LINGER);
     }
 
     /// Closes it if nothing of it is under way.
@@ -427,18 +427,18 @@ impl Connection {
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        self.closed.is_some()
+        self.lingers_until.is_some()
     }
 
     /// There is no reason to keep it any longer.
     pub(super) fn is_over(&self, now: Instant) -> bool {
-        self.inner.is_drained() || self.closed.is_some_and(|at| at + LINGER <= now)
+        self.inner.is_drained() || self.lingers_until.is_some_and(|until| until <= now)
     }
 
     /// When it must be looked at, if nothing comes before.
     pub(super) fn deadline(&mut self, idle: Duration) -> Option<Instant> {
-        let over = self.closed.map(|at| at + LINGER);
-        [self.inner.poll_timeout(), self.overdue, self.own_deadline(idle), over].into_iter().flatten().min()
+        let own = self.own_deadline(idle);
+        [self.inner.poll_timeout(), self.overdue, own, self.lingers_until].into_iter().flatten().min()
     }
 
     /// The end of a handshake that takes too long, or of a connection that is not used.
