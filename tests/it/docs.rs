@@ -18,7 +18,10 @@ fn read(path: &str) -> String {
 fn documents() -> Vec<(PathBuf, String)> {
     let mut paths =
         vec![root().join("README.md"), root().join("contracts/README.md"), root().join("tests/fuzz/README.md")];
-    paths.extend(fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path()));
+    for folder in ["docs", "docs/internals"] {
+        paths.extend(fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().path()));
+    }
+    paths.retain(|path| path.is_file());
     paths.into_iter().map(|path| (path.clone(), fs::read_to_string(path).unwrap())).collect()
 }
 
