@@ -1,9 +1,11 @@
 //! Counters of the whole process: plain atomics, so that every layer may count. `transport::metrics` turns
 //! them into Prometheus text. What every query counts is [`Striped`].
 
+mod health;
 mod latency;
 mod striped;
 
+pub use health::{Health, Trouble};
 pub use latency::{BOUNDS, Durations, Histogram, Path, Stage, bound};
 pub use striped::Striped;
 
@@ -158,6 +160,8 @@ impl Forwarded {
 /// All counters. Fields without a method are counted by whoever does the thing.
 #[derive(Debug, Default)]
 pub struct Metrics {
+    /// What `/readyz` tells beside whether the server drains.
+    pub health: Health,
     queries: Striped<Queries>,
     latencies: Striped<[[Histogram; Stage::ALL.len()]; Path::ALL.len()]>,
     /// Labels of the TLDs that are told apart.

@@ -27,7 +27,9 @@ use super::process::Process;
 use super::stream::pause_after;
 use crate::gateway::Transport;
 use crate::limits::REQUEST_TIMEOUT;
-use crate::metrics::{BOUNDS, ContractFailure, Counter, Durations, Forwarded, Metrics, Outcome, Path, Stage, bound};
+use crate::metrics::{
+    BOUNDS, ContractFailure, Counter, Durations, Forwarded, Metrics, Outcome, Path, Stage, Trouble, bound,
+};
 
 /// Scrapers at once.
 const MAX_SCRAPERS: usize = 64;
@@ -75,14 +77,22 @@ fn respond(edge: &Edge, registry: &Registry, method: &Method, path: &str) -> Res
     match path {
         "/metrics" => exposition(registry),
         "/healthz" => text(StatusCode::OK, "alive\n"),
-        "/readyz" if edge.is_ready() => text(StatusCode::OK, "ready\n"),
-        "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+        "/readyz" => readiness(edge),
         _ => text(StatusCode::NOT_FOUND, "nothing here; try /metrics, /healthz or /readyz\n"),
     }
 }
 
-fn text(status: StatusCode, body: &'static str) -> Response<Bytes> {
-    let mut response = Response::new(Bytes::from_static(body.as_bytes()));
+/// One line for each trouble, after the first.
+fn readiness(edge: &Edge) -> Response<Bytes> {
+    let troubles: String = edge.metrics.health.sentences().map(|trouble| format!("{trouble}\n")).collect();
+    match edge.is_ready() && troubles.is_empty() {
+        true => text(StatusCode::OK, "ready\n"),
+        false => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready\n{troubles}")),
+    }
+}
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Bytes> {
+    let mut response = Response::new(body.into());
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
@@ -113,6 +123,7 @@ impl Collector for Families {
         self.certificates(&mut encoder)?;
         self.gas_price(&mut encoder)?;
         self.machine_code(&mut encoder)?;
+        self.troubles(&mut encoder)?;
         self.totals(&mut encoder)
     }
 }
@@ -221,6 +232,22 @@ impl Families {
         for (name, help, gauge) in gauges {
             let family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             ConstGauge::new(i64::try_from(gauge.get()).unwrap_or(i64::MAX)).encode(family)?;
+        }
+        Ok(())
+    }
+
+    fn troubles(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
+        let health = &self.0.health;
+        let help = "Troubles of the whole server that are there now";
+        let mut family = encoder.encode_descriptor("trouble", help, None, MetricType::Gauge)?;
+        for (trouble, label, _) in Trouble::ALL {
+            let there = ConstGauge::new(i64::from(health.has(trouble)));
+            there.encode(family.encode_family(&[("kind", label)])?)?;
+        }
+        let help = "Troubles of the whole server that have begun";
+        let mut family = encoder.encode_descriptor("troubles", help, None, MetricType::Counter)?;
+        for (trouble, label, _) in Trouble::ALL {
+            ConstCounter::new(health.begun(trouble)).encode(family.encode_family(&[("kind", label)])?)?;
         }
         Ok(())
     }
