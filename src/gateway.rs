@@ -61,6 +61,7 @@ use crate::wire::update::{Tsig, is_update};
 use crate::wire::{
     Answer, Builder, Cookies, EdeCode, Name, Query, QueryError, Rcode, Reply, Resolution, Rrset, Rtype, Section, Subnet,
 };
+use crate::work::{Budget, WorkMeter};
 use crate::writer::{Clock, Writer};
 use crate::zone::{ZoneView as _, soa};
 use ordinary::Outward;
@@ -139,6 +140,8 @@ pub struct Miss {
     /// The TSIG that it came with, and what that is over.
     pub tsig: Option<Box<(Tsig, Vec<u8>)>>,
     pub wanted: Wanted,
+    /// What the work for it is taken from.
+    pub budget: Budget,
     /// What it is mirrored from.
     pub mirror: Option<Box<Mirror>>,
 }
@@ -146,12 +149,18 @@ pub struct Miss {
 impl Miss {
     /// A question without TSIG, of our own tree or an ordinary one, whose answer is wanted.
     pub fn new(query: Query, client: Client) -> Self {
-        Self { query, client, tsig: None, wanted: Wanted::default(), mirror: None }
+        let (wanted, budget) = (Wanted::default(), Budget::unlimited());
+        Self { query, client, tsig: None, wanted, budget, mirror: None }
     }
 
     /// The question as it was asked.
     pub fn outer(&self) -> &Query {
         self.mirror.as_ref().map_or(&self.query, |mirror| &mirror.outer)
+    }
+
+    /// The reply to a client for whom nothing more is done now.
+    pub fn refused(&self) -> Reply {
+        self.outer().refuse(Rcode::Refused).reply_with(Some(EdeCode::Prohibited))
     }
 
     fn mirrored<'a>(&self, answer: &'a Answer) -> Cow<'a, Answer> {
@@ -207,6 +216,8 @@ pub struct Engine {
     pub transfers: Transfers,
     pub quarantine: Quarantine,
     pub meter: Meter,
+    /// What work is taken from, whoever asks for it.
+    pub work: Arc<WorkMeter>,
     pub gate: Gate,
     /// What clients discover of this server.
     pub announced: Announced,
@@ -279,8 +290,8 @@ impl Gateway {
 
     /// Gathers a DNSSEC chain on a worker's thread and calls `done` there, exactly once; at once, with SERVFAIL, if too
     /// many are waiting.
-    pub fn chain(&self, name: Name, rtype: Rtype, done: ChainDone) {
-        self.queue(Task::Chain(name, rtype, done));
+    pub fn chain(&self, name: Name, rtype: Rtype, budget: Budget, done: ChainDone) {
+        self.queue(Task::Chain(name, rtype, budget, done));
     }
 
     /// Does `job`, which is about `name`, on a worker's thread; at once, and without an engine, if too many are waiting.

@@ -34,5 +34,6 @@ pub mod stopwatch;
 pub mod tlog;
 pub mod transport;
 pub mod wire;
+pub mod work;
 pub mod writer;
 pub mod zone;

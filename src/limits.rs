@@ -1,5 +1,6 @@
 //! Every bound in one place. Configuration may narrow a limit, never widen it.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 // --- Names and messages (RFC 1035 §2.3.4, §4.1.4) --------------------------------------------
@@ -334,8 +335,13 @@ pub const HELD_PER_CORE: usize = 256 << 20;
 pub const MAX_PARTIAL: usize = 128 << 10;
 /// What a TLS handshake is taken to cost, most of it one signature.
 pub const HANDSHAKE_CPU: Duration = Duration::from_micros(600);
+/// Milliseconds of work a second that is done for one client prefix, unless configured otherwise.
+pub const CPU_MS_PER_SECOND: NonZeroU32 = NonZeroU32::new(500).unwrap();
 /// How long a client has to wait at most, before more work is done for it, until what was done is within its share.
 pub const CPU_AHEAD: Duration = Duration::from_secs(2);
+/// What octets that are read, written or encrypted are taken to cost in time of a processor, and octets that stay.
+pub const NANOS_PER_OCTET: u64 = 4;
+pub const NANOS_PER_LASTING_OCTET: u64 = 100;
 /// Queries of one TCP or TLS connection under way at once.
 pub const MAX_PIPELINED: usize = 128;
 /// Octets of a PROXY header: addresses, and what balancers add to them.

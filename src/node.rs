@@ -14,13 +14,14 @@ use crate::forward::{ForwardError, Forwarder};
 use crate::gateway::{
     Announced, Engine, Gate, Gateway, Keys, Meter, Mirrors, Quarantine, Settlement, Signer, Tld, Tlds, Transfers,
 };
-use crate::limits::{CACHE_BYTES, CONTRACT_INSTANCES, MAX_RENEWALS, MAX_ZONE_FILE, MISS_WORKERS};
+use crate::limits::{CACHE_BYTES, CONTRACT_INSTANCES, CPU_MS_PER_SECOND, MAX_RENEWALS, MAX_ZONE_FILE, MISS_WORKERS};
 use crate::metrics::Metrics;
 use crate::notary::{Notary, NotaryError, Witnesses};
 use crate::op::{self, CodeHash, Op, OpBody, Rejection, SigilId};
 use crate::registry::{OpenError, Registry};
 use crate::state::{ApplyError, At, View as _, renewable};
 use crate::wire::{Cookies, Name, Rtype};
+use crate::work::WorkMeter;
 use crate::writer::{Clock, Outcome, Writer};
 use crate::zone::policy::{Policy, PolicyError};
 use crate::zone::{Finding, Severity, ZoneData};
@@ -118,6 +119,8 @@ pub struct Parts {
     pub forward: Option<Forward>,
     /// Contracts at work at once; for each, 4 GiB of addresses are reserved.
     pub instances: u32,
+    /// What work is taken from.
+    pub work: Arc<WorkMeter>,
 }
 
 impl Parts {
@@ -144,6 +147,7 @@ impl Parts {
             mirror: Vec::new(),
             forward: None,
             instances: CONTRACT_INSTANCES,
+            work: Arc::new(WorkMeter::new(CPU_MS_PER_SECOND).sparing_loopback(true)),
         }
     }
 }
@@ -182,6 +186,7 @@ impl Node {
             transfers,
             quarantine: Quarantine::default(),
             meter: Meter::default(),
+            work: parts.work.clone(),
             gate: Gate::default(),
             announced: Announced::default(),
             metrics: metrics.clone(),
@@ -201,6 +206,7 @@ impl Node {
             keys,
             gateway: gateway.clone(),
             notary: Arc::new(notary),
+            work: parts.work,
             clock,
         });
         Ok(Self { gateway, service, metrics })

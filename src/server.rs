@@ -201,6 +201,10 @@ pub fn run(
     let addrs = listeners.addrs()?;
     listeners.steer(&cores);
     let admission = Admission::new(config.limits).behind(config.proxies);
+    let admission = match answerer.meter() {
+        Some(meter) => admission.metered_by(meter),
+        None => admission,
+    };
     let edge = Arc::new(Edge::new(answerer, rpc, admission, metrics, shutdown).observed_by(config.audience));
     let setup = Setup::new(&config.identity, cores)?;
     let Listeners { cores, metrics } = listeners;

@@ -35,6 +35,7 @@ use crate::state::guardians::account_of;
 use crate::state::load::Load;
 use crate::state::{Rules as _, View as _, Work};
 use crate::wire::{Name, Rrset, Rtype, Subnet};
+use crate::work::WorkMeter;
 use crate::writer::{Clock, Outcome, Writer};
 use crate::zone::export::to_master_file;
 
@@ -53,6 +54,8 @@ pub struct Service {
     pub keys: Arc<Keys>,
     pub gateway: Arc<Gateway>,
     pub notary: Arc<Notary>,
+    /// What work is taken from, whoever asks for it.
+    pub work: Arc<WorkMeter>,
     pub clock: Clock,
 }
 

@@ -237,7 +237,8 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let code = Some(CodeFolder::new(data.join("compiled"), sigil.as_bytes()));
     let Settings { addrs, metrics, ports, limits, naming, proxies, cores, mirror, forward, observed, .. } = settings;
     let parts = Parts::new(registry, tlds, signer, sigil, notary, clock);
-    let parts = Parts { transfers, code, update_secret, mirror, forward, ..parts };
+    let work = Arc::new(limits.work_meter());
+    let parts = Parts { transfers, code, update_secret, mirror, forward, work, ..parts };
     let node = Arc::new(Node::start(parts)?);
     node.warm_up();
     // Only a convenience: a data directory whose path is too long for a socket is served all the same.

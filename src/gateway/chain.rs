@@ -10,6 +10,7 @@ use crate::dnssec::chain::Chain;
 use crate::limits::MAX_MESSAGE;
 use crate::registry::Snapshot;
 use crate::wire::{Message, MessageRecord, Name, Query, Rcode, Rtype, Shape};
+use crate::work::Budget;
 
 /// A chain in wire form, and the seconds for which it is good at least; or why there is none.
 pub type ChainReply = Result<(Vec<u8>, u32), Rcode>;
@@ -18,19 +19,30 @@ pub type ChainReply = Result<(Vec<u8>, u32), Rcode>;
 pub type ChainDone = Box<dyn FnOnce(ChainReply) + Send>;
 
 impl Engine {
-    /// The chain for a question under our TLDs.
-    pub(super) fn chain(&self, name: &Name, rtype: Rtype) -> ChainReply {
-        let gathered = self.registry.snapshot().and_then(|snapshot| self.gather(name, rtype, &Arc::new(snapshot)));
+    /// The chain for a question under our TLDs; REFUSED when the budget is overdrawn.
+    pub(super) fn chain(&self, name: &Name, rtype: Rtype, budget: &Budget) -> ChainReply {
+        let snapshot = self.registry.snapshot();
+        let gathered = snapshot.and_then(|snapshot| self.gather(name, rtype, &Arc::new(snapshot), budget));
         gathered.unwrap_or_else(|fault| {
             tracing::error!(%fault, %name, "registry read failed");
             Err(Rcode::ServFail)
         })
     }
 
-    fn gather(&self, name: &Name, rtype: Rtype, snapshot: &Arc<Snapshot>) -> Result<ChainReply, Fault> {
+    fn gather(
+        &self,
+        name: &Name,
+        rtype: Rtype,
+        snapshot: &Arc<Snapshot>,
+        budget: &Budget,
+    ) -> Result<ChainReply, Fault> {
+        let mut stint = budget.stint();
         let mut chain = Chain::default();
         let mut seconds = u32::MAX;
         let mut add = |name: &Name, rtype: Rtype| -> Result<Result<BTreeSet<Name>, Rcode>, Fault> {
+            if stint.step().is_err() {
+                return Ok(Err(Rcode::Refused));
+            }
             let (message, ttl) = match self.told(name, rtype, snapshot)? {
                 Ok(told) => told,
                 Err(rcode) => return Ok(Err(rcode)),

@@ -24,6 +24,7 @@ use crate::registry::Stamp;
 use crate::state::View as _;
 use crate::stopwatch;
 use crate::wire::{EdeCode, Name, Rcode, Rtype};
+use crate::work::{Budget, Cost, Overdrawn};
 
 /// Executions of one zone at once. A name whose contract burns its whole allowance leaves the other
 /// workers to everybody else.
@@ -134,7 +135,7 @@ pub(super) type Errand = Box<dyn FnOnce(Option<&Engine>) + Send>;
 pub(super) enum Task {
     Answer(Box<Miss>, Done),
     Transfer(Box<Miss>, TransferDone),
-    Chain(Name, Rtype, ChainDone),
+    Chain(Name, Rtype, Budget, ChainDone),
     /// Told whether there is an engine at all, or the job was turned away.
     Other(Name, Errand),
 }
@@ -222,10 +223,14 @@ fn serve(engine: &Engine, shared: &Shared) {
         // Whoever is told the answer stops it, and charges it to who asked.
         stopwatch::start(Instant::now());
         match job.task {
-            Task::Answer(miss, done) if !miss.wanted.has_ended() => done(engine.execute(&miss)),
-            Task::Answer(..) => {}
+            Task::Answer(miss, _) if miss.wanted.has_ended() => {}
+            Task::Answer(miss, done) => {
+                // What was done for its client while it waited counts.
+                let executed = miss.budget.spend(Cost::default(), || engine.execute(&miss));
+                done(executed.unwrap_or_else(|Overdrawn { .. }| miss.refused()));
+            }
             Task::Transfer(request, done) => done(engine.transfer(&request)),
-            Task::Chain(name, rtype, done) => done(engine.chain(&name, rtype)),
+            Task::Chain(name, rtype, budget, done) => done(engine.chain(&name, rtype, &budget)),
             Task::Other(_, errand) => errand(Some(engine)),
         }
         stopwatch::stop();
@@ -250,7 +255,7 @@ impl Engine {
         match task {
             Task::Answer(miss, done) => done(miss.reply(&refuse(&miss), 0)),
             Task::Transfer(request, done) => done(Arc::from([refuse(&request)])),
-            Task::Chain(_, _, done) => done(Err(Rcode::ServFail)),
+            Task::Chain(.., done) => done(Err(Rcode::ServFail)),
             Task::Other(_, errand) => errand(None),
         }
     }

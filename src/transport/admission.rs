@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use governor::clock::DefaultClock;
@@ -24,11 +24,11 @@ use ipnet::IpNet;
 
 use crate::gateway::{Client, Prefix};
 use crate::limits::{
-    CPU_AHEAD, CROWDED_HANDSHAKES, HANDSHAKE_CPU, HELD_PER_CORE, HELD_PER_PREFIX, IDLE_TIMEOUT, MAX_CONNECTIONS,
-    MAX_CONNECTIONS_PER_PREFIX,
+    CPU_MS_PER_SECOND, CROWDED_HANDSHAKES, HANDSHAKE_CPU, HELD_PER_CORE, HELD_PER_PREFIX, IDLE_TIMEOUT,
+    MAX_CONNECTIONS, MAX_CONNECTIONS_PER_PREFIX,
 };
-use crate::stopwatch::nanos;
 use crate::wire::{Rcode, Reply, last_label};
+use crate::work::{Budget, Cost, Overdrawn, WorkMeter};
 
 /// Rate-limit states kept, at most.
 pub const BUCKETS: usize = 1 << 16;
@@ -66,13 +66,20 @@ impl Default for Limits {
             rpc_per_second: const { NonZeroU32::new(200).unwrap() },
             rpc_burst: const { NonZeroU32::new(1_000).unwrap() },
             responses_per_second: const { NonZeroU32::new(100).unwrap() },
-            cpu_ms_per_second: const { NonZeroU32::new(500).unwrap() },
+            cpu_ms_per_second: CPU_MS_PER_SECOND,
             held: HELD_PER_PREFIX,
             exempt_loopback: false,
             connections: MAX_CONNECTIONS,
             connections_per_prefix: MAX_CONNECTIONS_PER_PREFIX,
             idle: IDLE_TIMEOUT,
         }
+    }
+}
+
+impl Limits {
+    /// A meter of the work that clients may have done.
+    pub fn work_meter(&self) -> WorkMeter {
+        WorkMeter::new(self.cpu_ms_per_second).sparing_loopback(self.exempt_loopback)
     }
 }
 
@@ -108,7 +115,7 @@ pub struct Admission {
     queries: Limiter,
     rpc: Limiter,
     responses: Limiter,
-    spending: Arc<Spending>,
+    meter: Arc<WorkMeter>,
     /// Octets kept by bucket.
     held: Arc<[AtomicUsize]>,
     slips: AtomicU64,
@@ -135,7 +142,7 @@ impl Admission {
             queries: quota(limits.queries_per_second, limits.burst),
             rpc: quota(limits.rpc_per_second, limits.rpc_burst),
             responses: quota(limits.responses_per_second, limits.responses_per_second),
-            spending: Arc::new(Spending::new(limits.cpu_ms_per_second)),
+            meter: Arc::new(limits.work_meter()),
             held: (0..BUCKETS).map(|_| AtomicUsize::new(0)).collect(),
             slips: AtomicU64::new(0),
             connections: Arc::default(),
@@ -148,6 +155,12 @@ impl Admission {
                 ..limits
             },
         }
+    }
+
+    /// Takes work from the accounts of this meter, which others share.
+    #[must_use]
+    pub fn metered_by(self, meter: Arc<WorkMeter>) -> Self {
+        Self { meter, ..self }
     }
 
     /// Believes what is said at these addresses of the clients behind them (PROXY protocol), and asks them to say it.
@@ -185,17 +198,12 @@ impl Admission {
         self.responses.check_key(&bucket).is_ok()
     }
 
-    /// What the client's work is charged to; `None` if it has had so much done that nothing more is done for it now.
-    pub fn account(&self, client: Client) -> Option<Account> {
-        let account = self.account_of(client);
-        account.may_spend().then_some(account)
-    }
-
-    fn account_of(&self, client: Client) -> Account {
-        if self.exempt(client.addr) {
-            return Account(None);
-        }
-        Account(Some((Arc::clone(&self.spending), self.bucket(client))))
+    /// What the client's work is taken from.
+    ///
+    /// # Errors
+    /// [`Overdrawn`]: nothing more is done for it now.
+    pub fn budget(&self, client: Client) -> Result<Budget, Overdrawn> {
+        self.meter.open(client)
     }
 
     /// Counts octets on their way to a client while the guard lives; `None` if it, or all on this core, have more than enough
@@ -244,7 +252,7 @@ impl Admission {
     /// if its address was not proven before.
     pub fn handshake(&self, client: Client, proven: bool) -> Handshake {
         self.handshakes.fetch_add(1, Relaxed);
-        let unpaid = (!proven).then(|| self.account_of(client));
+        let unpaid = (!proven).then(|| self.meter.budget(client));
         Handshake { under_way: Arc::clone(&self.handshakes), unpaid }
     }
 
@@ -290,55 +298,6 @@ fn said(reply: &Reply) -> Said<'_> {
         Rcode::NoError if answers => Said::Answer(Folded(question)),
         Rcode::NoError | Rcode::NxDomain => Said::Nothing(Folded(last_label(question).unwrap_or_default())),
         rcode => Said::Error(rcode as u16),
-    }
-}
-
-/// What work clients have had done, in time that they have to wait for it to be theirs again.
-#[derive(Debug)]
-struct Spending {
-    ms_per_second: u64,
-    begin: Instant,
-    /// Nanoseconds after the beginning at which all that was spent is made up for, by bucket.
-    even_at: Box<[AtomicU64]>,
-}
-
-impl Spending {
-    fn new(ms_per_second: NonZeroU32) -> Self {
-        let even_at = (0..BUCKETS).map(|_| AtomicU64::new(0)).collect();
-        Self { ms_per_second: ms_per_second.get().into(), begin: Instant::now(), even_at }
-    }
-
-    fn since_begin(&self, now: Instant) -> u64 {
-        nanos(now.saturating_duration_since(self.begin))
-    }
-
-    fn may_spend(&self, bucket: u16, now: Instant) -> bool {
-        let ahead = nanos(CPU_AHEAD);
-        self.even_at[usize::from(bucket)].load(Relaxed) <= self.since_begin(now).saturating_add(ahead)
-    }
-
-    fn spend(&self, bucket: u16, time: Duration, now: Instant) {
-        let (now, wait) = (self.since_begin(now), nanos(time).saturating_mul(1_000) / self.ms_per_second);
-        let later = |even_at: u64| Some(even_at.max(now).saturating_add(wait));
-        // Never `None`, so it never fails.
-        let _ = self.even_at[usize::from(bucket)].fetch_update(Relaxed, Relaxed, later);
-    }
-}
-
-/// Where a client's work is charged to, afterwards; nowhere, for clients that are exempt.
-#[derive(Debug)]
-pub struct Account(Option<(Arc<Spending>, u16)>);
-
-impl Account {
-    fn may_spend(&self) -> bool {
-        self.0.as_ref().is_none_or(|(spending, bucket)| spending.may_spend(*bucket, Instant::now()))
-    }
-
-    /// Charges work that took so long.
-    pub fn charge(&self, time: Duration) {
-        if let Some((spending, bucket)) = &self.0 {
-            spending.spend(*bucket, time, Instant::now());
-        }
     }
 }
 
@@ -421,14 +380,14 @@ impl AsRef<[u8]> for Held {
 #[derive(Debug)]
 pub struct Handshake {
     under_way: Arc<AtomicUsize>,
-    unpaid: Option<Account>,
+    unpaid: Option<Budget>,
 }
 
 impl Handshake {
     /// It is over, and the address is the client's own.
     pub fn complete(self) {
-        if let Some(account) = &self.unpaid {
-            account.charge(HANDSHAKE_CPU);
+        if let Some(budget) = &self.unpaid {
+            budget.charge(Cost::cpu(HANDSHAKE_CPU));
         }
     }
 }
@@ -540,29 +499,6 @@ mod tests {
         assert_eq!(allowed("x.ghost", Rcode::NxDomain, "192.0.2.1", false), 2);
         assert_eq!(allowed("y.z.ghost", Rcode::NxDomain, "192.0.2.1", false), 0);
         assert_eq!(allowed("y.sig", Rcode::NxDomain, "192.0.2.1", false), 2);
-    }
-
-    #[test]
-    fn a_client_has_its_share_of_work_done_and_waits_for_more() {
-        let admission = Admission::new(tight());
-        let client = |addr, transport| Client::new(transport, ip(addr));
-        let one = client("192.0.2.1", Transport::Quic);
-        // A tenth of a second each second: what was spent ahead is even after ten times as long.
-        let most = CPU_AHEAD / 10;
-        admission.account(one).unwrap().charge(most / 2);
-        admission.account(one).unwrap().charge(most);
-        assert!(admission.account(one).is_none());
-        assert!(admission.account(client("192.0.2.2", Transport::Quic)).is_some());
-        // Datagrams that say they come from there.
-        assert!(admission.account(client("192.0.2.1", Transport::Udp)).is_some());
-        let own = client("::1", Transport::Quic);
-        admission.account(own).unwrap().charge(CPU_AHEAD);
-        assert!(admission.account(own).is_some());
-        let spending = Spending::new(NonZeroU32::new(100).unwrap());
-        let at = |after| spending.begin + after;
-        spending.spend(7, 2 * most, at(Duration::ZERO));
-        assert!(!spending.may_spend(7, at(CPU_AHEAD - Duration::from_nanos(1))));
-        assert!(spending.may_spend(7, at(CPU_AHEAD)));
     }
 
     #[test]

@@ -47,7 +47,8 @@ use crate::observe::{Audience, Observer, Watch};
 use crate::stopwatch::{self, Laps};
 use crate::wire::update::{UpdateMessage, is_update};
 use crate::wire::{EdeCode, Name, Query, QueryError, Rcode, Reply, Rtype, Shape};
-use admission::{Account, Admission, ConnectionGuard, Kept};
+use crate::work::{Budget, Cost, Overdrawn, WorkMeter};
+use admission::{Admission, ConnectionGuard, Kept};
 
 /// What answers queries: the gateway, or something canned in tests.
 pub trait Answerer: Send + Sync + 'static {
@@ -60,9 +61,13 @@ pub trait Answerer: Send + Sync + 'static {
     /// See [`Gateway::transfer`].
     fn transfer(&self, request: Miss, done: TransferDone);
     /// See [`Gateway::chain`].
-    fn chain(&self, name: Name, rtype: Rtype, done: ChainDone);
+    fn chain(&self, name: Name, rtype: Rtype, budget: Budget, done: ChainDone);
     /// See [`Gateway::update`].
     fn update(&self, request: UpdateRequest, done: Box<dyn FnOnce(Reply) + Send>);
+    /// What it takes work from, if it has accounts of its own.
+    fn meter(&self) -> Option<Arc<WorkMeter>> {
+        None
+    }
 }
 
 impl Answerer for Gateway {
@@ -82,12 +87,16 @@ impl Answerer for Gateway {
         self.transfer(request, done);
     }
 
-    fn chain(&self, name: Name, rtype: Rtype, done: ChainDone) {
-        self.chain(name, rtype, done);
+    fn chain(&self, name: Name, rtype: Rtype, budget: Budget, done: ChainDone) {
+        self.chain(name, rtype, budget, done);
     }
 
     fn update(&self, request: UpdateRequest, done: Box<dyn FnOnce(Reply) + Send>) {
         self.update(request, done);
+    }
+
+    fn meter(&self) -> Option<Arc<WorkMeter>> {
+        Some(Arc::clone(&self.engine().work))
     }
 }
 
@@ -122,11 +131,10 @@ impl Replies {
         Self { messages, work: None, watch: None }
     }
 
-    /// From whoever did the work, on its thread; it is charged to whoever asked.
-    fn worked(reply: Reply, account: &Account) -> Self {
-        let work = charge_work(account);
+    /// From whoever did the work, on its thread.
+    fn worked(reply: Reply) -> Self {
         let mut replies = Self::from(reply);
-        replies.work = work.map(Box::new);
+        replies.work = stopwatch::stop().map(Box::new);
         replies
     }
 
@@ -181,15 +189,6 @@ impl Iterator for Replies {
             },
         }
     }
-}
-
-/// Charges what this thread has worked since its stopwatch was started, and stops it.
-fn charge_work(account: &Account) -> Option<Laps> {
-    let work = stopwatch::stop();
-    if let Some(work) = &work {
-        account.charge(work.started.elapsed());
-    }
-    work
 }
 
 /// A future that owns what it needs.
@@ -327,14 +326,14 @@ impl Edge {
             }
             Begun::Miss(mut miss) => {
                 let tld = self.metrics.tld_at(miss.query.name.as_wire());
-                let Some(account) = self.admission.account(client) else {
+                let Ok(budget) = self.admission.budget(client) else {
                     self.metrics.count_query(tld, transport, Outcome::Limited);
-                    let refused = miss.outer().refuse(Rcode::Refused).reply_with(Some(EdeCode::Prohibited));
-                    return Asked::Now(Some(Replies::from(refused).watched(watch)));
+                    return Asked::Now(Some(Replies::from(miss.refused()).watched(watch)));
                 };
                 let mut watch = watch.unwrap_or_else(|| self.observer.late());
                 watch.missed();
-                if let Some(replies) = self.answer_here(&miss, &account) {
+                miss.budget = budget;
+                if let Some(replies) = self.answer_here(&miss) {
                     self.metrics.count_query(tld, transport, replies.outcome());
                     return Asked::Now(Some(replies.watched(Some(watch))));
                 }
@@ -342,7 +341,7 @@ impl Edge {
                 miss.wanted = ticket.wanted.clone();
                 ticket.watch = Some(watch);
                 let callback = later(ticket);
-                self.answerer.finish(miss, Box::new(move |reply| callback(Replies::worked(reply, &account))));
+                self.answerer.finish(miss, Box::new(move |reply| callback(Replies::worked(reply))));
                 return Asked::Later;
             }
             Begun::Transfer(request) if transfers => {
@@ -367,24 +366,23 @@ impl Edge {
         Asked::Now(Some(Replies::from(reply).watched(watch)))
     }
 
-    /// Executes a miss on this thread, if that is bounded and the thread has time for it.
-    fn answer_here(&self, miss: &Miss, account: &Account) -> Option<Replies> {
-        stopwatch::start(Instant::now().into_std());
-        let replies = self.answerer.answer_here(miss).map(|reply| Replies::worked(reply, account));
+    /// Executes a miss on this thread, if that is bounded and the thread has time for it. It is charged by the wall clock:
+    /// that of the thread would have to be asked for twice, and costs as much as a tenth of a miss.
+    fn answer_here(&self, miss: &Miss) -> Option<Replies> {
+        let began = Instant::now().into_std();
+        stopwatch::start(began);
+        let replies = self.answerer.answer_here(miss).map(Replies::worked);
         stopwatch::stop();
+        miss.budget.charge(Cost::cpu(began.elapsed()));
         replies
     }
 
     /// The DNSSEC chain for a question; REFUSED if the client has had too much work done.
     pub async fn chain(&self, client: Client, name: Name, rtype: Rtype) -> ChainReply {
-        let account = self.admission.account(client).ok_or(Rcode::Refused)?;
+        let budget = self.admission.budget(client).map_err(|Overdrawn { .. }| Rcode::Refused)?;
         let (sender, receiver) = oneshot::channel();
-        let done = move |chain| {
-            charge_work(&account);
-            // Fails if the requester left.
-            drop(sender.send(chain));
-        };
-        self.answerer.chain(name, rtype, Box::new(done));
+        // Fails if the requester left.
+        self.answerer.chain(name, rtype, budget, Box::new(move |chain| drop(sender.send(chain))));
         receiver.await.unwrap_or(Err(Rcode::ServFail))
     }
 
@@ -418,10 +416,10 @@ impl Edge {
     /// A place for one more connection, counted while the guard lives; `None` above a cap. What its handshake costs is
     /// charged to whoever has shown that the address is his.
     pub fn connect(self: &Arc<Self>, client: Client, proven: bool) -> Option<Connected> {
-        let guard = self.admission.account(client).and_then(|account| {
+        let guard = self.admission.budget(client).ok().and_then(|budget| {
             let guard = self.admission.connect(client.addr)?;
             if proven && client.transport.is_encrypted() {
-                account.charge(HANDSHAKE_CPU);
+                budget.charge(Cost::cpu(HANDSHAKE_CPU));
             }
             Some(guard)
         });

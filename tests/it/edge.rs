@@ -21,6 +21,7 @@ use ghostplane::transport::router::MAX_HEADERS;
 use ghostplane::transport::tls::{Identity, provider, read_certificates};
 use ghostplane::transport::{Answerer, BoxFuture, Resource, RpcHandler, Shutdown, doq};
 use ghostplane::wire::{Builder, Name, Query, QueryError, Rcode, Reply, Rrset, Rtype, Section};
+use ghostplane::work::Budget;
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -94,7 +95,7 @@ impl Answerer for Canned {
         self.arrived.notify_waiters();
     }
 
-    fn chain(&self, name: Name, rtype: Rtype, done: ChainDone) {
+    fn chain(&self, name: Name, rtype: Rtype, _: Budget, done: ChainDone) {
         let missing = name.to_string().starts_with("fail");
         done(if missing { Err(Rcode::ServFail) } else { Ok((format!("{name} {rtype}").into_bytes(), 7)) });
     }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: [&[&str]; 5] = [
     &["config", "dnssec", "limits", "metrics", "op", "state", "tlog", "wire", "zone"],
     &["contract", "registry"],
-    &["audit", "cache", "forward", "gateway", "notary", "processors", "stopwatch", "writer"],
+    &["audit", "cache", "forward", "gateway", "notary", "processors", "stopwatch", "work", "writer"],
     &["api", "observe", "transport"],
     &["cli", "lib", "main", "node", "server"],
 ];

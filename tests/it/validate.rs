@@ -9,6 +9,7 @@ use ghostplane::dnssec::{FLAGS_ONLINE, PublicKey, Secret, ZoneKey, ds};
 use ghostplane::gateway::{Client, Transport};
 use ghostplane::op::Op;
 use ghostplane::wire::{Message, MessageRecord, Name, Rtype};
+use ghostplane::work::Budget;
 
 use crate::support::{CO, DO, World, name, query};
 
@@ -123,7 +124,12 @@ fn every_kind_of_answer_has_its_verdict() {
 
 fn chain(world: &World, owner: &str, rtype: Rtype) -> Chain {
     let (sender, receiver) = std::sync::mpsc::channel();
-    world.node.gateway.chain(name(owner), rtype, Box::new(move |chain| sender.send(chain).unwrap()));
+    world.node.gateway.chain(
+        name(owner),
+        rtype,
+        Budget::unlimited(),
+        Box::new(move |chain| sender.send(chain).unwrap()),
+    );
     Chain::parse(&receiver.recv().unwrap().unwrap().0).unwrap()
 }
 
