@@ -99,6 +99,13 @@ fn a_new_project_builds_and_passes() {
     if !have_toolchain() {
         return;
     }
+    // The shipped contracts' crates, which a project needs as well. Another test builds them, but maybe later.
+    let cargo = std::env::var("WASM_CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    let mut words = cargo.split(' ');
+    let mut fetch = Command::new(words.next().unwrap());
+    fetch.args(words).args(["fetch", "--locked", "--manifest-path"]).arg(contracts().join("Cargo.toml"));
+    let fetched = fetch.output().unwrap();
+    assert!(fetched.status.success(), "{}", String::from_utf8_lossy(&fetched.stderr));
     let dir = tempfile::tempdir().unwrap();
     for language in ["rust", "zig", "c"] {
         let folder = dir.path().join(format!("hello-{language}"));
