@@ -38,9 +38,13 @@ pub struct Config {
     pub transfer_to: Vec<IpNet>,
     /// Balancers that say for whom they ask.
     pub proxy_from: Vec<IpNet>,
+    /// Resolvers that say for whom they ask (RFC 7871).
+    pub ecs_from: Vec<IpNet>,
     /// Threads that serve sockets.
     pub cores: Option<NonZeroUsize>,
     pub responses_per_second: Option<u32>,
+    pub network_responses_per_second: Option<u32>,
+    pub amplification: Option<u32>,
     pub queries_per_second: Option<u32>,
     pub query_burst: Option<u32>,
     pub calls_per_second: Option<u32>,
@@ -193,6 +197,8 @@ struct File {
     /// As `transfer_to`.
     #[serde(default)]
     proxy_from: Vec<String>,
+    #[serde(default)]
+    ecs_from: Vec<String>,
     cores: Option<NonZeroUsize>,
     #[serde(default)]
     limits: LimitsFile,
@@ -283,6 +289,8 @@ impl<'de> Visitor<'de> for OneOrMany {
 #[serde(deny_unknown_fields)]
 struct LimitsFile {
     responses_per_second: Option<u32>,
+    network_responses_per_second: Option<u32>,
+    amplification: Option<u32>,
     queries_per_second: Option<u32>,
     query_burst: Option<u32>,
     calls_per_second: Option<u32>,
@@ -358,6 +366,14 @@ pub fn transfer_to(text: &str) -> Result<IpNet, ConfigError> {
 /// [`ConfigError::Prefix`]
 pub fn proxy_from(text: &str) -> Result<IpNet, ConfigError> {
     prefix("proxy_from", text)
+}
+
+/// The same for resolvers.
+///
+/// # Errors
+/// [`ConfigError::Prefix`]
+pub fn ecs_from(text: &str) -> Result<IpNet, ConfigError> {
+    prefix("ecs_from", text)
 }
 
 /// Reads the number of threads that serve sockets.
@@ -459,6 +475,8 @@ impl Config {
             ("call_burst", limits.call_burst),
             ("cpu_ms_per_second", limits.cpu_ms_per_second),
             ("responses_per_second", limits.responses_per_second),
+            ("network_responses_per_second", limits.network_responses_per_second),
+            ("amplification", limits.amplification),
         ];
         let out_of_range = |rate: Option<u32>| rate.is_some_and(|rate| !(1..=MAX_RATE).contains(&rate));
         if let Some((name, _)) = rates.iter().find(|(_, rate)| out_of_range(*rate)) {
@@ -472,8 +490,11 @@ impl Config {
             metrics_listen: file.metrics_listen,
             transfer_to: file.transfer_to.iter().map(|text| transfer_to(text)).collect::<Result<_, _>>()?,
             proxy_from: file.proxy_from.iter().map(|text| proxy_from(text)).collect::<Result<_, _>>()?,
+            ecs_from: file.ecs_from.iter().map(|text| ecs_from(text)).collect::<Result<_, _>>()?,
             cores: file.cores.map(at_most_cores).transpose()?,
             responses_per_second: limits.responses_per_second,
+            network_responses_per_second: limits.network_responses_per_second,
+            amplification: limits.amplification,
             certificates: certificates(file.tls)?,
             server_name: file.server_name.as_deref().map(server_name).transpose()?,
             info_url: file.info_url.as_deref().map(info_url).transpose()?,
@@ -513,6 +534,13 @@ mod tests {
         let config = config.unwrap();
         assert_eq!((config.cores.map(usize::from), config.proxy_from.len()), (Some(3), 1));
         assert_eq!((config.responses_per_second, config.cpu_ms_per_second), (Some(9), Some(250)));
+        let config = Config::from_toml(
+            "ecs_from = [\"192.0.2.53\"]\n[limits]\namplification = 5\nnetwork_responses_per_second = 7",
+        );
+        let config = config.unwrap();
+        assert_eq!((config.ecs_from[0].prefix_len(), config.amplification), (32, Some(5)));
+        assert_eq!(config.network_responses_per_second, Some(7));
+        assert_eq!(Config::from_toml("[limits]\namplification = 0"), Err(ConfigError::Rate("amplification")));
         assert_eq!(Config::from_toml("cores = 65"), Err(ConfigError::Cores));
         assert_eq!(["64", "65", "0", "many"].map(|text| cores(text).is_ok()), [true, false, false, false]);
         let config = Config::from_toml("transfer_to = [\"192.0.2.1\", \"2001:db8::/32\"]").unwrap();

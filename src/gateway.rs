@@ -9,6 +9,7 @@
 //! ```
 
 mod call;
+mod canary;
 mod chain;
 mod discovery;
 mod export;
@@ -27,6 +28,7 @@ mod transfer;
 mod update;
 
 pub use call::{Call, CallError, Called};
+pub use canary::CanaryDone;
 pub use chain::{ChainDone, ChainReply};
 pub use discovery::Announced;
 pub use export::export;
@@ -45,6 +47,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use ed25519_dalek::SigningKey;
+use ipnet::IpNet;
 
 use crate::cache::{AnswerCache, Grounds, Key};
 use crate::contract::receipt::{Recorder, Trace};
@@ -110,12 +113,30 @@ impl Client {
         self.proven.then(|| Prefix::from(self.addr))
     }
 
-    /// For whom it asks: the subnet it names (RFC 7871), else itself; `None` if it wants nobody told apart.
+    /// For whom it asks: the subnet it names (RFC 7871), where [`Engine::greet`] has left that, else itself; `None` if it
+    /// wants nobody told apart, and of a datagram that proves no address.
     pub fn asker(&self, query: &Query) -> Option<Subnet> {
         match query.edns.and_then(|edns| edns.subnet) {
             Some(option) => option.subnet,
-            None => Some(Subnet::host(self.addr)),
+            None => self.shows_address(query).then(|| Subnet::host(self.addr)),
         }
+    }
+
+    /// The address is the client's own: it has a connection, or a cookie.
+    fn shows_address(&self, query: &Query) -> bool {
+        self.transport != Transport::Udp || query.edns.is_some_and(|edns| edns.proven)
+    }
+
+    /// An answer, so many seconds old, dressed for this client. One that depends on who asks goes to nobody whose address
+    /// may be forged: such a client has to come back with a cookie, or over TCP.
+    fn dress(&self, answer: &Answer, query: &Query, age: u32) -> Reply {
+        let mut reply = answer.reply(query, self.transport.shape(), age);
+        let names_nobody = query.edns.is_none_or(|edns| edns.subnet.is_none());
+        if reply.personal && names_nobody && !self.shows_address(query) {
+            reply.truncate();
+            reply.ask_for_cookie();
+        }
+        reply
     }
 }
 
@@ -169,7 +190,7 @@ impl Miss {
 
     /// An answer, so many seconds old, dressed for whoever asked.
     fn reply(&self, answer: &Answer, age: u32) -> Reply {
-        self.mirrored(answer).reply(self.outer(), self.client.transport.shape(), age)
+        self.client.dress(&self.mirrored(answer), self.outer(), age)
     }
 }
 
@@ -228,6 +249,8 @@ pub struct Engine {
     pub update_secret: tsig::Secret,
     /// What proves the addresses of clients over UDP.
     pub cookies: Cookies,
+    /// Resolvers that are believed for whom they ask (RFC 7871).
+    pub ecs_from: Vec<IpNet>,
     /// Suffixes under which our TLDs are answered, too.
     pub mirrors: Mirrors,
     /// Who asks for ordinary names; nobody does if it is left out.
@@ -341,10 +364,22 @@ impl Gateway {
 const FAILURE_SECONDS: u32 = 5;
 
 impl Engine {
-    /// Options that are between the client and this server.
+    /// Options that are between the client and this server. A subnet is believed from resolvers that the operator names, if
+    /// it is them; of everybody else the wish not to be told apart is heard.
     fn greet(&self, query: &mut Query, client: Client) {
         query.forget_options_for(client.transport);
         query.greet(&self.cookies, client.addr, || (self.clock)());
+        if let Some(edns) = &query.edns
+            && edns.subnet.is_some_and(|option| option.subnet.is_some())
+            && !(client.shows_address(query) && self.speaks_for_subnets(client.addr))
+        {
+            query.forget_subnet();
+        }
+    }
+
+    fn speaks_for_subnets(&self, addr: IpAddr) -> bool {
+        let addr = addr.to_canonical();
+        self.ecs_from.iter().any(|resolvers| resolvers.contains(&addr))
     }
 
     fn begin(&self, query: Query, client: Client) -> Begun {
@@ -443,12 +478,13 @@ impl Engine {
         let now = sources.now;
         let mut work = Work { reach, ..Work::new(self, query, asker, &sources) };
         let (rcode, authoritative, ede) = work.follow()?;
-        let Work { noted, builder, leaves, .. } = work;
+        let Work { noted, builder, leaves, source, .. } = work;
         let failed = rcode == Rcode::ServFail;
         // The links of an alias that ended in a failure are no answer.
         let mut answer = if failed { error(query, rcode, ede) } else { builder.finish(rcode, authoritative, ede) };
         answer.scope = noted.scope;
         answer.leaves = leaves.map(Box::new);
+        answer.source = source.unwrap_or(answer.source);
         let seconds = if failed { FAILURE_SECONDS } else { answer.ttl.min(noted.seconds(now)) };
         let grounds = Grounds { now, seconds, seq: sources.snapshot.seq(), reads: &noted.stamps };
         self.cache.put(&Key::of(query), asker, answer.clone(), self.registry.stamps(), grounds);
@@ -549,6 +585,8 @@ struct Work<'a> {
     out_of_gas: Option<OutOfGas>,
     /// Where an alias leads out of our TLDs.
     leaves: Option<Name>,
+    /// Of the first link, if that is no denial: see [`Answer::source`].
+    source: Option<u8>,
 }
 
 impl<'a> Work<'a> {
@@ -565,6 +603,7 @@ impl<'a> Work<'a> {
             trace: None,
             out_of_gas: None,
             leaves: None,
+            source: None,
         }
     }
 
@@ -584,6 +623,7 @@ impl<'a> Work<'a> {
                     Err(failure) => return Ok((Rcode::ServFail, false, Some(failure.ede()))),
                 }
             };
+            self.note_source(&zone, &resolution);
             match resolution {
                 Resolution::Records(rrsets) | Resolution::Alias(rrsets)
                     if zone.is_strict() && rrsets.iter().any(|rrset| self.has_lapsed(rrset)) =>
@@ -618,6 +658,16 @@ impl<'a> Work<'a> {
         }
         let text = format!("alias chain of more than {MAX_ALIAS_LINKS} links");
         Ok((Rcode::ServFail, false, Some((EdeCode::Other, text))))
+    }
+
+    /// What a contract made, it could make for any name in its zone: that zone has answered.
+    fn note_source(&mut self, zone: &Zone, resolution: &Resolution) {
+        if let Resolution::Records(rrsets) | Resolution::Alias(rrsets) = resolution
+            && self.source.is_none()
+        {
+            let found = rrsets.first().and_then(|first| self.noted.labels_of(first));
+            self.source = Some(found.unwrap_or_else(|| zone.apex.label_count()) as u8);
+        }
     }
 
     fn is_beyond_reach(&self, zone: &Zone) -> bool {

@@ -1,10 +1,10 @@
 //! Ghostplane: a name-resolution gateway that answers by executing WebAssembly contracts.
 //!
 //! ```text
-//! L4 shell     main, cli, server            signals, files, runtime
+//! L4 shell     main, cli, server            signals, files, runtime, descriptors
 //! L3 edge      transport, api               sockets, TLS, HTTP; async only here, above, and on forward's own thread
 //! L2 engine    gateway -> cache, forward ; writer    synchronous
-//! L1 adapters  registry (redb) ; contract (wasmtime)
+//! L1 adapters  registry (redb) ; contract (wasmtime) ; threads
 //! L0 core      wire, zone, dnssec, op, state, tlog, limits, config
 //!              no IO, no clock, no randomness, no locks, no async
 //! ```
@@ -17,6 +17,7 @@ pub mod cache;
 pub mod cli;
 pub mod config;
 pub mod contract;
+pub mod descriptors;
 pub mod dnssec;
 pub mod forward;
 pub mod gateway;
@@ -31,6 +32,7 @@ pub mod registry;
 pub mod server;
 pub mod state;
 pub mod stopwatch;
+pub mod threads;
 pub mod tlog;
 pub mod transport;
 pub mod wire;

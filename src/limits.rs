@@ -17,6 +17,8 @@ pub const MAX_MESSAGE: usize = 65_535;
 pub const MAX_QUERY: usize = 4_096;
 /// UDP payload we send without being told that more is fine, and advertise (DNS Flag Day 2020).
 pub const UDP_PAYLOAD: u16 = 1_232;
+/// Octets over UDP for one octet of the question, to an address that nothing proves, unless configured otherwise.
+pub const AMPLIFICATION: usize = 3;
 /// UDP payload without EDNS.
 pub const UDP_PAYLOAD_MIN: u16 = 512;
 /// EDNS options read from one query.
@@ -314,6 +316,14 @@ pub const SECRET_REQUEST_SKEW: u64 = 120;
 /// QUIC and TCP connections in all, and from one client prefix (/32 IPv4, /56 IPv6).
 pub const MAX_CONNECTIONS: usize = 16_384;
 pub const MAX_CONNECTIONS_PER_PREFIX: usize = 512;
+/// Descriptors that connections leave to the store, the log, compiled contracts and whatever else opens a file.
+pub const RESERVED_DESCRIPTORS: usize = 64;
+/// Descriptors of each thread with a runtime.
+pub const RUNTIME_DESCRIPTORS: usize = 8;
+/// Connections over TCP for which there must be descriptors, or the server does not start.
+pub const LEAST_STREAMS: usize = 64;
+/// Connections to the operator's view at once.
+pub const MAX_SCRAPERS: usize = 64;
 /// Threads that serve sockets.
 pub const MAX_CORES: usize = 64;
 /// Concurrent request streams of one connection.
@@ -362,10 +372,20 @@ pub const CERTIFICATES_EVERY: Duration = Duration::from_secs(5);
 pub const CERTIFICATE_MARGIN: Duration = Duration::from_secs(14 * 86_400);
 /// A connection without a request for so long is closed.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
-/// A request that has begun must be whole by then.
+/// Between two looks at it. Where more than half of all places are taken, it is closed if it has had no request since the
+/// last.
+pub const IDLE_LOOK: Duration = Duration::from_secs(5);
+/// A request that has begun must be whole by then, a handshake done, and the first request there.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// After SIGTERM, answers under way have so long.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Between two signs of life of a thread that serves sockets, and after how long without one it is taken to be stuck.
+pub const PULSE: Duration = Duration::from_secs(1);
+pub const PULSE_MISSED: Duration = Duration::from_secs(10);
+/// For how long the answer to the server's own question is waited for, and what came of it kept.
+pub const CANARY_PATIENCE: Duration = Duration::from_secs(5);
+pub const CANARY_KEPT: Duration = Duration::from_secs(1);
 
 // --- Watching ---------------------------------------------------------------------------------
 
@@ -422,6 +442,7 @@ const _: () = {
     assert!(STALE_SECONDS_DEFAULT <= STALE_SECONDS && 1 <= FORWARD_FAILURE_FIRST && FORWARD_FAILURE_LONGEST <= 300);
     assert!(FORWARD_TIMEOUT.as_millis() > STALE_AFTER.as_millis());
     assert!(FORWARD_DEADLINE.as_millis() > FORWARD_TIMEOUT.as_millis());
+    assert!(IDLE_LOOK.as_secs() < REQUEST_TIMEOUT.as_secs() && REQUEST_TIMEOUT.as_secs() < IDLE_TIMEOUT.as_secs());
     assert!(STRIPES.is_power_of_two() && TIMED_ONE_IN.is_power_of_two() && COUNTED_TLDS < 255);
     assert!(RENEW_EVERY.as_secs() * 2 < AUTO_RENEW_AHEAD && AUTO_RENEW_AHEAD < YEAR);
 };

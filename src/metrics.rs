@@ -197,8 +197,14 @@ pub struct Metrics {
     pub ops_rejected: Counter,
     /// Misses turned away because too many were waiting.
     pub misses_shed: Counter,
+    /// Jobs of workers that panicked.
+    pub worker_panics: Counter,
     /// Responses over UDP that were cut or kept back because the same was said too often.
     pub responses_limited: Counter,
+    /// Responses over UDP that were cut because nothing proves the address that they go to.
+    pub responses_cut: Counter,
+    /// Connections that could not be accepted: mostly for want of descriptors.
+    pub accept_failures: Counter,
     /// Answers given up because their client does not take those that it has.
     pub answers_untaken: Counter,
     /// How long it took to find out what an ordinary name has, validated, or that it cannot be found out.

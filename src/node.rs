@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 
 use ed25519_dalek::SigningKey;
+use ipnet::IpNet;
 
 use crate::api::Service;
 use crate::cache::AnswerCache;
@@ -113,6 +114,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// What the secrets of update keys are derived from.
     pub update_secret: tsig::Secret,
+    /// Resolvers that are believed for whom they ask.
+    pub ecs_from: Vec<IpNet>,
     /// Suffixes under which the TLDs are mirrored.
     pub mirror: Vec<Name>,
     /// How ordinary names are resolved, if they are.
@@ -144,11 +147,30 @@ impl Parts {
             clock,
             metrics: Arc::default(),
             update_secret: tsig::Secret::default(),
+            ecs_from: Vec::new(),
             mirror: Vec::new(),
             forward: None,
             instances: CONTRACT_INSTANCES,
             work: Arc::new(WorkMeter::new(CPU_MS_PER_SECOND).sparing_loopback(true)),
         }
+    }
+
+    /// Those of a gateway in memory, with keys that everybody knows, for tests and benches.
+    ///
+    /// # Errors
+    /// [`StartError`]
+    pub fn in_memory(tlds: Vec<Tld>, operator: SigilId, clock: Clock) -> Result<Self, StartError> {
+        let genesis =
+            crate::registry::Genesis { format: crate::registry::FORMAT, operator, created: clock(), salt: vec![0; 16] };
+        let id = genesis.id();
+        let key = |seed: u8, flags| ZoneKey::new(Secret::Ed25519(SigningKey::from_bytes(&[seed; 32])), flags);
+        let keys = tlds.iter().zip(220..).map(|(tld, seed)| (tld.apex.clone(), vec![key(seed, FLAGS_OWNER)]));
+        let p256 = Secret::from_p256_seed(&[210; 32]).map(|secret| ZoneKey::new(secret, FLAGS_ONLINE));
+        let signer = Signer::new(keys, std::iter::once(key(210, FLAGS_ONLINE)).chain(p256).collect());
+        let (registry, sigil) = (Registry::in_memory(genesis)?, SigningKey::from_bytes(&[230; 32]));
+        let notary = Notary::new(SigningKey::from_bytes(&[212; 32]), id, Witnesses::default(), None)?;
+        let update_secret = tsig::Secret::new([240; 32]);
+        Ok(Self { update_secret, ..Self::new(registry, tlds, signer, sigil, notary, clock) })
     }
 }
 
@@ -194,6 +216,7 @@ impl Node {
             writer: writer.clone(),
             cookies: cookies(&update_secret),
             update_secret,
+            ecs_from: parts.ecs_from,
             mirrors: Mirrors::new(parts.mirror),
             forward: forward.transpose()?.map(Arc::new),
         };
@@ -323,22 +346,7 @@ impl Node {
         mirror: Vec<Name>,
         forward: Option<Forward>,
     ) -> Result<Self, StartError> {
-        let genesis =
-            crate::registry::Genesis { format: crate::registry::FORMAT, operator, created: clock(), salt: vec![0; 16] };
-        let id = genesis.id();
-        let key = |seed: u8, flags| ZoneKey::new(Secret::Ed25519(SigningKey::from_bytes(&[seed; 32])), flags);
-        let keys = tlds.iter().zip(220..).map(|(tld, seed)| (tld.apex.clone(), vec![key(seed, FLAGS_OWNER)]));
-        let p256 = Secret::from_p256_seed(&[210; 32]).map(|secret| ZoneKey::new(secret, FLAGS_ONLINE));
-        let signer = Signer::new(keys, std::iter::once(key(210, FLAGS_ONLINE)).chain(p256).collect());
-        let (registry, sigil) = (Registry::in_memory(genesis)?, SigningKey::from_bytes(&[230; 32]));
-        let notary = Notary::new(SigningKey::from_bytes(&[212; 32]), id, Witnesses::default(), None)?;
-        let update_secret = tsig::Secret::new([240; 32]);
-        Self::start(Parts {
-            update_secret,
-            mirror,
-            forward,
-            ..Parts::new(registry, tlds, signer, sigil, notary, clock)
-        })
+        Self::start(Parts { mirror, forward, ..Parts::in_memory(tlds, operator, clock)? })
     }
 }
 

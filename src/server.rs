@@ -23,13 +23,14 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
+use crate::descriptors::{self, TooFew};
 use crate::limits::MAX_CORES;
 use crate::metrics::Metrics;
 use crate::observe::Audience;
 use crate::processors::{Processors, stand_back};
 use crate::transport::admission::{Admission, Limits};
 use crate::transport::tls::{ALPN_DOQ, ALPN_DOT, ALPN_H3, ALPN_HTTPS, Identity, TlsError, resume_statelessly};
-use crate::transport::{Answerer, Edge, RpcHandler, Shutdown, doq, h3, https, metrics, quic, stream, udp};
+use crate::transport::{Answerer, Edge, RpcHandler, Shutdown, beat, doq, h3, https, metrics, quic, stream, udp};
 
 /// Octets that the kernel may keep for a UDP socket; it grants what it likes.
 const UDP_BUFFER: usize = 4 << 20;
@@ -51,6 +52,8 @@ pub struct ServerConfig {
     pub proxies: Vec<IpNet>,
     /// Whom queries are told to.
     pub audience: Audience,
+    /// Descriptors that other parts of the program take while it runs.
+    pub other_descriptors: usize,
     /// Drain on SIGTERM and SIGINT.
     pub signals: bool,
 }
@@ -162,6 +165,8 @@ pub enum ServeError {
     Quic(#[from] quinn::crypto::rustls::NoInitialCipherSuite),
     #[error("cannot start a runtime: {0}")]
     Runtime(#[from] io::Error),
+    #[error(transparent)]
+    Descriptors(#[from] TooFew),
     #[error("a thread that serves sockets panicked")]
     Panicked,
 }
@@ -200,12 +205,14 @@ pub fn run(
     let listeners = Listeners::bind(&config.addrs, &config.metrics, config.ports, cores.count())?;
     let addrs = listeners.addrs()?;
     listeners.steer(&cores);
-    let admission = Admission::new(config.limits).behind(config.proxies);
+    let limits = within_descriptors(config.limits, cores.count(), config.other_descriptors)?;
+    let admission = Admission::new(limits).behind(config.proxies);
     let admission = match answerer.meter() {
         Some(meter) => admission.metered_by(meter),
         None => admission,
     };
-    let edge = Arc::new(Edge::new(answerer, rpc, admission, metrics, shutdown).observed_by(config.audience));
+    let edge = Edge::new(answerer, rpc, admission, metrics, shutdown).observed_by(config.audience);
+    let edge = Arc::new(edge.on_cores(cores.count()));
     let setup = Setup::new(&config.identity, cores)?;
     let Listeners { cores, metrics } = listeners;
     let mut threads = Threads::default();
@@ -217,6 +224,24 @@ pub fn run(
     edge.shutdown.trigger();
     threads.join()?;
     served
+}
+
+/// Has no more connections than there are descriptors for, and no client take most of those.
+fn within_descriptors(limits: Limits, cores: usize, others: usize) -> Result<Limits, ServeError> {
+    /// Clients that it takes to have all connections, and connections that one may have at least.
+    const CLIENTS: usize = 8;
+    const LEAST: usize = 16;
+    let limit = descriptors::raise()?;
+    let wanted = limits.streams.min(limits.connections);
+    let streams = descriptors::share(limit, descriptors::open(), cores + 2, others, wanted)?;
+    if streams < wanted {
+        tracing::warn!(
+            "this process may have {limit} files and sockets open at once: {streams} connections over TCP, TLS and HTTPS, where \
+             {wanted} are configured; raise the hard limit (LimitNOFILE= of a systemd unit, or ulimit -Hn)"
+        );
+    }
+    let connections_per_prefix = limits.connections_per_prefix.min((streams / CLIENTS).max(LEAST));
+    Ok(Limits { streams, connections_per_prefix, ..limits })
 }
 
 /// Says that all is ready, and serves the operator's view until the cores have stopped.
@@ -238,8 +263,11 @@ async fn oversee(
     }
     edge.set_ready(true);
     on_ready();
-    threads.ended().await;
-    Ok(())
+    tokio::select! {
+        () = threads.ended() => Ok(()),
+        // It never ends by itself.
+        Some(_) = tasks.join_next() => Err(ServeError::Panicked),
+    }
 }
 
 async fn on_signals([mut terminate, mut interrupt]: [Signal; 2], shutdown: Shutdown) {
@@ -305,11 +333,16 @@ impl Threads {
                     let _ = started.send(sockets.serve(&edge, &setup, core, &mut tasks));
                     while let Some(ended) = tasks.join_next().await {
                         // A listener that is gone must not go unnoticed: the server stops, and says so.
+                        let stops = edge.shutdown.is_triggered();
                         if let Err(error) = ended
                             && let Ok(panic) = error.try_into_panic()
                         {
                             edge.shutdown.trigger();
                             resume_unwind(panic);
+                        }
+                        if !stops {
+                            edge.shutdown.trigger();
+                            panic!("a listener of edge-{core} ended");
                         }
                     }
                 });
@@ -362,6 +395,7 @@ impl CoreSockets {
     fn serve(self, edge: &Arc<Edge>, setup: &Setup, core: usize, tasks: &mut JoinSet<()>) -> io::Result<()> {
         let Self { udp, tcp, tls, quic, https, h3 } = self;
         let edge = || Arc::clone(edge);
+        tasks.spawn(beat(edge(), core));
         for socket in udp {
             tasks.spawn(udp::serve(edge(), socket)?);
         }

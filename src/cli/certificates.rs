@@ -9,6 +9,7 @@ use tokio::time::interval;
 
 use crate::limits::{CERTIFICATE_MARGIN, CERTIFICATES_EVERY};
 use crate::metrics::{Gauge, Metrics};
+use crate::threads::tireless;
 use crate::transport::certificates::Reloaded;
 use crate::transport::tls::Identity;
 
@@ -30,7 +31,7 @@ pub fn watch(
         signal(SignalKind::hangup())?
     };
     let mut watch = Watch::new(identity, metrics, unix_time());
-    std::thread::Builder::new().name("certificates".to_owned()).spawn(move || {
+    tireless("certificates", move || {
         runtime.block_on(async {
             let mut ticks = interval(CERTIFICATES_EVERY);
             loop {

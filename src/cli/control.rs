@@ -5,9 +5,12 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+
+use crate::threads::tireless;
 
 /// A client that says nothing for so long is gone.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -28,10 +31,14 @@ pub fn serve(data: &Path, answer: impl Fn(&str) -> anyhow::Result<String> + Send
     let _ = std::fs::remove_file(&path);
     let listener = UnixListener::bind(&path).with_context(|| path.display().to_string())?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
-    std::thread::Builder::new().name("control".to_owned()).spawn(move || {
+    tireless("control", move || {
         for stream in listener.incoming() {
-            let served = stream.map_err(anyhow::Error::from).and_then(|stream| converse(stream, &answer));
-            if let Err(error) = served {
+            let Ok(stream) = stream else {
+                // Out of descriptors, it fails again at once.
+                sleep(Duration::from_millis(50));
+                continue;
+            };
+            if let Err(error) = converse(stream, &answer) {
                 tracing::debug!(%error, "control connection");
             }
         }

@@ -8,6 +8,7 @@ pub mod client;
 pub mod clock;
 mod control;
 mod covenant;
+mod custody;
 mod discovery;
 mod draft;
 mod guardian;

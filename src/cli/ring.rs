@@ -22,7 +22,8 @@ const HOLD_DOWN: u64 = 30 * 86_400;
 /// Seconds for which caches may hold DNSKEY RRsets.
 const KEY_TTL: u64 = 3_600;
 
-const FILE: &str = "ring.json";
+/// The ring's own file.
+pub const FILE: &str = "ring.json";
 
 /// What a key does now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,7 +62,7 @@ pub struct Ring {
 }
 
 /// Roles of the online keys, and their algorithms.
-const ONLINE: [(&str, u8); 2] = [("online", ALGORITHM_ED25519), ("online-p256", ALGORITHM_P256)];
+pub const ONLINE: [(&str, u8); 2] = [("online", ALGORITHM_ED25519), ("online-p256", ALGORITHM_P256)];
 
 /// Is this an online key, not a TLD's?
 pub fn is_online(role: &str) -> bool {

@@ -21,13 +21,13 @@ use super::anchor::{Anchor, AnchorFormat};
 use super::discovery::Naming;
 use super::owner::Algorithm;
 use super::ring::Ring;
-use super::{certificates, clock, discovery, keys};
+use super::{certificates, clock, custody, discovery, keys};
 use crate::api::{Rpc, Service};
 use crate::config::{self, Config, Forward, PortsFile};
 use crate::contract::CodeFolder;
 use crate::forward::Forwarder;
 use crate::gateway::{Signer, Tld, Transfers};
-use crate::limits::{CHECKPOINT_EVERY, MAX_CERTIFICATES, RENEW_EVERY, SETTLE_EVERY};
+use crate::limits::{CHECKPOINT_EVERY, FORWARD_OUTSTANDING, MAX_CERTIFICATES, RENEW_EVERY, SETTLE_EVERY};
 use crate::node::{self, Node, Parts, SHIPPED};
 use crate::notary::{Notary, Witnesses};
 use crate::observe;
@@ -36,6 +36,7 @@ use crate::registry::{FORMAT, Genesis, Registry};
 use crate::server::{self, Ports, ServerConfig};
 use crate::state::ledger::Balance;
 use crate::state::{LEVELS, MAX_LEVEL, View as _};
+use crate::threads::tireless;
 use crate::transport::Shutdown;
 use crate::transport::admission::Limits;
 use crate::transport::certificates::Reloaded;
@@ -75,9 +76,17 @@ pub struct ServeArgs {
     /// HTTPS); may stand several times
     #[arg(long, value_name = "ADDR[/LEN]", value_parser = config::proxy_from)]
     proxy_from: Vec<IpNet>,
+    /// Address or prefix of resolvers that are believed for whom they ask (EDNS Client Subnet, over TCP, TLS, QUIC, HTTP, or UDP
+    /// with a cookie); may stand several times [default: nobody]
+    #[arg(long, value_name = "ADDR[/LEN]", value_parser = config::ecs_from)]
+    ecs_from: Vec<IpNet>,
     /// Threads that serve sockets, at most 64 [default: one for each core that the process may use]
     #[arg(long, value_parser = config::cores)]
     cores: Option<NonZeroUsize>,
+    /// Makes a key anew that the data directory has lost, such as keys/log.pem; may stand several times. Without it, a start with
+    /// keys missing is refused, for what the lost ones vouched for is lost with them
+    #[arg(long, value_name = "FILE")]
+    new_key: Vec<PathBuf>,
     /// Algorithm of TLD keys that are made: p256 (13) if validators lack ed25519 (15)
     #[arg(long, value_enum, default_value = "ed25519")]
     tld_algorithm: Algorithm,
@@ -124,6 +133,7 @@ struct Settings {
     naming: Naming,
     transfer_to: Vec<IpNet>,
     proxies: Vec<IpNet>,
+    ecs_from: Vec<IpNet>,
     cores: NonZeroUsize,
     limits: Limits,
     witnesses: Witnesses,
@@ -208,10 +218,21 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
     if clock::is_simulated() {
         tracing::warn!("the time is what the file of --clock says");
     }
-    std::fs::create_dir_all(&data).with_context(|| data.display().to_string())?;
-    let operator = keys::load_or_create(&data.join("operator.pem"))?;
     let clock: Clock = Arc::new(clock::unix_time);
-    let registry = open_registry(&data, &operator, &clock)?;
+    let algorithm = args.tld_algorithm.number();
+    if data.join(REGISTRY).exists() {
+        custody::check(&data, &apexes(&tlds), args.dev, &args.new_key)?;
+        custody::renew(&data, algorithm, &args.new_key)?;
+    } else {
+        anyhow::ensure!(args.new_key.is_empty(), "--new-key: {} has no registry; all keys are made", data.display());
+        make_keys(&data, &tlds, args.dev, algorithm, clock())?;
+    }
+    let (registry, operator) = open_registry(&data, &clock)?;
+    anyhow::ensure!(
+        operator.is_some() || !args.dev,
+        "{} has not the key of its registry's operator, and --dev grants mana with it: put operator.pem back",
+        data.display()
+    );
     let identity = match identity {
         Some(identity) => identity,
         None => {
@@ -225,7 +246,7 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
         let describe = |tld| discovery::describe_name_servers(tld, settings.ports, &identity, &settings.naming, now);
         tlds.iter_mut().try_for_each(describe)?;
     }
-    Ring::load_or_create(&data.join("keys"), &tlds, args.tld_algorithm.number(), clock())?;
+    Ring::load_or_create(&data.join("keys"), &tlds, algorithm, clock())?;
     let apexes = apexes(&tlds);
     let signer = load_signer(&data, &apexes)?;
     let transfers = Transfers::new(settings.transfer_to);
@@ -236,17 +257,20 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let update_secret = Zeroizing::new(keys::load_or_create(&data.join("keys/update.pem"))?.to_bytes());
     let code = Some(CodeFolder::new(data.join("compiled"), sigil.as_bytes()));
     let Settings { addrs, metrics, ports, limits, naming, proxies, cores, mirror, forward, observed, .. } = settings;
+    let ecs_from = settings.ecs_from;
+    // A socket for each question on its way upstream, and for each time that it is asked again.
+    let other_descriptors = if forward.is_some() { 2 * FORWARD_OUTSTANDING } else { 0 };
     let parts = Parts::new(registry, tlds, signer, sigil, notary, clock);
     let work = Arc::new(limits.work_meter());
-    let parts = Parts { transfers, code, update_secret, mirror, forward, work, ..parts };
+    let parts = Parts { transfers, code, update_secret, ecs_from, mirror, forward, work, ..parts };
     let node = Arc::new(Node::start(parts)?);
     node.warm_up();
     // Only a convenience: a data directory whose path is too long for a socket is served all the same.
     if let Err(error) = control(&node, &data, apexes.clone()) {
         tracing::warn!("commands cannot reach this server: {error:#}");
     }
-    appoint(&node, &operator)?;
-    if args.dev {
+    appoint(&node, operator.as_ref())?;
+    if let Some(operator) = operator.filter(|_| args.dev) {
         set_up_dev(&node, &data, &operator)?;
     }
     let chores = chores(&node)?;
@@ -255,9 +279,18 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed)?;
     let audience = observing.start(observed, &called, seed, &node.metrics).context("dnstap and traces")?;
-    let identity_of = identity.clone();
-    let config =
-        ServerConfig { addrs, metrics, ports, identity: identity_of, limits, cores, proxies, audience, signals: true };
+    let config = ServerConfig {
+        addrs,
+        metrics,
+        ports,
+        identity: identity.clone(),
+        limits,
+        cores,
+        proxies,
+        audience,
+        other_descriptors,
+        signals: true,
+    };
     let rpc = Arc::new(Rpc { service: node.service.clone() });
     let on_ready = |addrs: &server::Addrs| {
         // It serves all the same; what cannot be announced is said.
@@ -362,6 +395,8 @@ fn settings(args: &ServeArgs) -> anyhow::Result<Settings> {
         queries_per_second: rate(config.queries_per_second, defaults.queries_per_second),
         burst: rate(config.query_burst, defaults.burst),
         responses_per_second: rate(config.responses_per_second, defaults.responses_per_second),
+        network_responses_per_second: rate(config.network_responses_per_second, defaults.network_responses_per_second),
+        amplification: rate(config.amplification, defaults.amplification),
         cpu_ms_per_second: rate(config.cpu_ms_per_second, defaults.cpu_ms_per_second),
         rpc_per_second: rate(config.calls_per_second, defaults.rpc_per_second),
         rpc_burst: rate(config.call_burst, defaults.rpc_burst),
@@ -373,6 +408,7 @@ fn settings(args: &ServeArgs) -> anyhow::Result<Settings> {
     let transfer_to = first_given([args.transfer_to.clone(), config.transfer_to, loopback]);
     let witnesses = Witnesses { keys: config.witnesses, quorum: config.quorum.unwrap_or(1) };
     let proxies = first_given([args.proxy_from.clone(), config.proxy_from]);
+    let ecs_from = first_given([args.ecs_from.clone(), config.ecs_from]);
     let cores = args.cores.or(config.cores).unwrap_or_else(ServerConfig::all_cores);
     let (data, mirror, forward) = (args.data.clone(), config.mirror, config.forward);
     let observed = observe::Config { dnstap: config.dnstap, trace: config.trace };
@@ -386,6 +422,7 @@ fn settings(args: &ServeArgs) -> anyhow::Result<Settings> {
         naming,
         transfer_to,
         proxies,
+        ecs_from,
         cores,
         limits,
         witnesses,
@@ -413,12 +450,43 @@ fn ports(given: PortsFile, usual: Ports) -> anyhow::Result<Ports> {
     twice.map_or(Ok(ports), |(_, port)| Err(anyhow::anyhow!("[ports]: two services cannot have port {port}")))
 }
 
-fn open_registry(data: &Path, operator: &SigningKey, clock: &Clock) -> anyhow::Result<Registry> {
+const REGISTRY: &str = "registry.redb";
+
+/// All keys of a data directory that has no registry yet. The registry comes last: a start that is cut short begins again, and
+/// where there is one, no key may be missing.
+fn make_keys(data: &Path, tlds: &[Tld], dev: bool, algorithm: u8, now: u64) -> anyhow::Result<()> {
+    std::fs::create_dir_all(data).with_context(|| data.display().to_string())?;
+    keys::load_or_create(&data.join("operator.pem"))?;
+    Ring::load_or_create(&data.join("keys"), tlds, algorithm, now)?;
+    for file in ["keys/gateway.pem", "keys/log.pem", "keys/update.pem"] {
+        keys::load_or_create(&data.join(file))?;
+    }
+    if dev {
+        keys::load_or_create(&data.join("dev.pem"))?;
+        Identity::development(data, std::time::SystemTime::now())?;
+    }
+    Ok(())
+}
+
+/// The registry, and its operator's key if that is at hand: an operator may keep it elsewhere.
+fn open_registry(data: &Path, clock: &Clock) -> anyhow::Result<(Registry, Option<SigningKey>)> {
+    let path = data.join("operator.pem");
+    let operator = if path.exists() { Some(keys::load(&path)?) } else { None };
     let mut salt = vec![0; 16];
     getrandom::fill(&mut salt)?;
-    let operator = SigilId::from(&operator.verifying_key());
-    let genesis = || Genesis { format: FORMAT, operator, created: clock(), salt };
-    Ok(Registry::open(&data.join("registry.redb"), genesis)?)
+    let founder = operator.as_ref().map(|key| SigilId::from(&key.verifying_key()));
+    let file = data.join(REGISTRY);
+    // A registry is founded after its operator's key is made.
+    const NOBODY: SigilId = SigilId([0; 32]);
+    let genesis = || Genesis { format: FORMAT, operator: founder.unwrap_or(NOBODY), created: clock(), salt };
+    let registry = Registry::open(&file, genesis)?;
+    let founded = registry.genesis().operator != NOBODY;
+    anyhow::ensure!(founded, "{} was empty, and there is no operator.pem; remove it to begin anew", file.display());
+    if founder.is_some_and(|founder| founder != registry.genesis().operator) {
+        tracing::warn!("{} is not the key of this registry's operator, and is not used", path.display());
+        return Ok((registry, None));
+    }
+    Ok((registry, operator))
 }
 
 /// The gateway's own keys, made on the first start, and the anchors that validators need: the DS of every TLD.
@@ -432,7 +500,10 @@ fn load_signer(data: &Path, tlds: &[Name]) -> anyhow::Result<Signer> {
     };
     let path = data.join("anchors.ds");
     let text: String = tlds.iter().map(line).collect();
-    std::fs::write(&path, text).with_context(|| path.display().to_string())?;
+    // A full disk is no reason not to start with what is there.
+    if std::fs::read_to_string(&path).ok().as_ref() != Some(&text) {
+        std::fs::write(&path, text).with_context(|| path.display().to_string())?;
+    }
     Ok(signer)
 }
 
@@ -464,7 +535,7 @@ impl Chores {
                 job();
             }
         };
-        self.0.push((stop, std::thread::Builder::new().name(name.to_owned()).spawn(run)?));
+        self.0.push((stop, tireless(name, run)?));
         Ok(())
     }
 }
@@ -522,13 +593,17 @@ fn control(node: &Node, data: &Path, tlds: Vec<Name>) -> anyhow::Result<()> {
 /// Billionths of a GCC that the development sigil begins with: a thousand GCC.
 const DEV_GCC: u64 = 1_000_000_000_000;
 
-/// Names this gateway among those that may settle gas; its operator's key is at hand.
-fn appoint(node: &Node, operator: &SigningKey) -> anyhow::Result<()> {
+/// Names this gateway among those that may settle gas, if its operator's key is at hand.
+fn appoint(node: &Node, operator: Option<&SigningKey>) -> anyhow::Result<()> {
     let sigil = SigilId::from(&node.gateway.engine().sigil.verifying_key());
     let gas = node.service.registry.snapshot()?.gas()?;
     if gas.gateways.contains(&sigil) {
         return Ok(());
     }
+    let Some(operator) = operator else {
+        tracing::warn!(%sigil, "this gateway may not settle gas until the operator has named it");
+        return Ok(());
+    };
     let mut gateways = gas.gateways;
     gateways.push(sigil);
     let outcome = node.write(operator, Op::SetGas { policy: gas.policy, gateways });

@@ -98,7 +98,7 @@ impl Epochs {
                 engine.increment_epoch();
             }
         };
-        let thread = std::thread::Builder::new().name("contract-epoch".into()).spawn(tick)?;
+        let thread = crate::threads::vital("contract-epoch", tick)?;
         Ok(Self { stop: Some(stop), thread: Some(thread) })
     }
 }

@@ -30,6 +30,7 @@ use tokio::sync::mpsc;
 use crate::config::Forward;
 use crate::limits::{FORWARD_QUEUE, STALE_TTL};
 use crate::metrics::{Forwarded, Metrics};
+use crate::threads::vital;
 use crate::wire::{Answer, EdeCode, Name, Query, Rcode, Reply, Shape};
 use crate::writer::Clock;
 use ask::{Asker, Kept};
@@ -85,9 +86,7 @@ impl Forwarder {
         let (jobs, receiver) = mpsc::channel(FORWARD_QUEUE);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let worker = Worker::new(shared.clone(), asker);
-        let thread = std::thread::Builder::new()
-            .name("forward".to_owned())
-            .spawn(move || runtime.block_on(worker.run(receiver)))?;
+        let thread = vital("forward", move || runtime.block_on(worker.run(receiver)))?;
         Ok(Self { shared, jobs: Some(jobs), thread: Some(thread) })
     }
 

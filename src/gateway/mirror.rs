@@ -106,6 +106,7 @@ impl Mirror {
         }
         let mut answer = builder.finish(inner.rcode, authoritative, ede);
         (answer.scope, answer.leaves) = (inner.scope, inner.leaves.clone());
+        answer.source = inner.source.saturating_add(self.suffix.label_count() as u8);
         answer
     }
 

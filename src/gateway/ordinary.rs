@@ -135,7 +135,7 @@ fn joined(miss: &Miss, first: &Answer, age: u32, rest: &Ordinary) -> Reply {
 }
 
 fn dressed(answer: &Answer, query: &Query, client: Client) -> Reply {
-    let mut reply = answer.reply(query, client.transport.shape(), 0);
+    let mut reply = client.dress(answer, query, 0);
     reply.wire[3] |= RA;
     reply
 }

@@ -12,6 +12,7 @@
 
 use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -23,6 +24,7 @@ use crate::processors::stand_back;
 use crate::registry::Stamp;
 use crate::state::View as _;
 use crate::stopwatch;
+use crate::threads::vital;
 use crate::wire::{EdeCode, Name, Rcode, Rtype};
 use crate::work::{Budget, Cost, Overdrawn};
 
@@ -172,7 +174,7 @@ impl Pool {
         let shared = Arc::new(Shared::new(RUNNING_HEAVY.min(cores.div_ceil(2))));
         let spawn = |number: usize| {
             let (engine, shared) = (engine.clone(), shared.clone());
-            std::thread::Builder::new().name(format!("miss-{number}")).spawn(move || serve(&engine, &shared))
+            vital(&format!("miss-{number}"), move || serve(&engine, &shared))
         };
         let threads = (0..MISS_WORKERS).map(spawn).collect::<Result<_, _>>()?;
         Ok(Self { shared, threads })
@@ -190,6 +192,19 @@ impl Pool {
         drop(queue);
         self.shared.wake.notify_one();
         Ok(())
+    }
+}
+
+impl Pool {
+    /// Queues a task of the gateway's own before all others, whatever waits: there is one at a time.
+    pub(super) fn submit_first(&self, task: Task) {
+        // It may share its slot with a zone, whose jobs end.
+        let zone = Stamp::of(task.name()).slot_number();
+        let mut queue = self.shared.lock();
+        queue.zones.entry(zone).or_default().waiting += 1;
+        queue.jobs.push_front(Job { zone, about: None, task });
+        drop(queue);
+        self.shared.wake.notify_one();
     }
 }
 
@@ -222,19 +237,28 @@ fn serve(engine: &Engine, shared: &Shared) {
         BURNT.set(0);
         // Whoever is told the answer stops it, and charges it to who asked.
         stopwatch::start(Instant::now());
-        match job.task {
-            Task::Answer(miss, _) if miss.wanted.has_ended() => {}
-            Task::Answer(miss, done) => {
-                // What was done for its client while it waited counts.
-                let executed = miss.budget.spend(Cost::default(), || engine.execute(&miss));
-                done(executed.unwrap_or_else(|Overdrawn { .. }| miss.refused()));
-            }
-            Task::Transfer(request, done) => done(engine.transfer(&request)),
-            Task::Chain(name, rtype, budget, done) => done(engine.chain(&name, rtype, &budget)),
-            Task::Other(_, errand) => errand(Some(engine)),
+        let Job { zone, about, task } = job;
+        // What a job shares with others is behind locks, and whole whenever one is free.
+        if catch_unwind(AssertUnwindSafe(|| perform(engine, task))).is_err() {
+            engine.metrics.worker_panics.add(1);
+            tracing::error!("a worker panicked; whoever asked gets no answer, the others go on");
         }
         stopwatch::stop();
-        shared.finished(job.zone, job.about.unwrap_or_default(), BURNT.take());
+        shared.finished(zone, about.unwrap_or_default(), BURNT.take());
+    }
+}
+
+fn perform(engine: &Engine, task: Task) {
+    match task {
+        Task::Answer(miss, _) if miss.wanted.has_ended() => {}
+        Task::Answer(miss, done) => {
+            // What was done for its client while it waited counts.
+            let executed = miss.budget.spend(Cost::default(), || engine.execute(&miss));
+            done(executed.unwrap_or_else(|Overdrawn { .. }| miss.refused()));
+        }
+        Task::Transfer(request, done) => done(engine.transfer(&request)),
+        Task::Chain(name, rtype, budget, done) => done(engine.chain(&name, rtype, &budget)),
+        Task::Other(_, errand) => errand(Some(engine)),
     }
 }
 

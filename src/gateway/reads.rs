@@ -10,7 +10,7 @@ use crate::op::SigilId;
 use crate::registry::{Fault, Snapshot, Stamp};
 use crate::state::{NameEntry, View as _};
 use crate::wire::{Name, Resolution, Rrset, Rtype, Scope, Subnet};
-use crate::zone::{ZoneView, lookup, soa, source_of_synthesis};
+use crate::zone::{Found, ZoneView, find, soa, source_of_synthesis};
 
 /// A zone at one moment: a TLD, or a live registered name.
 pub(super) struct Zone {
@@ -41,11 +41,13 @@ pub(super) struct Noted {
     pub stamps: Vec<Stamp>,
     pub scope: Scope,
     expires: u64,
+    /// The RRset that was found last, and how many labels of what it was looked up for make its owner.
+    found: Option<(Arc<Rrset>, usize)>,
 }
 
 impl Default for Noted {
     fn default() -> Self {
-        Self { stamps: Vec::new(), scope: Scope::default(), expires: u64::MAX }
+        Self { stamps: Vec::new(), scope: Scope::default(), expires: u64::MAX, found: None }
     }
 }
 
@@ -70,10 +72,23 @@ impl Noted {
         u32::try_from(self.expires.saturating_sub(now)).unwrap_or(u32::MAX)
     }
 
+    /// How many labels of the name asked for make the owner of an RRset that answers; `None` if it was not found but made.
+    pub(super) fn labels_of(&self, rrset: &Arc<Rrset>) -> Option<usize> {
+        self.found.as_ref().filter(|(found, _)| Arc::ptr_eq(found, rrset)).map(|(_, labels)| *labels)
+    }
+
+    pub(super) fn found(&mut self, found: Found) -> Resolution {
+        if let Resolution::Records(rrsets) | Resolution::Alias(rrsets) = &found.resolution {
+            self.found = rrsets.first().map(|first| (first.clone(), found.labels));
+        }
+        found.resolution
+    }
+
     pub(super) fn merge(&mut self, other: &Self) {
         other.stamps.iter().for_each(|stamp| self.name(*stamp));
         self.until(other.expires);
         self.scope = self.scope.max(other.scope);
+        self.found.clone_from(&other.found);
     }
 }
 
@@ -318,7 +333,8 @@ impl SnapshotReads {
         self.changed = changed(&zone);
         let view = Stored { zone: &zone, sources: &self.sources };
         let apex_cut = zone.entry.is_some() && is_delegated(&zone.apex, &self.sources.snapshot)?;
-        lookup(&view, &zone.apex, name, rtype, apex_cut)
+        let found = find(&view, &zone.apex, name, rtype, apex_cut)?;
+        Ok(self.noted.found(found))
     }
 }
 

@@ -8,12 +8,13 @@ use super::signer::is_delegated;
 use super::{Verdict, Work, current};
 use crate::registry::Fault;
 use crate::wire::{EdeCode, Name, Rcode, Resolution, Rrset, Rtype, Section};
-use crate::zone::{ZoneView as _, lookup, source_of_synthesis};
+use crate::zone::{ZoneView as _, find, source_of_synthesis};
 
 impl Work<'_> {
-    pub(super) fn look_up(&self, zone: &Zone, name: &Name, rtype: Rtype) -> Result<Resolution, Fault> {
+    pub(super) fn look_up(&mut self, zone: &Zone, name: &Name, rtype: Rtype) -> Result<Resolution, Fault> {
         let apex_cut = is_delegated(&zone.apex, &self.sources.snapshot)?;
-        lookup(&Stored { zone, sources: self.sources }, &zone.apex, name, rtype, apex_cut)
+        let found = find(&Stored { zone, sources: self.sources }, &zone.apex, name, rtype, apex_cut)?;
+        Ok(self.noted.found(found))
     }
 
     /// True if an RRset was signed and none of its RRSIGs is valid any more.

@@ -11,7 +11,7 @@
 //! of the workers; and a client prefix has the allowance of a writer, not of an asker.
 
 use crate::dnssec::tsig::{self, TsigError};
-use crate::limits::{MAX_NAME, UDP_PAYLOAD};
+use crate::limits::{AMPLIFICATION, MAX_NAME, UDP_PAYLOAD};
 use crate::op::{self, Op, OpBody, OpKind, Rejection, SignedUpdate, VerifiedOp};
 use crate::registry::{Fault, Snapshot, Stamp};
 use crate::state::updates::Updates;
@@ -186,10 +186,11 @@ impl Engine {
     }
 
     /// A query with a TSIG: nsupdate asks so for the zone, and wants the answer signed (RFC 8945 §5.3).
-    pub(super) fn begin_signed(&self, message: &[u8], query: Query, client: Client) -> Begun {
+    pub(super) fn begin_signed(&self, message: &[u8], mut query: Query, client: Client) -> Begun {
         let Some(tsig) = query.tsig_at.and_then(|at| Tsig::of(message, usize::from(at))) else {
             return Begun::Ready(query.refuse(Rcode::FormErr).reply());
         };
+        self.greet(&mut query, client);
         match self.begin(query.clone(), client) {
             // A hit, too: whose key it is takes a look into the registry.
             Begun::Ready(_) | Begun::Miss(_) if self.refusal(&query).is_none() => {
@@ -205,10 +206,12 @@ impl Engine {
         let checked = self.registry.snapshot().and_then(|snapshot| self.check_tsig(tsig, signed, &snapshot, now));
         let Ok(Checked { secret, error }) = checked else { return query.refuse(Rcode::ServFail).reply() };
         let mut reply = match error {
-            None => answer.reply(query, shape, 0),
+            None => miss.client.dress(answer, query, 0),
             Some(_) => query.refuse(Rcode::NotAuth).reply(),
         };
-        if shape == Shape::Datagram && reply.wire.len() + MAX_TSIG > query.udp_room() {
+        // A key proves no address. The TSIG of the reply is about as long as that of the query, whose octets `signed` lacks.
+        let most = if miss.client.shows_address(query) { usize::MAX } else { AMPLIFICATION * signed.len() };
+        if shape == Shape::Datagram && (reply.wire.len() > most || reply.wire.len() + MAX_TSIG > query.udp_room()) {
             reply.wire.truncate(HEADER + query.question.len());
             reply.wire[6..12].fill(0);
             reply.wire[2] |= 0x02;
@@ -333,6 +336,6 @@ impl Reporter {
             tsig::sign_reply(&mut wire, tsig, secret.as_ref(), error, now);
         }
         // Who may write is no stranger.
-        Reply { wire, ttl: 0, rcode, opt_at: None, proven: rcode == Rcode::NoError, personal: false }
+        Reply { proven: rcode == Rcode::NoError, ..Reply::new(wire, rcode) }
     }
 }

@@ -21,6 +21,7 @@ use super::queue::{Intake, Next, Outlet, queue};
 use crate::config::{Addresses, Share, TapConfig, TapTo};
 use crate::limits::{TAP_FILE, TAP_QUEUE, TAP_QUEUE_BYTES, TAP_RETRY};
 use crate::metrics::Metrics;
+use crate::threads::tireless;
 
 /// With this pause, what was written is flushed.
 const FLUSH_AFTER: Duration = Duration::from_millis(200);
@@ -54,8 +55,8 @@ impl Tap {
             TapTo::File(path) => Sink::File(Roll::open(path.clone()).map_err(|error| named(&path, error))?),
             TapTo::Socket(path) => Sink::Socket(Reader { path, stream: None, tried: None }),
         };
-        let writer = Writer { sink, identity, addresses, metrics };
-        let thread = thread::Builder::new().name("dnstap".to_owned()).spawn(move || writer.run(&outlet))?;
+        let mut writer = Writer { sink, identity, addresses, metrics };
+        let thread = tireless("dnstap", move || writer.run(&outlet))?;
         Ok((Self { intake, sample, queries, responses }, thread))
     }
 
@@ -112,7 +113,7 @@ enum Sink {
 }
 
 impl Writer {
-    fn run(mut self, outlet: &Outlet<Seen>) {
+    fn run(&mut self, outlet: &Outlet<Seen>) {
         loop {
             let done = match outlet.next(FLUSH_AFTER) {
                 Next::Item(seen) => self.write(seen),
@@ -155,14 +156,14 @@ impl Sink {
         }
     }
 
-    fn close(mut self) -> io::Result<()> {
+    fn close(&mut self) -> io::Result<()> {
         self.flush()?;
         match self {
-            Self::File(mut file) => frames::end(&mut file.out),
-            Self::Socket(Reader { stream: Some(stream), .. }) => {
-                frames::close(&mut stream.into_inner().map_err(io::IntoInnerError::into_error)?)
-            }
-            Self::Socket(_) => Ok(()),
+            Self::File(file) => frames::end(&mut file.out),
+            Self::Socket(reader) => match reader.stream.take() {
+                Some(stream) => frames::close(&mut stream.into_inner().map_err(io::IntoInnerError::into_error)?),
+                None => Ok(()),
+            },
         }
     }
 }

@@ -23,6 +23,7 @@ use crate::gateway::Client;
 use crate::limits::{TRACE_BATCH, TRACE_QUEUE, TRACE_QUEUE_BYTES};
 use crate::metrics::{Metrics, Path, Stage};
 use crate::stopwatch::{Laps, nanos_between};
+use crate::threads::tireless;
 use crate::wire::{HEADER, Name, Rcode, Rtype, u16_at};
 
 /// A batch leaves at the latest so long after its first trace.
@@ -89,8 +90,8 @@ impl Tracer {
         let exporter =
             config.otlp.map(|collector| Exporter { collector, runtime, batch: Vec::new(), traces: 0, due: None });
         let ids = Ids { seed, count: 0 };
-        let teller = Teller { exporter, ids, service, addresses: config.addresses, metrics };
-        let thread = thread::Builder::new().name("traces".to_owned()).spawn(move || teller.run(&outlet))?;
+        let mut teller = Teller { exporter, ids, service, addresses: config.addresses, metrics };
+        let thread = tireless("traces", move || teller.run(&outlet))?;
         Ok((Self { intake, sample: config.sample }, thread))
     }
 
@@ -116,7 +117,7 @@ struct Teller {
 }
 
 impl Teller {
-    fn run(mut self, outlet: &Outlet<Traced>) {
+    fn run(&mut self, outlet: &Outlet<Traced>) {
         loop {
             match outlet.next(BATCH_AFTER / 4) {
                 Next::Item(traced) => self.tell(&traced),

@@ -24,10 +24,10 @@ use ipnet::IpNet;
 
 use crate::gateway::{Client, Prefix};
 use crate::limits::{
-    CPU_MS_PER_SECOND, CROWDED_HANDSHAKES, HANDSHAKE_CPU, HELD_PER_CORE, HELD_PER_PREFIX, IDLE_TIMEOUT,
+    AMPLIFICATION, CPU_MS_PER_SECOND, CROWDED_HANDSHAKES, HANDSHAKE_CPU, HELD_PER_CORE, HELD_PER_PREFIX, IDLE_TIMEOUT,
     MAX_CONNECTIONS, MAX_CONNECTIONS_PER_PREFIX,
 };
-use crate::wire::{Rcode, Reply, last_label};
+use crate::wire::{Rcode, Reply};
 use crate::work::{Budget, Cost, Overdrawn, WorkMeter};
 
 /// Rate-limit states kept, at most.
@@ -41,8 +41,12 @@ pub struct Limits {
     pub burst: NonZeroU32,
     pub rpc_per_second: NonZeroU32,
     pub rpc_burst: NonZeroU32,
-    /// Responses over UDP that say the same to one network, to clients whose address is not proven.
+    /// Responses over UDP of one owner name, or zone, to one network, to clients whose address is not proven.
     pub responses_per_second: NonZeroU32,
+    /// The same of all names.
+    pub network_responses_per_second: NonZeroU32,
+    /// Octets over UDP for one octet of the question, to such clients.
+    pub amplification: NonZeroU32,
     /// Milliseconds of work a second: executions and handshakes.
     pub cpu_ms_per_second: NonZeroU32,
     /// Octets of answers that have not been taken, at most [`HELD_PER_PREFIX`].
@@ -53,6 +57,8 @@ pub struct Limits {
     pub connections: usize,
     /// Connections of one prefix, at most [`MAX_CONNECTIONS_PER_PREFIX`].
     pub connections_per_prefix: usize,
+    /// Connections over TCP, each of which takes a descriptor.
+    pub streams: usize,
     /// A connection without a request for so long is closed, though its client may keep it alive otherwise;
     /// at most [`IDLE_TIMEOUT`]. It takes between once and twice as long.
     pub idle: Duration,
@@ -66,11 +72,14 @@ impl Default for Limits {
             rpc_per_second: const { NonZeroU32::new(200).unwrap() },
             rpc_burst: const { NonZeroU32::new(1_000).unwrap() },
             responses_per_second: const { NonZeroU32::new(100).unwrap() },
+            network_responses_per_second: const { NonZeroU32::new(1_000).unwrap() },
+            amplification: const { NonZeroU32::new(AMPLIFICATION as u32).unwrap() },
             cpu_ms_per_second: CPU_MS_PER_SECOND,
             held: HELD_PER_PREFIX,
             exempt_loopback: false,
             connections: MAX_CONNECTIONS,
             connections_per_prefix: MAX_CONNECTIONS_PER_PREFIX,
+            streams: MAX_CONNECTIONS,
             idle: IDLE_TIMEOUT,
         }
     }
@@ -115,11 +124,13 @@ pub struct Admission {
     queries: Limiter,
     rpc: Limiter,
     responses: Limiter,
+    network_responses: Limiter,
     meter: Arc<WorkMeter>,
     /// Octets kept by bucket.
     held: Arc<[AtomicUsize]>,
     slips: AtomicU64,
     connections: Arc<Mutex<Connections>>,
+    streams: Arc<AtomicUsize>,
     handshakes: Arc<AtomicUsize>,
 }
 
@@ -142,10 +153,12 @@ impl Admission {
             queries: quota(limits.queries_per_second, limits.burst),
             rpc: quota(limits.rpc_per_second, limits.rpc_burst),
             responses: quota(limits.responses_per_second, limits.responses_per_second),
+            network_responses: quota(limits.network_responses_per_second, limits.network_responses_per_second),
             meter: Arc::new(limits.work_meter()),
             held: (0..BUCKETS).map(|_| AtomicUsize::new(0)).collect(),
             slips: AtomicU64::new(0),
             connections: Arc::default(),
+            streams: Arc::default(),
             handshakes: Arc::default(),
             limits: Limits {
                 connections: limits.connections.min(MAX_CONNECTIONS),
@@ -184,8 +197,18 @@ impl Admission {
         self.exempt(client.addr) || self.rpc.check_key(&self.bucket(client)).is_ok()
     }
 
+    /// Octets that a response over UDP may have, to a question of `asked`. So no sum of them, to whichever network and in
+    /// whichever second, is more than so many for one.
+    pub fn room(&self, addr: IpAddr, reply: &Reply, asked: usize) -> usize {
+        if reply.proven || self.exempt(addr) {
+            return usize::MAX;
+        }
+        asked.saturating_mul(self.limits.amplification.get() as usize)
+    }
+
     /// True if this response over UDP may leave (response rate limiting). Limited together are, to one /24 of IPv4 or
-    /// /56 of IPv6: the same answer; all that does not exist below one TLD; all errors.
+    /// /56 of IPv6: what one owner name answers, a wildcard for whatever it stands for; all that is not in one zone, or
+    /// below it; all errors. And everything.
     pub fn response(&self, addr: IpAddr, reply: &Reply) -> bool {
         if reply.proven || self.exempt(addr) {
             return true;
@@ -194,8 +217,9 @@ impl Admission {
             Prefix::V4(bits) => Prefix::V4(bits & 0xffff_ff00),
             v6 => v6,
         };
-        let bucket = self.hasher.hash_one((network, said(reply))) as u16;
-        self.responses.check_key(&bucket).is_ok()
+        let (of_owner, of_all) = (self.hasher.hash_one((network, said(reply))), self.hasher.hash_one(network));
+        self.responses.check_key(&(of_owner as u16)).is_ok()
+            && self.network_responses.check_key(&(of_all as u16)).is_ok()
     }
 
     /// What the client's work is taken from.
@@ -241,6 +265,18 @@ impl Admission {
         Some(ConnectionGuard { connections: Arc::clone(&self.connections), prefix })
     }
 
+    /// Counts one more connection over TCP while the guard lives; `None` if there is no descriptor to spare for it.
+    pub fn descriptor(&self) -> Option<Descriptor> {
+        let descriptor = Descriptor(Arc::clone(&self.streams));
+        (self.streams.fetch_add(1, Relaxed) < self.limits.streams).then_some(descriptor)
+    }
+
+    /// More than half of all places for connections are taken.
+    pub fn is_half_full(&self) -> bool {
+        lock(&self.connections).total * 2 > self.limits.connections
+            || self.streams.load(Relaxed) * 2 > self.limits.streams
+    }
+
     /// More than half of all places for connections are taken, or many handshakes are under way, each of which costs a
     /// signature: clients must prove their address first.
     pub fn crowded(&self) -> bool {
@@ -275,9 +311,11 @@ impl Admission {
 /// What a reply says, as far as those who would have it sent to others can vary it.
 #[derive(Hash)]
 enum Said<'a> {
-    /// An answer to this question.
-    Answer(Folded<'a>),
-    /// That there is nothing, below this TLD.
+    /// What stands at this owner name.
+    Data(Folded<'a>),
+    /// What a wildcard right below this name stands for, or a DNAME at it, or what this zone's contract makes.
+    Synthesised(Folded<'a>),
+    /// That there is nothing in this zone, or that it is elsewhere.
     Nothing(Folded<'a>),
     Error(u16),
 }
@@ -292,11 +330,13 @@ impl Hash for Folded<'_> {
 }
 
 fn said(reply: &Reply) -> Said<'_> {
-    let question = reply.question();
+    let (source, whole) = reply.source();
+    let source = Folded(source);
     let answers = reply.wire.get(6..8).is_some_and(|count| count != [0, 0]);
     match reply.rcode {
-        Rcode::NoError if answers => Said::Answer(Folded(question)),
-        Rcode::NoError | Rcode::NxDomain => Said::Nothing(Folded(last_label(question).unwrap_or_default())),
+        Rcode::NoError if answers && whole => Said::Data(source),
+        Rcode::NoError if answers => Said::Synthesised(source),
+        Rcode::NoError | Rcode::NxDomain => Said::Nothing(source),
         rcode => Said::Error(rcode as u16),
     }
 }
@@ -398,6 +438,16 @@ impl Drop for Handshake {
     }
 }
 
+/// A descriptor of a connection, which is there again when this is dropped.
+#[derive(Debug)]
+pub struct Descriptor(Arc<AtomicUsize>);
+
+impl Drop for Descriptor {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
 /// A counted connection; gives its place back when dropped.
 #[derive(Debug)]
 pub struct ConnectionGuard {
@@ -444,11 +494,14 @@ mod tests {
             rpc_per_second: one,
             rpc_burst: one,
             responses_per_second: NonZeroU32::new(2).unwrap(),
+            network_responses_per_second: NonZeroU32::new(100).unwrap(),
+            amplification: NonZeroU32::new(3).unwrap(),
             cpu_ms_per_second: NonZeroU32::new(100).unwrap(),
             held: 1_000,
             exempt_loopback: true,
             connections: 3,
             connections_per_prefix: 2,
+            streams: 2,
             idle: IDLE_TIMEOUT,
         }
     }
@@ -476,29 +529,59 @@ mod tests {
         assert!((0..100).all(|_| admission.query(quic("::1"))));
     }
 
+    /// A reply about `name`; the owner that answers has so many labels of it, all if left out.
+    fn reply(name: &str, rcode: Rcode, labels: Option<u8>) -> Reply {
+        let name = crate::wire::Name::from_user(name).unwrap();
+        let query = Query::internal(name.clone(), Rtype::A);
+        let mut builder = Builder::new(&query);
+        if rcode == Rcode::NoError {
+            builder.push(Section::Answer, &Rrset::new(name, Rtype::A, 300, [vec![192, 0, 2, 1]]), 300);
+        }
+        let reply = builder.finish(rcode, true, None).reply(&query, Shape::Datagram, 0);
+        Reply { source: labels.unwrap_or(reply.source), ..reply }
+    }
+
     #[test]
-    fn the_same_response_to_one_network_is_limited() {
+    fn the_same_owner_to_one_network_is_limited() {
         let admission = Admission::new(tight());
-        let answer = |name: &str, rcode, proven| {
-            let name = crate::wire::Name::from_user(name).unwrap();
-            let query = Query::internal(name.clone(), Rtype::A);
-            let mut builder = Builder::new(&query);
-            if rcode == Rcode::NoError {
-                builder.push(Section::Answer, &Rrset::new(name, Rtype::A, 300, [vec![192, 0, 2, 1]]), 300);
-            }
-            Reply { proven, ..builder.finish(rcode, true, None).reply(&query, Shape::Datagram, 0) }
+        let allowed = |reply: &Reply, from| (0..4).filter(|_| admission.response(ip(from), reply)).count();
+        let answer = |name: &str, labels| reply(name, Rcode::NoError, labels);
+        assert_eq!(allowed(&answer("a.ghost", None), "192.0.2.1"), 2);
+        assert_eq!(allowed(&answer("A.ghost", None), "192.0.2.99"), 0);
+        assert_eq!(allowed(&answer("b.ghost", None), "192.0.2.1"), 2);
+        assert_eq!(allowed(&answer("a.ghost", None), "192.0.3.1"), 2);
+        assert_eq!(allowed(&Reply { proven: true, ..answer("a.ghost", None) }, "192.0.2.1"), 4);
+        // A wildcard, whatever it stands for; it is not what is at its parent.
+        assert_eq!(allowed(&answer("x.w.ghost", Some(2)), "192.0.2.1"), 2);
+        assert_eq!(allowed(&answer("y.z.w.ghost", Some(2)), "192.0.2.1"), 0);
+        assert_eq!(allowed(&answer("w.ghost", None), "192.0.2.1"), 2);
+        let nothing = |name: &str, labels| reply(name, Rcode::NxDomain, Some(labels));
+        assert_eq!(allowed(&nothing("x.ghost", 1), "192.0.2.1"), 2);
+        assert_eq!(allowed(&nothing("y.z.ghost", 1), "192.0.2.1"), 0);
+        assert_eq!(allowed(&nothing("y.z.ghost", 2), "192.0.2.1"), 2);
+        assert_eq!(allowed(&nothing("y.sig", 1), "192.0.2.1"), 2);
+        assert_eq!(allowed(&reply("e.ghost", Rcode::Refused, None), "192.0.2.1"), 2);
+        assert_eq!(allowed(&reply("f.sig", Rcode::Refused, None), "192.0.2.1"), 0);
+    }
+
+    #[test]
+    fn all_owners_together_are_limited_to_one_network() {
+        let admission = Admission::new(Limits { network_responses_per_second: NonZeroU32::new(3).unwrap(), ..tight() });
+        let allowed = |from: &str| {
+            (0..9)
+                .filter(|n| admission.response(ip(from), &reply(&format!("n{n}.ghost"), Rcode::NoError, None)))
+                .count()
         };
-        let allowed = |name, rcode, from, proven| {
-            (0..4).filter(|_| admission.response(ip(from), &answer(name, rcode, proven))).count()
-        };
-        assert_eq!(allowed("a.ghost", Rcode::NoError, "192.0.2.1", false), 2);
-        assert_eq!(allowed("a.ghost", Rcode::NoError, "192.0.2.99", false), 0);
-        assert_eq!(allowed("b.ghost", Rcode::NoError, "192.0.2.1", false), 2);
-        assert_eq!(allowed("a.ghost", Rcode::NoError, "192.0.3.1", false), 2);
-        assert_eq!(allowed("a.ghost", Rcode::NoError, "192.0.2.1", true), 4);
-        assert_eq!(allowed("x.ghost", Rcode::NxDomain, "192.0.2.1", false), 2);
-        assert_eq!(allowed("y.z.ghost", Rcode::NxDomain, "192.0.2.1", false), 0);
-        assert_eq!(allowed("y.sig", Rcode::NxDomain, "192.0.2.1", false), 2);
+        assert_eq!((allowed("192.0.2.1"), allowed("192.0.2.200"), allowed("192.0.3.1")), (3, 0, 3));
+    }
+
+    #[test]
+    fn an_address_that_nothing_proves_has_room_for_few_octets() {
+        let admission = Admission::new(tight());
+        let reply = reply("a.ghost", Rcode::NoError, None);
+        assert_eq!(admission.room(ip("192.0.2.1"), &reply, 40), 120);
+        assert_eq!(admission.room(ip("::1"), &reply, 40), usize::MAX);
+        assert_eq!(admission.room(ip("192.0.2.1"), &Reply { proven: true, ..reply }, 40), usize::MAX);
     }
 
     #[test]
@@ -524,6 +607,17 @@ mod tests {
         let admission = Admission::new(tight());
         let slips: Vec<_> = (0..4).map(|_| admission.slip()).collect();
         assert_eq!(slips, [false, true, false, true]);
+    }
+
+    #[test]
+    fn descriptors_are_counted_while_they_are_there() {
+        let admission = Admission::new(tight());
+        let first = admission.descriptor().unwrap();
+        assert!(!admission.is_half_full());
+        let _second = admission.descriptor().unwrap();
+        assert!(admission.is_half_full() && (0..9).all(|_| admission.descriptor().is_none()));
+        drop(first);
+        assert!(admission.descriptor().is_some());
     }
 
     #[test]

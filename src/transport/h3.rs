@@ -19,8 +19,9 @@ use quinn::{Connection, Endpoint, EndpointConfig, Incoming, ServerConfig, TokioR
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::{sleep, timeout};
 
+use super::idle::Idle;
 use super::router::{BodyGone, BodySource, MAX_HEADERS, route};
-use super::{Edge, idle_ticks, quic};
+use super::{Edge, quic};
 use crate::gateway::{Client, Transport};
 use crate::limits::{DRAIN_TIMEOUT, IDLE_TIMEOUT, MAX_STREAMS, REQUEST_TIMEOUT};
 use bounded::Bounded;
@@ -177,7 +178,7 @@ async fn run(edge: Arc<Edge>, quic: Connection, client: Client) {
     };
     let mut requests = JoinSet::new();
     let mut draining = false;
-    let (mut ticks, mut used) = (idle_ticks(&edge), false);
+    let (mut idle, mut used) = (Idle::new(&edge), false);
     let mut shutdown = pin!(edge.shutdown.triggered());
     loop {
         tokio::select! {
@@ -189,8 +190,8 @@ async fn run(edge: Arc<Edge>, quic: Connection, client: Client) {
             Some(_) = requests.join_next() => {
                 if draining && requests.is_empty() { break }
             }
-            _ = ticks.tick(), if !draining => {
-                if !std::mem::take(&mut used) && requests.is_empty() { break }
+            now = idle.look(), if !draining => {
+                if idle.is_over(now, std::mem::take(&mut used), !requests.is_empty()) { break }
             }
             () = &mut shutdown, if !draining => {
                 draining = true;

@@ -14,12 +14,13 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{Interval, timeout};
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
+use super::Edge;
+use super::idle::Idle;
 use super::router::{BodyGone, BodySource, MAX_HEADERS, route};
 use super::stream::accept_all;
-use super::{Edge, idle_ticks};
 use crate::gateway::{Client, Transport};
 use crate::limits::{DRAIN_TIMEOUT, IDLE_TIMEOUT, MAX_STREAMS, REQUEST_TIMEOUT};
 
@@ -63,7 +64,7 @@ async fn run(site: Arc<Site>, stream: TcpStream, client: Client) {
     let mut connection = pin!(connection);
     tokio::select! {
         _ = connection.as_mut() => return,
-        () = activity.none_since(idle_ticks(&site.edge)) => {}
+        () = activity.none_since(Idle::new(&site.edge)) => {}
         () = site.edge.shutdown.triggered() => {}
     }
     connection.as_mut().graceful_shutdown();
@@ -86,13 +87,13 @@ impl Activity {
         UnderWay(Arc::clone(&self.under_way))
     }
 
-    /// Resolves when no request was under way or begun from one tick to the next.
-    async fn none_since(&self, mut ticks: Interval) {
+    /// Resolves when no request was under way or begun for too long.
+    async fn none_since(&self, mut idle: Idle<'_>) {
         let mut seen = 0;
         loop {
-            ticks.tick().await;
+            let now = idle.look().await;
             let begun = self.begun.load(Relaxed);
-            if begun == seen && self.under_way.load(Relaxed) == 0 {
+            if idle.is_over(now, begun != seen, self.under_way.load(Relaxed) > 0) {
                 return;
             }
             seen = begun;

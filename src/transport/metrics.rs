@@ -24,15 +24,14 @@ use tokio::sync::Semaphore;
 
 use super::Edge;
 use super::process::Process;
+use super::readiness::Readiness;
 use super::stream::pause_after;
 use crate::gateway::Transport;
-use crate::limits::REQUEST_TIMEOUT;
+use crate::limits::{MAX_SCRAPERS, REQUEST_TIMEOUT};
 use crate::metrics::{
     BOUNDS, ContractFailure, Counter, Durations, Forwarded, Metrics, Outcome, Path, Stage, Trouble, bound,
 };
 
-/// Scrapers at once.
-const MAX_SCRAPERS: usize = 64;
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Serves until it is dropped: `/readyz` must say no while the other listeners drain.
@@ -41,28 +40,35 @@ pub async fn serve(edge: Arc<Edge>, listener: TcpListener) {
     let own = registry.sub_registry_with_prefix("ghostplane");
     own.register_collector(Box::new(Families(Arc::clone(&edge.metrics))));
     registry.register_collector(Box::new(Process));
-    let registry = Arc::new(registry);
+    let site = Arc::new(Site { edge, registry, readiness: Readiness::default() });
     let places = Arc::new(Semaphore::new(MAX_SCRAPERS));
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
                 // None left: the connection is dropped.
                 let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
-                let (edge, registry) = (Arc::clone(&edge), Arc::clone(&registry));
+                let site = Arc::clone(&site);
                 tokio::spawn(async move {
                     let _place = place;
-                    run(edge, registry, stream).await;
+                    run(site, stream).await;
                 });
             }
-            Err(error) => pause_after(&error).await,
+            Err(error) => pause_after(&site.edge, &error).await,
         }
     }
 }
 
-async fn run(edge: Arc<Edge>, registry: Arc<Registry>, stream: TcpStream) {
+/// What every connection is served with.
+struct Site {
+    edge: Arc<Edge>,
+    registry: Registry,
+    readiness: Readiness,
+}
+
+async fn run(site: Arc<Site>, stream: TcpStream) {
     let service = service_fn(|request: Request<Incoming>| {
-        let response = respond(&edge, &registry, request.method(), request.uri().path());
-        std::future::ready(Ok::<_, Infallible>(response.map(Full::new)))
+        let site = Arc::clone(&site);
+        async move { Ok::<_, Infallible>(site.respond(request.method(), request.uri().path()).await.map(Full::new)) }
     });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(REQUEST_TIMEOUT).max_buf_size(16 << 10);
@@ -70,24 +76,29 @@ async fn run(edge: Arc<Edge>, registry: Arc<Registry>, stream: TcpStream) {
     let _ = builder.serve_connection(TokioIo::new(stream), service).await;
 }
 
-fn respond(edge: &Edge, registry: &Registry, method: &Method, path: &str) -> Response<Bytes> {
-    if method != Method::GET && method != Method::HEAD {
-        return text(StatusCode::METHOD_NOT_ALLOWED, "GET only\n");
+impl Site {
+    async fn respond(&self, method: &Method, path: &str) -> Response<Bytes> {
+        if method != Method::GET && method != Method::HEAD {
+            return text(StatusCode::METHOD_NOT_ALLOWED, "GET only\n");
+        }
+        match path {
+            "/metrics" => exposition(&self.registry),
+            "/healthz" => text(StatusCode::OK, "alive\n"),
+            "/readyz" => self.readyz().await,
+            _ => text(StatusCode::NOT_FOUND, "nothing here; try /metrics, /healthz or /readyz\n"),
+        }
     }
-    match path {
-        "/metrics" => exposition(registry),
-        "/healthz" => text(StatusCode::OK, "alive\n"),
-        "/readyz" => readiness(edge),
-        _ => text(StatusCode::NOT_FOUND, "nothing here; try /metrics, /healthz or /readyz\n"),
-    }
-}
 
-/// One line for each trouble, after the first.
-fn readiness(edge: &Edge) -> Response<Bytes> {
-    let troubles: String = edge.metrics.health.sentences().map(|trouble| format!("{trouble}\n")).collect();
-    match edge.is_ready() && troubles.is_empty() {
-        true => text(StatusCode::OK, "ready\n"),
-        false => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready\n{troubles}")),
+    /// One line for each trouble, after the first.
+    async fn readyz(&self) -> Response<Bytes> {
+        if !self.edge.is_ready() {
+            return text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n");
+        }
+        let troubles: String = self.readiness.troubles(&self.edge).await.iter().map(|why| format!("{why}\n")).collect();
+        match troubles.is_empty() {
+            true => text(StatusCode::OK, "ready\n"),
+            false => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready\n{troubles}")),
+        }
     }
 }
 
@@ -262,8 +273,10 @@ impl Families {
             let family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             ConstCounter::new(counter.get()).encode(family)?;
         }
-        let totals: [(&str, &str, &Counter); 20] = [
+        let totals: [(&str, &str, &Counter); 23] = [
             ("answers_untaken", "Answers given up: their client does not take those it has", &metrics.answers_untaken),
+            ("accept_failures", "Connections that could not be accepted", &metrics.accept_failures),
+            ("worker_panics", "Jobs of workers that panicked", &metrics.worker_panics),
             ("misses_shed", "Queries turned away because too many were waiting", &metrics.misses_shed),
             ("contract_executions", "Contract executions", &metrics.contract_executions),
             ("contract_fuel", "Fuel used by contracts", &metrics.contract_fuel),
@@ -280,6 +293,7 @@ impl Families {
             ("ops_accepted", "Operations applied", &metrics.ops_accepted),
             ("ops_rejected", "Operations rejected", &metrics.ops_rejected),
             ("responses_limited", "UDP responses cut or kept back by their rate", &metrics.responses_limited),
+            ("responses_cut", "UDP responses cut: nothing proves the address", &metrics.responses_cut),
             (
                 "certificate_reload_failures",
                 "Changed certificates that could not be used",

@@ -16,11 +16,14 @@ pub mod datagrams;
 pub mod doq;
 pub mod h3;
 pub mod https;
+mod idle;
 pub mod json;
 pub mod metrics;
 mod process;
 pub mod proxy;
+mod pulses;
 pub mod quic;
+mod readiness;
 pub mod router;
 pub mod sessions;
 pub mod stream;
@@ -32,23 +35,25 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
-use tokio::time::{Instant, Interval, interval_at};
+use tokio::time::Instant;
 
 use crate::gateway::{
-    Begun, ChainDone, ChainReply, Client, Gateway, Miss, Transfer, TransferDone, Transport, UpdateRequest, Wanted,
+    Begun, CanaryDone, ChainDone, ChainReply, Client, Gateway, Miss, Transfer, TransferDone, Transport, UpdateRequest,
+    Wanted,
 };
 use crate::limits::HANDSHAKE_CPU;
-use crate::metrics::{Metrics, Outcome, TldIndex};
+use crate::metrics::{Metrics, Outcome, TldIndex, Trouble};
 use crate::observe::{Audience, Observer, Watch};
 use crate::stopwatch::{self, Laps};
 use crate::wire::update::{UpdateMessage, is_update};
 use crate::wire::{EdeCode, Name, Query, QueryError, Rcode, Reply, Rtype, Shape};
 use crate::work::{Budget, Cost, Overdrawn, WorkMeter};
-use admission::{Admission, ConnectionGuard, Kept};
+use admission::{Admission, ConnectionGuard, Descriptor, Kept};
+use pulses::Pulses;
+pub use pulses::beat;
 
 /// What answers queries: the gateway, or something canned in tests.
 pub trait Answerer: Send + Sync + 'static {
@@ -67,6 +72,11 @@ pub trait Answerer: Send + Sync + 'static {
     /// What it takes work from, if it has accounts of its own.
     fn meter(&self) -> Option<Arc<WorkMeter>> {
         None
+    }
+
+    /// See [`Gateway::canary`]. Whoever has nothing behind it is well.
+    fn canary(&self, done: CanaryDone) {
+        done(Ok(()));
     }
 }
 
@@ -97,6 +107,10 @@ impl Answerer for Gateway {
 
     fn meter(&self) -> Option<Arc<WorkMeter>> {
         Some(Arc::clone(&self.engine().work))
+    }
+
+    fn canary(&self, done: CanaryDone) {
+        self.canary(done);
     }
 }
 
@@ -258,6 +272,7 @@ pub struct Edge {
     pub shutdown: Shutdown,
     observer: Arc<Observer>,
     ready: AtomicBool,
+    pulses: Pulses,
 }
 
 impl Edge {
@@ -269,7 +284,14 @@ impl Edge {
         shutdown: Shutdown,
     ) -> Self {
         let observer = Arc::new(Observer::new(metrics.clone(), Audience::default()));
-        Self { answerer, rpc, admission, metrics, shutdown, observer, ready: AtomicBool::new(false) }
+        let (ready, pulses) = (AtomicBool::new(false), Pulses::default());
+        Self { answerer, rpc, admission, metrics, shutdown, observer, ready, pulses }
+    }
+
+    /// With so many threads that serve sockets.
+    #[must_use]
+    pub fn on_cores(self, cores: usize) -> Self {
+        Self { pulses: Pulses::of(cores), ..self }
     }
 
     /// With others who are told of queries.
@@ -431,6 +453,30 @@ impl Edge {
         Some(Connected { edge: Arc::clone(self), transport: client.transport, _guard: guard })
     }
 
+    /// A descriptor for one more connection over TCP, counted while the guard lives; `None` if none is to spare.
+    pub fn descriptor(&self, transport: Transport) -> Option<Descriptor> {
+        let descriptor = self.admission.descriptor();
+        if descriptor.is_none() {
+            self.metrics.connection_refused(transport);
+        }
+        descriptor
+    }
+
+    /// A connection was accepted: there are descriptors.
+    pub(crate) fn accepts(&self) {
+        self.metrics.health.clear(Trouble::Descriptors);
+    }
+
+    /// None was, though there may be one.
+    pub(crate) fn accepts_not(&self, error: &std::io::Error) {
+        self.metrics.accept_failures.add(1);
+        let health = &self.metrics.health;
+        // It may come and go many times a second: ever more rarely is it said again.
+        if health.raise(Trouble::Descriptors) && health.begun(Trouble::Descriptors).is_power_of_two() {
+            tracing::error!(%error, "connections cannot be accepted; tried again until they can");
+        }
+    }
+
     /// Sets what `/readyz` says while the server is not draining.
     pub fn set_ready(&self, ready: bool) {
         self.ready.store(ready, Ordering::Release);
@@ -449,13 +495,6 @@ pub(crate) fn refuse_update(message: &[u8], why: EdeCode) -> Option<Reply> {
         Err(QueryError::Reply(refused)) => refused.reply(),
         Err(QueryError::Ignore) => return None,
     })
-}
-
-/// Ticks while a connection lives: two ticks without a request between them, and it is idle.
-pub(crate) fn idle_ticks(edge: &Edge) -> Interval {
-    // `interval` panics at zero.
-    let period = edge.admission.idle().max(Duration::from_millis(1));
-    interval_at(Instant::now() + period, period)
 }
 
 /// What became of a message.

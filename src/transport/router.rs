@@ -499,8 +499,7 @@ mod tests {
     #[test]
     fn an_answer_for_one_network_is_not_for_shared_caches() {
         let told = |personal| {
-            let reply =
-                Reply { wire: Vec::new(), ttl: 7, rcode: Rcode::NoError, opt_at: None, proven: false, personal };
+            let reply = Reply { ttl: 7, personal, ..Reply::new(Vec::new(), Rcode::NoError) };
             dns_response(reply).headers()[CACHE_CONTROL].clone()
         };
         assert_eq!((told(false), told(true)), ("max-age=7".parse().unwrap(), "private, max-age=7".parse().unwrap()));

@@ -25,8 +25,9 @@ use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
-use super::admission::Kept;
-use super::{Connected, Edge, Replies, idle_ticks, proxy, refuse_update};
+use super::admission::{Descriptor, Kept};
+use super::idle::Idle;
+use super::{Connected, Edge, Replies, proxy, refuse_update};
 use crate::gateway::{Client, Transport};
 use crate::limits::{DRAIN_TIMEOUT, MAX_PIPELINED, MAX_QUERY, REQUEST_TIMEOUT};
 use crate::wire::update::is_update;
@@ -65,17 +66,22 @@ where
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) if edge.admission.is_proxy(peer.ip()) => {
-                    let (edge, run) = (Arc::clone(&edge), run.clone());
-                    connections.spawn(async move { introduce(edge, stream, peer, transport, run).await });
-                }
                 Ok((stream, peer)) => {
+                    edge.accepts();
+                    // Counted from here on: a balancer's, too, which says later for whom it is.
+                    let Some(descriptor) = edge.descriptor(transport) else { continue };
+                    if edge.admission.is_proxy(peer.ip()) {
+                        let (edge, run) = (Arc::clone(&edge), run.clone());
+                        connections.spawn(async move { introduce(edge, (stream, descriptor), peer, transport, run).await });
+                        continue;
+                    }
                     let client = Client::new(transport, peer.ip());
                     if let Some(connected) = edge.connect(client, true) {
-                        connections.spawn(serve(connected, run(Arc::clone(&edge), immediate(stream), client)));
+                        let connection = run(Arc::clone(&edge), immediate(stream), client);
+                        connections.spawn(serve((connected, descriptor), connection));
                     }
                 }
-                Err(error) => pause_after(&error).await,
+                Err(error) => pause_after(&edge, &error).await,
             },
             Some(_) = connections.join_next() => {}
             () = &mut shutdown => break,
@@ -85,7 +91,7 @@ where
     let _ = timeout(DRAIN_TIMEOUT, async { while connections.join_next().await.is_some() {} }).await;
 }
 
-async fn serve(_place: Connected, connection: impl Future<Output = ()>) {
+async fn serve(_places: (Connected, Descriptor), connection: impl Future<Output = ()>) {
     connection.await;
 }
 
@@ -96,26 +102,31 @@ fn immediate(stream: TcpStream) -> TcpStream {
 }
 
 /// Serves a connection of a balancer, which says first for whom it is.
-async fn introduce<R, F>(edge: Arc<Edge>, mut stream: TcpStream, peer: SocketAddr, transport: Transport, run: R)
-where
+async fn introduce<R, F>(
+    edge: Arc<Edge>,
+    (mut stream, descriptor): (TcpStream, Descriptor),
+    peer: SocketAddr,
+    transport: Transport,
+    run: R,
+) where
     R: Fn(Arc<Edge>, TcpStream, Client) -> F,
     F: Future<Output = ()>,
 {
     let Ok(Ok(client)) = timeout(REQUEST_TIMEOUT, proxy::read(&mut stream)).await else { return };
     let client = Client::new(transport, proxy::of(client, peer));
     if let Some(connected) = edge.connect(client, true) {
-        serve(connected, run(edge, immediate(stream), client)).await;
+        serve((connected, descriptor), run(edge, immediate(stream), client)).await;
     }
 }
 
 /// Out of file descriptors, `accept` fails again at once: lets some connections end first.
-pub(super) async fn pause_after(error: &io::Error) {
-    tracing::debug!(%error, "accept failed");
+pub(super) async fn pause_after(edge: &Edge, error: &io::Error) {
     let of_one_connection = matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
     );
     if !of_one_connection {
+        edge.accepts_not(error);
         sleep(Duration::from_millis(50)).await;
     }
 }
@@ -125,7 +136,7 @@ async fn converse(edge: &Edge, stream: impl AsyncRead + AsyncWrite, client: Clie
     let (mut reader, mut writer) = tokio::io::split(stream);
     let mut frames = Frames::default();
     let mut answers = FuturesUnordered::new();
-    let (mut ticks, mut used) = (idle_ticks(edge), false);
+    let (mut idle, mut used) = (Idle::new(edge), false);
     let mut shutdown = pin!(edge.shutdown.triggered());
     loop {
         tokio::select! {
@@ -145,8 +156,8 @@ async fn converse(edge: &Edge, stream: impl AsyncRead + AsyncWrite, client: Clie
                 // The end, or nothing that can be understood any further: what is under way is still answered.
                 Ok(None) | Err(_) => break,
             },
-            _ = ticks.tick() => {
-                if !std::mem::take(&mut used) && answers.is_empty() { break }
+            now = idle.look() => {
+                if idle.is_over(now, std::mem::take(&mut used), !answers.is_empty()) { break }
             }
             () = &mut shutdown => break,
         }

@@ -36,8 +36,16 @@ pub fn serve(edge: Arc<Edge>, socket: UdpSocket) -> io::Result<impl Future<Outpu
     Ok(run(inbox, Replier { edge, outbox, sender, under_way: 0 }, completed))
 }
 
-/// An answer, and to whom: the sender of the datagram, and the client, which are two behind a balancer.
-type Completed = (RecvMeta, IpAddr, Replies);
+/// To whom an answer goes: the sender of the datagram, and the client, which are two behind a balancer.
+#[derive(Clone, Copy)]
+struct To {
+    sender: RecvMeta,
+    client: IpAddr,
+    /// Octets of the question.
+    asked: usize,
+}
+
+type Completed = (To, Replies);
 
 async fn run(mut inbox: Inbox, mut replier: Replier, mut completed: UnboundedReceiver<Completed>) {
     let edge = Arc::clone(&replier.edge);
@@ -103,29 +111,41 @@ impl Replier {
             return self.limit(from, message);
         }
         // The reply's own ECN bits are none of the query's.
-        let to = RecvMeta { ecn: None, ..*from };
+        let sender = RecvMeta { ecn: None, ..*from };
+        let to = To { sender, client: client.addr, asked: message.len() };
         let asked = self.edge.ask(message, client, false, |ticket| {
             let sender = self.sender.clone();
             // Fails if the server has stopped.
-            Box::new(move |replies| drop(sender.send((to, client.addr, ticket.give(replies)))))
+            Box::new(move |replies| drop(sender.send((to, ticket.give(replies)))))
         });
         match asked {
             Asked::Now(None) => {}
-            Asked::Now(Some(replies)) => self.send(&to, client.addr, replies),
+            Asked::Now(Some(replies)) => self.send(&to, replies),
             Asked::Later => self.under_way += 1,
         }
     }
 
-    fn complete(&mut self, (to, client, replies): Completed) {
+    fn complete(&mut self, (to, replies): Completed) {
         self.under_way -= 1;
-        self.send(&to, client, replies);
+        self.send(&to, replies);
     }
 
-    fn send(&mut self, to: &RecvMeta, client: IpAddr, replies: Replies) {
+    fn send(&mut self, to: &To, replies: Replies) {
         for mut reply in replies {
-            if self.edge.admission.response(client, &reply) || self.shorten(&mut reply) {
-                self.outbox.send(to, &reply.wire, None);
+            self.cut(to, &mut reply);
+            if self.edge.admission.response(to.client, &reply) || self.shorten(&mut reply) {
+                self.outbox.send(&to.sender, &reply.wire, None);
             }
+        }
+    }
+
+    /// Whoever has not shown that its address is its own gets few octets for one: of more, that they are there over TCP.
+    fn cut(&self, to: &To, reply: &mut Reply) {
+        let room = self.edge.admission.room(to.client, reply, to.asked);
+        // Nothing that is signed as a whole is longer than what was asked with.
+        if reply.wire.len() > room && reply.rcode != Rcode::NotAuth && !reply.cut(room) {
+            self.edge.metrics.responses_cut.add(1);
+            reply.ask_for_cookie();
         }
     }
 

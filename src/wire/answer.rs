@@ -23,6 +23,9 @@ pub struct Answer {
     pub scope: Scope,
     /// Where an alias leads out of our TLDs: what is there is not in it.
     pub leaves: Option<Box<Name>>,
+    /// Labels of the question's name, from the right, that make the name which answered: all of them for data that stands
+    /// there, fewer for a wildcard's closest encloser, a DNAME, or a zone that denies or refers.
+    pub source: u8,
 }
 
 /// How an answer must be dressed for a transport.
@@ -107,6 +110,8 @@ pub struct Reply {
     pub proven: bool,
     /// It is for the client's network and not for everybody (RFC 7871).
     pub personal: bool,
+    /// See [`Answer::source`].
+    pub source: u8,
 }
 
 /// Which section an RRset goes to.
@@ -125,6 +130,8 @@ pub struct Builder {
     dnssec_ok: bool,
     ttl: u32,
     full: bool,
+    /// See [`Answer::source`]; `None` until there is a first RRset.
+    source: Option<u8>,
 }
 
 impl Builder {
@@ -142,6 +149,7 @@ impl Builder {
             dnssec_ok: query.dnssec_ok(),
             ttl: u32::MAX,
             full: false,
+            source: None,
         };
         builder.remember_suffixes(&query.name, HEADER);
         builder
@@ -170,6 +178,7 @@ impl Builder {
             self.full = true;
             return;
         }
+        self.source.get_or_insert_with(|| labels_of(&rrset.owner));
         self.ttl = self.ttl.min(ttl);
         let at = [6, 8, 10][section as usize];
         let total = u16_at(&self.wire, at) + count;
@@ -199,7 +208,8 @@ impl Builder {
         let ttl = if self.ttls.is_empty() { 0 } else { self.ttl };
         let ede = ede.map(|(code, text)| (code, clip_ede(text).into_boxed_str()));
         let (scope, leaves) = Default::default();
-        Answer { wire: self.wire.into(), ttls: self.ttls.into(), ttl, rcode, ede, scope, leaves }
+        let source = self.source.unwrap_or(u8::MAX);
+        Answer { wire: self.wire.into(), ttls: self.ttls.into(), ttl, rcode, ede, scope, leaves, source }
     }
 
     fn push_record(&mut self, owner: &Name, rtype: Rtype, ttl: u32, data: &[u8]) {
@@ -275,6 +285,11 @@ impl Builder {
     }
 }
 
+/// Labels of a name: 127 at most.
+fn labels_of(name: &Name) -> u8 {
+    name.label_count() as u8
+}
+
 /// Octets of a client subnet option, at most.
 const MAX_SUBNET: usize = 4 + 4 + 16;
 /// Octets kept free for the OPT record with an EDE text and a client subnet; padding only fills what is left.
@@ -333,6 +348,7 @@ impl Answer {
             opt_at,
             proven,
             personal: self.scope != Scope::default(),
+            source: self.source,
         }
     }
 
@@ -385,6 +401,11 @@ impl Answer {
 }
 
 impl Reply {
+    /// A message that no answer was dressed for.
+    pub fn new(wire: Vec<u8>, rcode: Rcode) -> Self {
+        Self { wire, ttl: 0, rcode, opt_at: None, proven: false, personal: false, source: u8::MAX }
+    }
+
     /// Leaves header, question and OPT record, and says that there is more over TCP (RFC 2181 §9).
     pub fn truncate(&mut self) {
         self.wire[2] |= 0x02;
@@ -394,6 +415,56 @@ impl Reply {
         self.wire[6..10].fill(0);
         self.wire[10..12].copy_from_slice(&u16::from(self.opt_at.is_some()).to_be_bytes());
         self.opt_at = self.opt_at.map(|_| question as u16);
+    }
+
+    /// Makes it no longer than `most`, which must have room for header and question: without the text of an extended error,
+    /// else truncated, else without any option but the cookie. True if nothing but that text is missing.
+    pub fn cut(&mut self, most: usize) -> bool {
+        if self.wire.len() <= most {
+            return true;
+        }
+        self.keep_options(|code| code != OPT_EDE, true);
+        if self.wire.len() <= most {
+            return true;
+        }
+        self.truncate();
+        if self.wire.len() > most {
+            self.keep_options(|code| code == OPT_COOKIE, false);
+        }
+        if self.wire.len() > most
+            && let Some(opt_at) = self.opt_at.take()
+        {
+            self.wire.truncate(opt_at.into());
+            self.wire[10..12].fill(0);
+        }
+        false
+    }
+
+    /// Leaves out the options whose codes are not `wanted`; with `ede_code`, the code of an extended error stays.
+    fn keep_options(&mut self, wanted: impl Fn(u16) -> bool, ede_code: bool) {
+        let Some(opt_at) = self.opt_at.map(usize::from) else { return };
+        let octets = self.wire.split_off(opt_at + OPT_FIXED);
+        for (code, data) in options(&octets) {
+            match code {
+                OPT_EDE if ede_code => push_option(&mut self.wire, code, &data[..data.len().min(2)]),
+                code if wanted(code) => push_option(&mut self.wire, code, data),
+                _ => {}
+            }
+        }
+        let length = (self.wire.len() - opt_at - OPT_FIXED) as u16;
+        self.wire[opt_at + OPT_FIXED - 2..opt_at + OPT_FIXED].copy_from_slice(&length.to_be_bytes());
+    }
+
+    /// What of the question's name answered, in wire form without the root, and whether that is all of it.
+    pub fn source(&self) -> (&[u8], bool) {
+        let question = self.question();
+        let name = question.get(..question.len().saturating_sub(5)).unwrap_or_default();
+        let labels = count_labels(name);
+        let mut at = 0;
+        for _ in usize::from(self.source)..labels {
+            at += 1 + usize::from(name[at]);
+        }
+        (&name[at..], usize::from(self.source) >= labels)
     }
 
     /// A truncated reply that asks the client to come again with the cookie that it holds (RFC 7873 §5.2.3); false if
@@ -435,16 +506,31 @@ impl Reply {
     }
 }
 
-/// The COOKIE option stands first, or behind the client's subnet, in an OPT record of ours.
+/// Octets of an OPT record before its options.
+const OPT_FIXED: usize = 11;
+
 fn has_cookie(opt: &[u8]) -> bool {
-    let mut rest = opt.get(11..).unwrap_or_default();
-    while let Some((&[c0, c1, l0, l1], after)) = rest.split_first_chunk() {
-        if u16::from_be_bytes([c0, c1]) == OPT_COOKIE {
-            return true;
-        }
-        rest = after.get(usize::from(u16::from_be_bytes([l0, l1]))..).unwrap_or_default();
+    options(opt.get(OPT_FIXED..).unwrap_or_default()).any(|(code, _)| code == OPT_COOKIE)
+}
+
+/// Code and data of each of the options that we wrote.
+fn options(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    std::iter::from_fn(move || {
+        let (&[c0, c1, l0, l1], after) = rest.split_first_chunk()?;
+        let (data, behind) = after.split_at_checked(u16::from_be_bytes([l0, l1]).into())?;
+        rest = behind;
+        Some((u16::from_be_bytes([c0, c1]), data))
+    })
+}
+
+/// Labels of a name in wire form, without the root.
+fn count_labels(mut name: &[u8]) -> usize {
+    let mut labels = 0;
+    while let Some((&length, rest)) = name.split_first() {
+        name = rest.get(usize::from(length)..).unwrap_or_default();
+        labels += 1;
     }
-    false
+    labels
 }
 
 impl Refused {
@@ -469,7 +555,7 @@ impl Refused {
             }
             push_opt_record(&mut wire, UDP_PAYLOAD, (self.rcode as u16 >> 4) as u8, false, &options);
         }
-        Reply { wire, ttl: 0, rcode: self.rcode, opt_at, proven: false, personal: false }
+        Reply { opt_at, ..Reply::new(wire, self.rcode) }
     }
 }
 
@@ -512,4 +598,83 @@ pub fn clip_ede(mut text: String) -> String {
     }
     text.truncate(end);
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{ClientSubnet, Cookie};
+
+    const COOKIE: Cookie = Cookie { client: [1; 8], server: Some([2; 16]) };
+
+    fn query(name: &str) -> Query {
+        let mut query = Query::internal(Name::from_user(name).unwrap(), Rtype::TXT);
+        let edns = query.edns.as_mut().unwrap();
+        (edns.udp_payload, edns.cookie) = (4_096, Some(COOKIE));
+        edns.subnet = Some(ClientSubnet::of("192.0.2.0/24".parse().unwrap()));
+        query
+    }
+
+    fn reply(text: usize, ede: &str) -> Reply {
+        let query = query("alice.ghost");
+        let mut builder = Builder::new(&query);
+        if text > 0 {
+            builder.push(Section::Answer, &Rrset::new(query.name.clone(), Rtype::TXT, 300, [vec![7; text]]), 300);
+        }
+        builder.finish(Rcode::NoError, true, Some((EdeCode::Other, ede.to_owned()))).reply(&query, Shape::Datagram, 0)
+    }
+
+    fn codes(reply: &Reply) -> Vec<(u16, usize)> {
+        let Some(opt_at) = reply.opt_at else { return Vec::new() };
+        let octets = &reply.wire[usize::from(opt_at) + OPT_FIXED..];
+        let length = u16_at(&reply.wire, usize::from(opt_at) + OPT_FIXED - 2);
+        assert_eq!(usize::from(length), octets.len());
+        options(octets).map(|(code, data)| (code, data.len())).collect()
+    }
+
+    #[test]
+    fn a_reply_is_cut_by_as_little_as_makes_it_fit() {
+        let all = vec![(OPT_CLIENT_SUBNET, 7), (OPT_COOKIE, 24), (OPT_EDE, 7)];
+        let fixed = HEADER + 17 + OPT_FIXED;
+        let whole = reply(100, "words");
+        assert_eq!((whole.wire.len(), codes(&whole)), (fixed + 112 + 11 + 28 + 11, all));
+        let cut = |most: usize| {
+            let mut reply = reply(100, "words");
+            let (kept, length) = (reply.cut(most), reply.wire.len());
+            assert!(length <= most);
+            assert_eq!(u16_at(&reply.wire, 10), u16::from(reply.opt_at.is_some()));
+            (kept, reply.wire[2] & 2 != 0, u16_at(&reply.wire, 6), codes(&reply))
+        };
+        let coded = vec![(OPT_CLIENT_SUBNET, 7), (OPT_COOKIE, 24), (OPT_EDE, 2)];
+        assert!(cut(whole.wire.len()).0);
+        assert_eq!(cut(whole.wire.len() - 1), (true, false, 1, coded.clone()));
+        assert_eq!(cut(whole.wire.len() - 6), (false, true, 0, coded));
+        assert_eq!(cut(fixed + 40), (false, true, 0, vec![(OPT_COOKIE, 24)]));
+        assert_eq!(cut(fixed + 27), (false, true, 0, vec![]));
+        assert_eq!(cut(HEADER + 17), (false, true, 0, vec![]));
+    }
+
+    #[test]
+    fn the_first_rrset_says_who_answers_unless_somebody_knows_better() {
+        let source = |asked: &str, owner: &str, section| {
+            let query = query(asked);
+            let mut builder = Builder::new(&query);
+            let owner = Name::from_user(owner).unwrap();
+            builder.push(section, &Rrset::new(owner, Rtype::A, 300, [vec![192, 0, 2, 1]]), 300);
+            builder.finish(Rcode::NoError, true, None)
+        };
+        let told = |answer: &Answer, asked: &str| {
+            let reply = answer.reply(&query(asked), Shape::Stream, 0);
+            let (octets, whole) = reply.source();
+            (String::from_utf8_lossy(octets).into_owned(), whole)
+        };
+        let mut answer = source("x.w.alice.ghost", "x.w.alice.ghost", Section::Answer);
+        assert_eq!(told(&answer, "x.w.alice.ghost"), ("\x01x\x01w\x05alice\x05ghost".to_owned(), true));
+        answer.source = 3;
+        assert_eq!(told(&answer, "x.w.alice.ghost"), ("\x01w\x05alice\x05ghost".to_owned(), false));
+        let denial = source("no.alice.ghost", "alice.ghost", Section::Authority);
+        assert_eq!(told(&denial, "no.alice.ghost"), ("\x05alice\x05ghost".to_owned(), false));
+        assert_eq!(told(&source("a.ghost", ".", Section::Authority), "a.ghost"), (String::new(), false));
+        assert_eq!(Reply::new(vec![0; HEADER], Rcode::FormErr).source(), (&b""[..], true));
+    }
 }

@@ -180,6 +180,13 @@ impl Query {
         }
     }
 
+    /// As if the client had named no subnet; then it is not answered with one either (RFC 7871 §7.2.1).
+    pub fn forget_subnet(&mut self) {
+        if let Some(edns) = &mut self.edns {
+            edns.subnet = None;
+        }
+    }
+
     /// This query answered with `rcode` and no data.
     pub fn refuse(&self, rcode: Rcode) -> Refused {
         let (edns, question) = (self.edns.is_some(), self.question.clone());

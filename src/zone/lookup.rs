@@ -30,8 +30,16 @@ pub trait ZoneView {
 /// SOA included: a validator takes an NSEC with the CNAME bit for no proof that they are not there (RFC 6840 §4.3).
 const NEVER_ALIASED: [Rtype; 2] = [Rtype::CNAME, Rtype::NSEC];
 
-/// Looks `name` and `rtype` up in the zone at `apex`. `apex_cut` says that the zone's own NS RRset delegates
-/// all of it elsewhere. A DNAME whose substitution is too long gives an alias of the DNAME alone.
+/// What a look-up comes to, and where that stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    pub resolution: Resolution,
+    /// Labels of the name, from the right, that make the owner of what was found: all of them, those of a cut or a DNAME, of
+    /// a wildcard's closest encloser, or of the apex where there is nothing.
+    pub labels: usize,
+}
+
+/// [`find`] for those who do not care where it stands.
 ///
 /// # Errors
 /// Those of the view.
@@ -42,27 +50,42 @@ pub fn lookup<V: ZoneView>(
     rtype: Rtype,
     apex_cut: bool,
 ) -> Result<Resolution, V::Error> {
+    find(view, apex, name, rtype, apex_cut).map(|found| found.resolution)
+}
+
+/// Looks `name` and `rtype` up in the zone at `apex`. `apex_cut` says that the zone's own NS RRset delegates
+/// all of it elsewhere. A DNAME whose substitution is too long gives an alias of the DNAME alone.
+///
+/// # Errors
+/// Those of the view.
+pub fn find<V: ZoneView>(view: &V, apex: &Name, name: &Name, rtype: Rtype, apex_cut: bool) -> Result<Found, V::Error> {
+    let (least, most) = (apex.label_count(), name.label_count());
+    let nothing = |resolution| Found { resolution, labels: least };
     if !name.is_at_or_below(apex) {
-        return Ok(Resolution::NxDomain);
+        return Ok(nothing(Resolution::NxDomain));
     }
     if apex_cut && !(rtype == Rtype::DS && name == apex) {
         let ns = view.rrset(apex, Rtype::NS)?;
-        return Ok(ns.map_or(Resolution::NoData, |ns| Resolution::Delegation(vec![ns])));
+        return Ok(nothing(ns.map_or(Resolution::NoData, |ns| Resolution::Delegation(vec![ns]))));
     }
-    let depth = name.label_count() - apex.label_count();
-    for above in (0..=depth).rev() {
-        let node = name.suffix(name.label_count() - above);
-        if let Some(found) = intercept(view, apex, &node, name, rtype)? {
-            return Ok(found);
+    for labels in least..=most {
+        let node = name.suffix(labels);
+        if let Some(resolution) = intercept(view, apex, &node, name, rtype)? {
+            return Ok(Found { resolution, labels });
         }
     }
+    let at = |resolution, labels| match resolution {
+        Resolution::NoData | Resolution::NxDomain => nothing(resolution),
+        resolution => Found { resolution, labels },
+    };
     if view.exists(name)? {
-        return at_node(view, name, name, rtype);
+        return at_node(view, name, name, rtype).map(|resolution| at(resolution, most));
     }
     if view.has_descendants(name)? {
-        return Ok(Resolution::NoData);
+        return Ok(nothing(Resolution::NoData));
     }
-    wildcard(view, apex, name, rtype)
+    let Some(source) = source_of_synthesis(view, apex, name)? else { return Ok(nothing(Resolution::NxDomain)) };
+    wildcard(view, &source, name, rtype).map(|resolution| at(resolution, source.label_count() - 1))
 }
 
 /// What a node on the way to `name` makes of it: a cut, or a DNAME above the name.
@@ -113,13 +136,12 @@ fn at_node<V: ZoneView>(view: &V, node: &Name, name: &Name, rtype: Rtype) -> Res
     Ok(Resolution::NoData)
 }
 
-fn wildcard<V: ZoneView>(view: &V, apex: &Name, name: &Name, rtype: Rtype) -> Result<Resolution, V::Error> {
-    let Some(source) = source_of_synthesis(view, apex, name)? else { return Ok(Resolution::NxDomain) };
-    if view.exists(&source)? {
-        return at_node(view, &source, name, rtype);
+fn wildcard<V: ZoneView>(view: &V, source: &Name, name: &Name, rtype: Rtype) -> Result<Resolution, V::Error> {
+    if view.exists(source)? {
+        return at_node(view, source, name, rtype);
     }
     // An asterisk that is an empty non-terminal synthesises no data (RFC 4592 §4.7).
-    Ok(if view.has_descendants(&source)? { Resolution::NoData } else { Resolution::NxDomain })
+    Ok(if view.has_descendants(source)? { Resolution::NoData } else { Resolution::NxDomain })
 }
 
 /// The asterisk label right below the closest encloser of a `name` that does not exist, and nothing else, is what
@@ -239,6 +261,30 @@ mod tests {
         ];
         for (name, rtype, expected) in rules {
             assert_eq!(ask(&zone, name, rtype, false), expected, "{name} {rtype}");
+        }
+    }
+
+    #[test]
+    fn what_is_found_says_where_it_stands() {
+        let zone = zone(ZONE);
+        for (asked, rtype, labels) in [
+            ("a.ghost.", "A", 2),
+            ("x.ent.a.ghost.", "A", 4),
+            ("ent.a.ghost.", "A", 2),
+            ("none.a.ghost.", "A", 2),
+            ("none.a.ghost.", "DS", 2),
+            // The wildcard's, also where it has an alias, however deep the question.
+            ("q.w.a.ghost.", "A", 3),
+            ("r.q.w.a.ghost.", "A", 3),
+            ("q.c.a.ghost.", "A", 3),
+            ("q.w.a.ghost.", "AAAA", 2),
+            ("*.w.a.ghost.", "A", 4),
+            ("deep.er.sub.a.ghost.", "A", 3),
+            ("x.d.a.ghost.", "A", 3),
+            ("d.a.ghost.", "TXT", 3),
+        ] {
+            let found = find(&zone, &name("a.ghost."), &name(asked), rtype.parse().unwrap(), false).unwrap();
+            assert_eq!(found.labels, labels, "{asked} {rtype}");
         }
     }
 

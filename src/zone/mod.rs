@@ -11,4 +11,4 @@ pub mod soa;
 pub mod transfer;
 
 pub use check::{Finding, Severity, ZoneData};
-pub use lookup::{ZoneView, lookup, source_of_synthesis};
+pub use lookup::{Found, ZoneView, find, lookup, source_of_synthesis};

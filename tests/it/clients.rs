@@ -354,7 +354,7 @@ fn kdig_asks_for_a_subnet() {
     if !have(&["kdig"]) {
         return;
     }
-    let gateway = Gateway::start();
+    let gateway = Gateway::start_with(&["--ecs-from", "127.0.0.0/8"]);
     let map = "net 192.0.2.0/24 home\nregion home A 192.0.2.80\nregion default A 203.0.113.80";
     gateway.server.ok("https", &["contract", "bind", "alice.ghost", "geo", "--params", map]);
     let ask = |service: &str, options: &[&str]| {

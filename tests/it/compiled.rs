@@ -11,7 +11,7 @@ use ghostplane::metrics::Metrics;
 use ghostplane::op::CodeHash;
 use ghostplane::wire::{Resolution, Rtype};
 
-use crate::hostile::{Everything, guest_with};
+use crate::hostile::author::{Everything, guest_with};
 use crate::support::name;
 
 const SECRET: &[u8] = b"a secret of these tests";

@@ -140,7 +140,7 @@ fn who_owns_how_many_follows_names_wherever_they_go() {
 
 /// Traps, for whatever it is asked.
 fn broken() -> Vec<u8> {
-    crate::hostile::covenant("unreachable")
+    crate::hostile::author::covenant("unreachable")
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn what_cannot_judge_lets_nothing_pass_but_its_own_end() {
 #[test]
 fn a_covenant_that_loops_is_stopped_by_its_fuel() {
     let (world, mut alice) = world();
-    let code = world.deploy(&mut alice, &crate::hostile::covenant("(loop $l (br $l)) (unreachable)"));
+    let code = world.deploy(&mut alice, &crate::hostile::author::covenant("(loop $l (br $l)) (unreachable)"));
     bind(&world, &mut alice, "alice.ghost", vec![Covenant { code, parameters: vec![] }]).unwrap();
     match world.put(&mut alice, "alice.ghost", "A", &["192.0.2.1"]) {
         Err(Rejection::CovenantBroke { reason, .. }) => assert_eq!(reason, "contract used up its fuel"),

@@ -1341,7 +1341,7 @@ fn plain_transports_keep_the_letter_case_and_dot_pads() {
 #[test]
 fn a_datagram_never_grows_over_what_the_client_takes() {
     run(async {
-        let server = Fixture::start().await;
+        let server = Fixture::with(Limits { amplification: NonZeroU32::MAX, ..Limits::default() }).await;
         let socket = udp(&server).await;
         // 12 of header, 17 of question, 11 of OPT, 16 a record: 1,224 for 74.
         for (count, truncated) in [(74, false), (75, true), (200, true)] {
@@ -1350,6 +1350,26 @@ fn a_datagram_never_grows_over_what_the_client_takes() {
             assert_eq!((answer[2] & 2 != 0, answer[7] == 0), (truncated, truncated), "{count}");
             assert!(answer.len() <= 1_232);
         }
+    });
+}
+
+/// T13. What is too long for an address that nothing proves is there over TCP.
+#[test]
+fn a_datagram_gets_three_octets_for_one() {
+    run(async {
+        let server = Fixture::start().await;
+        let socket = udp(&server).await;
+        // 11 of OPT, 16 a record.
+        for (count, truncated) in [(1, false), (5, false), (6, true), (74, true)] {
+            let asked = query(1, &format!("many{count}.ghost"), b"");
+            socket.send(&asked).await.unwrap();
+            let answer = receive(&socket).await;
+            assert!(answer.len() <= 3 * asked.len(), "{count}");
+            assert_eq!((answer[2] & 2 != 0, usize::from(answer[7])), (truncated, if truncated { 0 } else { count }));
+        }
+        assert_eq!(server.metrics.responses_cut.get(), 2);
+        let mut tcp = TcpStream::connect(server.addr(Service::Tcp)).await.unwrap();
+        assert_eq!(ask_stream(&mut tcp, &query(2, "many74.ghost", b"")).await[7], 74);
     });
 }
 

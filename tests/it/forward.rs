@@ -309,14 +309,7 @@ fn the_server_resolves_ordinary_names_over_every_transport() {
     socket.send_to(&query("www.example", "A", 0), (Ipv4Addr::LOCALHOST, server.port("udp"))).unwrap();
     let mut buffer = [0; 4_096];
     let length = socket.recv(&mut buffer).unwrap();
-    let told = Told::read(&Reply {
-        wire: buffer[..length].to_vec(),
-        ttl: 0,
-        rcode: Rcode::NoError,
-        opt_at: None,
-        proven: false,
-        personal: false,
-    });
+    let told = Told::read(&Reply::new(buffer[..length].to_vec(), Rcode::NoError));
     assert!(told.recursive && !told.authoritative && told.records.len() == 2, "{told:?}");
     assert_eq!(upstream.asked(), ["www.example. A"]);
     let scraped = http_get(server.port("metrics"), "/metrics");

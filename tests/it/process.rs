@@ -39,6 +39,15 @@ impl Server {
         if !args.contains(&"--port-base") {
             command.args(["--port-base", "0"]);
         }
+        Self::ready(command, data)
+    }
+
+    /// The same with so many descriptors.
+    pub fn start_limited(data: &Path, descriptors: u32, args: &[&str]) -> Self {
+        Self::ready(crate::hostile::network::limited_command(data, descriptors, args), data)
+    }
+
+    fn ready(mut command: Command, data: &Path) -> Self {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut ports = HashMap::new();
         let mut ready = false;

@@ -177,7 +177,7 @@ fn wat_clock() -> Vec<u8> {
 
 #[test]
 fn what_reads_the_subnet_is_kept_for_that_subnet() {
-    let mut world = World::new();
+    let mut world = World::believing(&["192.0.2.0/24", "198.51.100.0/24"]);
     let mut alice = world.person(1);
     world.register(&mut alice, "alice.gcc");
     let map = "net 192.0.2.0/24 home\nnet 2001:db8::/32 home\nregion home A 192.0.2.1\nregion default A 203.0.113.1";

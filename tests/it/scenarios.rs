@@ -34,11 +34,12 @@ use ghostplane::api::Rpc;
 use ghostplane::cli::client::{Connection, Target, load_roots};
 use ghostplane::node::SHIPPED;
 use ghostplane::op::{Op, Rejection, RrsetKey};
-use ghostplane::server::{self, Addrs, Service};
+use ghostplane::server::{self, Addrs, ServerConfig, Service};
 use ghostplane::state::life::commitment;
 use ghostplane::transport::Shutdown;
+use ghostplane::transport::admission::Limits;
 use ghostplane::transport::tls::Identity;
-use ghostplane::wire::{Reply, Transport};
+use ghostplane::wire::{Rcode, Reply, Transport};
 
 use crate::support::{AD, CD, CO, DO, Person, Told, World, name, query, server_config};
 
@@ -71,7 +72,9 @@ impl Served {
         let dir = tempfile::tempdir().unwrap();
         let identity = Identity::development(dir.path(), SystemTime::now()).unwrap();
         let roots = load_roots(&dir.path().join("ca.pem")).unwrap();
-        let config = server_config(identity);
+        // Every transport is to tell the whole answer, also where nothing proves the address.
+        let limits = Limits { exempt_loopback: true, ..Limits::default() };
+        let config = ServerConfig { limits, ..server_config(identity) };
         let (gateway, rpc) = (world.node.gateway.clone(), Arc::new(Rpc { service: world.node.service.clone() }));
         let (metrics, shutdown) = (world.node.metrics.clone(), Shutdown::default());
         let stop = shutdown.clone();
@@ -100,15 +103,7 @@ impl Served {
             let wire = self.runtime.block_on(async {
                 tokio::time::timeout(Duration::from_secs(20), connection.exchange(&message)).await.unwrap().unwrap()
             });
-            let wire = Reply {
-                wire,
-                ttl: 0,
-                rcode: ghostplane::wire::Rcode::NoError,
-                opt_at: None,
-                proven: false,
-                personal: false,
-            };
-            (*via, Told::read(&wire))
+            (*via, Told::read(&Reply::new(wire, Rcode::NoError)))
         };
         self.connections.iter().map(told).collect()
     }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use ed25519_dalek::SigningKey;
 use ghostplane::dnssec::ZoneKey;
 use ghostplane::gateway::{Client, Transport};
-use ghostplane::node::{self, Node};
+use ghostplane::node::{self, Node, Parts};
 use ghostplane::observe::Audience;
 use ghostplane::op::{self, CodeHash, Op, OpBody, Rejection, SigilId, Symbol};
 use ghostplane::server::{Ports, ServerConfig};
@@ -64,6 +64,17 @@ impl World {
         let clock = time.clone();
         let node = Node::in_memory(operator.id(), Arc::new(move || clock.load(Ordering::Relaxed))).unwrap();
         Self { node, time, operator }
+    }
+
+    /// A world that believes the resolvers in these networks for whom they ask.
+    pub fn believing(resolvers: &[&str]) -> Self {
+        let time = Arc::new(AtomicU64::new(START));
+        let operator = Person::new(200);
+        let clock = time.clone();
+        let clock = Arc::new(move || clock.load(Ordering::Relaxed));
+        let parts = Parts::in_memory(node::built_in_tlds().unwrap(), operator.id(), clock).unwrap();
+        let ecs_from = resolvers.iter().map(|net| net.parse().unwrap()).collect();
+        Self { node: Node::start(Parts { ecs_from, ..parts }).unwrap(), time, operator }
     }
 
     /// A world where one TLD has a policy of its own.
@@ -248,6 +259,7 @@ pub fn server_config(identity: Identity) -> ServerConfig {
         cores: NonZeroUsize::MIN,
         proxies: Vec::new(),
         audience: Audience::default(),
+        other_descriptors: 0,
         signals: false,
     }
 }

@@ -9,7 +9,8 @@ use quinn_proto::{
 };
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::super::admission::Handshake;
+use super::super::admission::{Admission, Handshake};
+use super::super::idle::allowance;
 use super::super::{Asked, Connected, Edge, Replies, Ticket, refuse_update};
 use super::timers::Armed;
 use super::{
@@ -72,8 +73,9 @@ pub(super) struct Connection {
     amplification: Amplification,
     /// Its place is taken as long as there is anything of it.
     _connected: Connected,
-    /// When it was accepted, connected, or last asked something.
+    /// When it was accepted, connected, or last asked something; and whether it has.
     used: Instant,
+    asked: bool,
     /// Until when it is there, once nothing more comes of it but its own end.
     lingers_until: Option<Instant>,
 }
@@ -168,6 +170,7 @@ impl Connection {
             amplification,
             _connected: connected,
             used: now,
+            asked: false,
             lingers_until: None,
         }
     }
@@ -293,7 +296,7 @@ impl Connection {
     }
 
     fn answer(&mut self, id: StreamId, incoming: &Incoming, service: &Service<'_>) {
-        self.used = service.now;
+        (self.used, self.asked) = (service.now, true);
         match self.ask(id, incoming.message(), service) {
             Ok(Begun::Answered(replies)) => {
                 self.write(id, Outgoing { rest: Bytes::new(), replies }, service.edge, service.now);
@@ -436,23 +439,23 @@ impl Connection {
     }
 
     /// When it must be looked at, if nothing comes before.
-    pub(super) fn deadline(&mut self, idle: Duration) -> Option<Instant> {
-        let own = self.own_deadline(idle);
+    pub(super) fn deadline(&mut self, admission: &Admission) -> Option<Instant> {
+        let own = self.own_deadline(admission);
         [self.inner.poll_timeout(), self.overdue, own, self.lingers_until].into_iter().flatten().min()
     }
 
     /// The end of a handshake that takes too long, or of a connection that is not used.
-    fn own_deadline(&self, idle: Duration) -> Option<Instant> {
-        let limit = if self.handshake.is_some() { REQUEST_TIMEOUT } else { idle };
+    fn own_deadline(&self, admission: &Admission) -> Option<Instant> {
+        let limit = if self.handshake.is_some() { REQUEST_TIMEOUT } else { allowance(admission, self.asked) };
         (!self.is_closed() && self.streams.is_empty()).then(|| self.used + limit)
     }
 
     /// Does what is due.
-    pub(super) fn on_time(&mut self, now: Instant, idle: Duration) {
+    pub(super) fn on_time(&mut self, now: Instant, admission: &Admission) {
         if self.inner.poll_timeout().is_some_and(|at| at <= now) {
             self.inner.handle_timeout(now);
         }
-        if self.own_deadline(idle).is_some_and(|at| at <= now) {
+        if self.own_deadline(admission).is_some_and(|at| at <= now) {
             self.close(now, NO_ERROR, "");
         }
         if self.overdue.is_some_and(|at| at <= now) {

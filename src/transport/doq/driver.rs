@@ -31,7 +31,7 @@ use super::NO_ERROR;
 use super::connection::{Amplification, Completed, Connection, Portion, Service, proves_address};
 use super::timers::{Armed, Timers};
 use crate::gateway::{Client, Transport};
-use crate::limits::{DRAIN_TIMEOUT, MAX_DATAGRAMS};
+use crate::limits::{DRAIN_TIMEOUT, IDLE_LOOK, MAX_DATAGRAMS};
 
 /// Times that a socket is read before what came is served.
 const RECEIVES_A_TURN: usize = 2;
@@ -68,6 +68,7 @@ pub fn serve(
         connections: Vec::new(),
         open: 0,
         accepted: 0,
+        looked: Instant::now(),
         timers: Timers::default(),
         waiting: 0,
         light: VecDeque::new(),
@@ -90,6 +91,8 @@ struct Driver {
     /// How many of them are there, and how many there have been.
     open: usize,
     accepted: u64,
+    /// When all of them were last looked at.
+    looked: Instant,
     timers: Timers,
     /// Datagrams that wait for their connections' turns.
     waiting: usize,
@@ -153,7 +156,7 @@ impl Driver {
         while let Some(key) = self.timers.take(now) {
             if let Some(connection) = self.connections[key].as_mut() {
                 connection.armed = Armed::default();
-                connection.on_time(now, self.edge.admission.idle());
+                connection.on_time(now, &self.edge.admission);
                 self.enqueue(key);
             }
         }
@@ -243,6 +246,7 @@ impl Driver {
     fn accept(&mut self, Attempt { incoming, client, length, handshake }: Attempt, now: Instant) {
         let proven = incoming.remote_address_validated();
         let Some(connected) = self.edge.connect(client, proven) else {
+            self.look_for_idle(now);
             return self.refuse(incoming);
         };
         self.out.clear();
@@ -262,6 +266,19 @@ impl Driver {
             Err(error) => {
                 if let Some(transmit) = error.response {
                     self.send(&transmit);
+                }
+            }
+        }
+    }
+
+    /// Where places run out, connections that nobody uses are closed before they thought they would be.
+    fn look_for_idle(&mut self, now: Instant) {
+        if self.edge.admission.is_half_full() && now.duration_since(self.looked) >= IDLE_LOOK {
+            self.looked = now;
+            for key in 0..self.connections.len() {
+                if let Some(connection) = self.connections[key].as_mut() {
+                    connection.on_time(now, &self.edge.admission);
+                    self.enqueue(key);
                 }
             }
         }
@@ -325,7 +342,7 @@ impl Driver {
             self.open -= 1;
             return;
         }
-        if let Some(when) = connection.deadline(self.edge.admission.idle()) {
+        if let Some(when) = connection.deadline(&self.edge.admission) {
             self.timers.arm(key, &mut connection.armed, when);
         }
         if more {

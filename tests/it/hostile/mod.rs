@@ -1,0 +1,4 @@
+//! Attacks, grouped by who attacks.
+
+pub mod author;
+pub mod network;
