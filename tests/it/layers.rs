@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 /// Modules by layer, lowest first.
 const LAYERS: [&[&str]; 5] = [
-    &["config", "dnssec", "limits", "metrics", "op", "state", "tlog", "wire", "zone"],
+    // Where a secret lies is no IO: nothing comes out otherwise.
+    &["config", "dnssec", "limits", "locked", "metrics", "op", "state", "tlog", "wire", "zone"],
     &["contract", "registry", "threads"],
     &["audit", "cache", "forward", "gateway", "notary", "processors", "stopwatch", "work", "writer"],
     &["api", "observe", "transport"],
@@ -27,7 +28,7 @@ const HEAVY: [(&str, &[&str]); 10] = [
     ("rcgen", &["transport"]),
     ("x509_parser", &["transport"]),
     ("prometheus_client", &["transport"]),
-    ("rustix", &["descriptors", "processors"]),
+    ("rustix", &["descriptors", "locked", "processors", "secret_file"]),
 ];
 
 /// What has no place in the core: IO, clocks, randomness, locks, async.

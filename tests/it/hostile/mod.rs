@@ -1,4 +1,5 @@
 //! Attacks, grouped by who attacks.
 
 pub mod author;
+mod disk;
 pub mod network;
