@@ -2,4 +2,5 @@
 
 pub mod author;
 mod disk;
+pub mod mutations;
 pub mod network;
