@@ -1258,7 +1258,7 @@ fn http_3_survives_frames_that_are_nearly_right() {
             for _ in 0..24 {
                 let octets = random.mutated(&seeds);
                 // A connection that has been closed takes no more.
-                if octets.len() % 3 == 0 {
+                if octets.len().is_multiple_of(3) {
                     let Ok(mut send) = connection.open_uni().await else { break };
                     let _ = send.write_all(&octets).await;
                     let _ = send.finish();
