@@ -15,7 +15,6 @@ use data_encoding::BASE64;
 use ed25519_dalek::SigningKey;
 use ipnet::IpNet;
 use tracing_subscriber::EnvFilter;
-use zeroize::Zeroizing;
 
 use super::anchor::{Anchor, AnchorFormat};
 use super::discovery::Naming;
@@ -25,6 +24,7 @@ use super::{certificates, clock, custody, discovery, keys};
 use crate::api::{Rpc, Service};
 use crate::config::{self, Config, Forward, PortsFile};
 use crate::contract::CodeFolder;
+use crate::dnssec::tsig;
 use crate::forward::Forwarder;
 use crate::gateway::{Signer, Tld, Transfers};
 use crate::limits::{CHECKPOINT_EVERY, FORWARD_OUTSTANDING, MAX_CERTIFICATES, RENEW_EVERY, SETTLE_EVERY};
@@ -261,7 +261,7 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let notary = Notary::new(log_key, registry.id(), settings.witnesses, Some(&data))?;
     // A key file like the others, so that a passphrase covers it, too; only its 32 octets are used.
     let update_secret = keys::load_or_create(&data.join("keys/update.pem"))?;
-    let update_secret = Locked::new(Zeroizing::new(update_secret.to_bytes()));
+    let update_secret = Locked::new(tsig::Secret::new(update_secret.to_bytes()));
     let code = Some(CodeFolder::new(data.join("compiled"), sigil.as_bytes()));
     let Settings { addrs, metrics, ports, limits, naming, proxies, cores, mirror, forward, observed, .. } = settings;
     let ecs_from = settings.ecs_from;
