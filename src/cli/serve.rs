@@ -29,6 +29,7 @@ use crate::forward::Forwarder;
 use crate::gateway::{Signer, Tld, Transfers};
 use crate::limits::{CHECKPOINT_EVERY, FORWARD_OUTSTANDING, MAX_CERTIFICATES, RENEW_EVERY, SETTLE_EVERY};
 use crate::locked::{self, Locked};
+use crate::metrics::Trouble;
 use crate::node::{self, Node, Parts, SHIPPED};
 use crate::notary::{Notary, Witnesses};
 use crate::observe;
@@ -635,8 +636,11 @@ fn settle_once(node: &Node) {
 fn write_checkpoint(node: &Node) {
     let Service { registry, notary, .. } = &*node.service;
     let written = registry.snapshot().map_err(Into::into).and_then(|snapshot| notary.write_down(&snapshot));
-    if let Err(error) = written {
-        tracing::warn!(%error, "a checkpoint of the log cannot be written down");
+    let changed = node.metrics.health.set(Trouble::Disk, written.is_err());
+    if let Err(error) = written
+        && changed
+    {
+        tracing::error!(%error, "a checkpoint of the log cannot be written down; tried again every second");
     }
 }
 
