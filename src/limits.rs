@@ -110,6 +110,8 @@ pub const MAX_SHARED_OP: usize = 64 * 1024;
 pub const MAX_SHARED_OP_LIFETIME: u64 = 7 * 24 * 3_600;
 /// Members of a guardian set, and the weight of one.
 pub const MAX_MEMBERS: usize = 32;
+/// Ways to seat keys that stand in several places of a set, each tried for the highest weight.
+pub const MAX_SEATINGS: usize = 1_024;
 pub const MAX_WEIGHT: u16 = 1_000;
 /// Seconds for which an attestation holds.
 pub const MAX_ATTESTATION: u64 = 366 * 24 * 3_600;
@@ -304,6 +306,11 @@ pub const UPDATE_WINDOW: u64 = 600;
 pub const UPDATE_SKEW: u64 = 60;
 /// Updates of one name that are remembered at once; one more waits until the first is forgotten.
 pub const MAX_SEEN_UPDATES: usize = 256;
+/// The same for the updates of one key: what it sends must not fill the memory of others.
+pub const MAX_SEEN_BY_KEY: usize = 64;
+/// Mana a day that updates by a key may take of the owner's, unless its owner says otherwise, and at most.
+pub const UPDATE_KEY_MANA: u64 = 300;
+pub const MAX_UPDATE_KEY_MANA: u64 = 1_000_000_000;
 /// Update keys of one name, rules of one, and types of one rule.
 pub const MAX_UPDATE_KEYS: usize = 16;
 pub const MAX_UPDATE_SCOPES: usize = 16;
@@ -418,18 +425,6 @@ pub const MAX_ZONE_FILE: u64 = 256 << 20;
 pub const MAX_ZONE_LINE: usize = 128 * 1024;
 /// Octets of a key file.
 pub const MAX_KEY_FILE: u64 = 16 * 1024;
-/// Octets of a certificate's chain, or its key.
-pub const MAX_PEM_FILE: u64 = 4 * MAX_KEY_FILE;
-/// Octets of the passphrase of key files.
-pub const MAX_PASSPHRASE: usize = 4_094;
-/// What deriving a key from a passphrase costs (RFC 7914): 128 MiB, a third of a second.
-pub const SCRYPT_N: u64 = 1 << 17;
-pub const SCRYPT_R: u16 = 8;
-pub const SCRYPT_P: u16 = 1;
-/// The most that a key file may ask for: octets of scrypt's memory (128 N r), its work (N r p), rounds of PBKDF2.
-pub const MAX_KDF_MEMORY: u64 = 512 << 20;
-pub const MAX_KDF_WORK: u64 = 8 << 20;
-pub const MAX_PBKDF2_ROUNDS: u32 = 10_000_000;
 
 const _: () = {
     assert!(MAX_LABEL < MAX_NAME && MAX_QUERY < MAX_MESSAGE);
@@ -456,7 +451,5 @@ const _: () = {
     assert!(FORWARD_DEADLINE.as_millis() > FORWARD_TIMEOUT.as_millis());
     assert!(IDLE_LOOK.as_secs() < REQUEST_TIMEOUT.as_secs() && REQUEST_TIMEOUT.as_secs() < IDLE_TIMEOUT.as_secs());
     assert!(STRIPES.is_power_of_two() && TIMED_ONE_IN.is_power_of_two() && COUNTED_TLDS < 255);
-    assert!(SCRYPT_N.is_power_of_two() && 128 * SCRYPT_N * SCRYPT_R as u64 <= MAX_KDF_MEMORY);
-    assert!(SCRYPT_N * SCRYPT_R as u64 * SCRYPT_P as u64 <= MAX_KDF_WORK && (MAX_PASSPHRASE as u64) < MAX_KEY_FILE);
     assert!(RENEW_EVERY.as_secs() * 2 < AUTO_RENEW_AHEAD && AUTO_RENEW_AHEAD < YEAR);
 };

@@ -16,7 +16,6 @@ use crate::gateway::{
     Announced, Engine, Gate, Gateway, Keys, Meter, Mirrors, Quarantine, Settlement, Signer, Tld, Tlds, Transfers,
 };
 use crate::limits::{CACHE_BYTES, CONTRACT_INSTANCES, CPU_MS_PER_SECOND, MAX_RENEWALS, MAX_ZONE_FILE, MISS_WORKERS};
-use crate::locked::Locked;
 use crate::metrics::Metrics;
 use crate::notary::{Notary, NotaryError, Witnesses};
 use crate::op::{self, CodeHash, Op, OpBody, Rejection, SigilId};
@@ -105,7 +104,7 @@ pub struct Parts {
     /// Keys of the TLDs, and the online keys.
     pub signer: Signer,
     /// The gateway's own sigil: signs receipts.
-    pub sigil: Locked<SigningKey>,
+    pub sigil: SigningKey,
     pub transfers: Transfers,
     /// Signs the log's checkpoints.
     pub notary: Notary,
@@ -114,7 +113,7 @@ pub struct Parts {
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
     /// What the secrets of update keys are derived from.
-    pub update_secret: Locked<tsig::Secret>,
+    pub update_secret: tsig::Secret,
     /// Resolvers that are believed for whom they ask.
     pub ecs_from: Vec<IpNet>,
     /// Suffixes under which the TLDs are mirrored.
@@ -133,7 +132,7 @@ impl Parts {
         registry: Registry,
         tlds: Vec<Tld>,
         signer: Signer,
-        sigil: impl Into<Locked<SigningKey>>,
+        sigil: SigningKey,
         notary: Notary,
         clock: Clock,
     ) -> Self {
@@ -141,13 +140,13 @@ impl Parts {
             registry,
             tlds,
             signer,
-            sigil: sigil.into(),
+            sigil,
             transfers: Transfers::new(Vec::new()),
             notary,
             code: None,
             clock,
             metrics: Arc::default(),
-            update_secret: tsig::Secret::default().into(),
+            update_secret: tsig::Secret::default(),
             ecs_from: Vec::new(),
             mirror: Vec::new(),
             forward: None,
@@ -170,7 +169,7 @@ impl Parts {
         let signer = Signer::new(keys, std::iter::once(key(210, FLAGS_ONLINE)).chain(p256).collect());
         let (registry, sigil) = (Registry::in_memory(genesis)?, SigningKey::from_bytes(&[230; 32]));
         let notary = Notary::new(SigningKey::from_bytes(&[212; 32]), id, Witnesses::default(), None)?;
-        let update_secret = tsig::Secret::new([240; 32]).into();
+        let update_secret = tsig::Secret::new([240; 32]);
         Ok(Self { update_secret, ..Self::new(registry, tlds, signer, sigil, notary, clock) })
     }
 }

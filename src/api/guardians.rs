@@ -1,9 +1,11 @@
 //! Guardians, as the API tells them.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::{AccountView, PAGE, Service, ServiceError};
-use crate::op::{Identity, SetId};
+use crate::op::{Identity, SetId, SigilId};
 use crate::registry::Snapshot;
 use crate::state::guardians::{Attestor, Guard, GuardianSet, account_of};
 use crate::state::{NameEntry, View as _};
@@ -16,8 +18,11 @@ pub struct SetView {
     /// Weight that speaks for it.
     pub threshold: u32,
     pub members: Vec<MemberView>,
-    /// True if it is a member of other sets; it can hold none then.
+    /// True if it is a member of other sets, in which the sets that it holds itself count nothing.
     pub nested: bool,
+    /// Keys that stand in several places: each counts in one of them.
+    #[serde(default)]
+    pub once: Vec<String>,
     /// Sequence of the op that made it as it is.
     pub changed: u64,
     pub account: AccountView,
@@ -145,7 +150,8 @@ impl Service {
             set: id.to_string(),
             creator: row.creator.to_string(),
             threshold: row.threshold,
-            members: members(&snapshot, &row)?,
+            once: once(&snapshot, &row)?,
+            members: members(&snapshot, &row, true)?,
             nested: row.parents > 0,
             changed: row.changed,
             account: AccountView::new(id.into(), &row.account, (self.clock)()),
@@ -178,22 +184,36 @@ impl Service {
     }
 }
 
-fn members(snapshot: &Snapshot, set: &GuardianSet) -> Result<Vec<MemberView>, ServiceError> {
+/// The members of a set; with those of its member sets, if `nested`.
+fn members(snapshot: &Snapshot, set: &GuardianSet, nested: bool) -> Result<Vec<MemberView>, ServiceError> {
     let mut views = Vec::new();
     for member in &set.members {
         let inner = match member.who {
             Identity::Set(id) => snapshot.set(&id)?,
             Identity::Sigil(_) => None,
         };
-        views.push(MemberView {
-            who: member.who.to_string(),
-            weight: member.weight,
-            threshold: inner.as_ref().map(|inner| inner.threshold),
-            // Sets are nested once.
-            members: inner.map_or_else(|| Ok(Vec::new()), |inner| members(snapshot, &inner))?,
-        });
+        let threshold = inner.as_ref().map(|inner| inner.threshold);
+        // Sets are nested once: what is deeper counts nothing.
+        let members = match inner.filter(|_| nested) {
+            Some(inner) => members(snapshot, &inner, false)?,
+            None => Vec::new(),
+        };
+        views.push(MemberView { who: member.who.to_string(), weight: member.weight, threshold, members });
     }
     Ok(views)
+}
+
+/// Keys that stand in several places of a set.
+fn once(snapshot: &Snapshot, set: &GuardianSet) -> Result<Vec<String>, ServiceError> {
+    let mut places: BTreeMap<SigilId, usize> = BTreeMap::new();
+    let mut note = |set: &GuardianSet| {
+        set.members.iter().filter_map(|member| member.who.sigil()).for_each(|id| *places.entry(id).or_default() += 1);
+    };
+    note(set);
+    for id in set.nested() {
+        snapshot.set(&id)?.iter().for_each(&mut note);
+    }
+    Ok(places.into_iter().filter(|(_, count)| *count > 1).map(|(id, _)| id.to_string()).collect())
 }
 
 pub(super) fn parse_identity(did: &str) -> Result<Identity, ServiceError> {

@@ -178,7 +178,7 @@ impl Service {
     }
 
     fn offer_view(&self, snapshot: &Snapshot, offer: &Offer) -> Result<OfferView, ServiceError> {
-        let Offer { number, to, price, until } = *offer;
+        let Offer { number, to, price, until, .. } = *offer;
         let price = price.map(|price| self.amount_view(snapshot, price)).transpose()?;
         Ok(OfferView { number, to: to.to_string(), price, until })
     }

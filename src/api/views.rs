@@ -1,7 +1,5 @@
 //! What the API tells, as JSON. Times are seconds since 1970, octets base64 or hex as each field says.
 
-use std::fmt;
-
 use data_encoding::{BASE64, HEXLOWER};
 use serde::{Deserialize, Serialize};
 
@@ -289,6 +287,11 @@ pub struct UpdateKeyView {
     pub issued: u64,
     pub expires: u64,
     pub live: bool,
+    /// Mana a day that updates by it may take, and how much of that is left.
+    #[serde(default)]
+    pub mana: u64,
+    #[serde(default)]
+    pub left: u64,
 }
 
 impl UpdateKeyView {
@@ -304,12 +307,14 @@ impl UpdateKeyView {
             issued: key.issued,
             expires: key.expires,
             live: now < key.expires,
+            mana: key.budget(),
+            left: key.left(now),
         }
     }
 }
 
 /// `update.secret`
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UpdateSecretView {
     /// The name that TSIG records have.
     pub key: String,
@@ -317,15 +322,6 @@ pub struct UpdateSecretView {
     /// Base64.
     pub secret: String,
     pub expires: u64,
-}
-
-impl fmt::Debug for UpdateSecretView {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("UpdateSecretView")
-            .field("key", &self.key)
-            .field("expires", &self.expires)
-            .finish_non_exhaustive()
-    }
 }
 
 impl UpdateSecretView {

@@ -10,7 +10,8 @@ use super::author::{self, Call, OpResult, Target};
 use super::{Network, Registrar, guardian, keys, output};
 use crate::api::{MemberView, NameView, SetView};
 use crate::limits::{MAX_SHARED_OP, MAX_SHARED_OP_LIFETIME};
-use crate::op::{Draft, Identity, Op, OpBody, Scope, SigilId};
+use crate::op::{Consent, Draft, Identity, Op, OpBody, SigilId};
+use crate::state::guardians::{Seat, weigh};
 use crate::wire::rdata;
 
 /// How a writing command writes a file in place of the registry.
@@ -192,7 +193,13 @@ fn wanted(rpc: &mut dyn Call, draft: &Draft) -> anyhow::Result<Vec<String>> {
     if let Some(guard) = name.and_then(|name| name.guard) {
         let by_set = matches!(op, Op::StartRecovery { .. } | Op::Freeze { .. });
         let by_anyone = matches!(op, Op::VetoRecovery { .. } | Op::FinishRecovery { .. });
-        let covers = |scopes: &[String]| Scope::of(op.kind()).is_none_or(|scope| scopes.contains(&scope.to_string()));
+        let covers = |scopes: &[String]| {
+            op.actions().iter().any(|action| match action.consent() {
+                Consent::Always => true,
+                Consent::In(scope) => scopes.contains(&scope.to_string()),
+                Consent::Never => false,
+            })
+        };
         sets.extend(guard.recovery.filter(|_| by_set).map(|recovery| recovery.set));
         let cosign = guard.cosign.filter(|cosign| !by_set && !by_anyone && covers(&cosign.scopes));
         sets.extend(cosign.map(|cosign| cosign.set));
@@ -203,11 +210,15 @@ fn wanted(rpc: &mut dyn Call, draft: &Draft) -> anyhow::Result<Vec<String>> {
 }
 
 fn weight(members: &[MemberView], signers: &[String]) -> u32 {
-    let counts = |member: &&MemberView| match member.threshold {
-        Some(threshold) => weight(&member.members, signers) >= threshold,
-        None => signers.contains(&member.who),
+    let key = |member: &MemberView| (member.who.clone(), member.weight);
+    let seat = |member: &MemberView| match member.threshold {
+        Some(threshold) => {
+            let keys = member.members.iter().filter(|inner| inner.threshold.is_none()).map(key).collect();
+            (Seat::Set { threshold, keys }, member.weight)
+        }
+        None => (Seat::Key(member.who.clone()), member.weight),
     };
-    members.iter().filter(counts).map(|member| u32::from(member.weight)).sum()
+    weigh(&members.iter().map(seat).collect::<Vec<_>>(), signers)
 }
 
 fn show(draft: &Draft, needs: Option<&Needs>, as_json: bool) {

@@ -248,6 +248,7 @@ fn show_set(set: SetId, registrar: &Registrar) -> anyhow::Result<()> {
     for member in &view.members {
         facts.extend(member_facts(member));
     }
+    facts.extend(view.once.into_iter().map(|key| ("counts once", format!("{key} stands in several places"))));
     print!("{}", output::facts(&facts));
     Ok(())
 }

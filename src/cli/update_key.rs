@@ -10,6 +10,7 @@ use serde_json::json;
 use super::author::{Call as _, Target};
 use super::{Registrar, keys, output, owner};
 use crate::api::{UpdateKeyView, UpdateSecretView};
+use crate::limits::MAX_UPDATE_KEY_MANA;
 use crate::op::{Op, SecretRequest, UpdateScope};
 use crate::wire::{Name, Rtype};
 
@@ -54,6 +55,9 @@ pub enum UpdateKeyCommand {
         /// Days for which the key is good
         #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=3650))]
         days: u32,
+        /// Mana a day that updates by it may take of the owner's, those that change nothing included [default: 300]
+        #[arg(long, value_name = "MANA", value_parser = clap::value_parser!(u64).range(1..=MAX_UPDATE_KEY_MANA))]
+        mana_per_day: Option<u64>,
         #[command(flatten)]
         form: Form,
         #[command(flatten)]
@@ -118,7 +122,7 @@ fn scope(text: &str, below: bool) -> Result<UpdateScope, String> {
 
 pub fn run(command: UpdateKeyCommand) -> anyhow::Result<()> {
     match command {
-        UpdateKeyCommand::Add { name, label, allow, allow_below, days, form, registrar } => {
+        UpdateKeyCommand::Add { name, label, allow, allow_below, days, mana_per_day: mana, form, registrar } => {
             let name = owner::parse_name(&name)?;
             let mut scopes: Vec<UpdateScope> = allow.into_iter().chain(allow_below).collect();
             if scopes.is_empty() {
@@ -128,7 +132,7 @@ pub fn run(command: UpdateKeyCommand) -> anyhow::Result<()> {
             let (issued_for, issued_as) = (name.clone(), label.clone());
             registrar.write_quietly(|time| {
                 let expires = time + u64::from(days) * 86_400;
-                Op::IssueUpdateKey { name: issued_for, label: issued_as, scopes, expires }
+                Op::IssueUpdateKey { name: issued_for, label: issued_as, scopes, expires, mana }
             })?;
             hand_over(&registrar, &name, &label, form)
         }
@@ -173,7 +177,8 @@ fn list(registrar: &Registrar, name: &str) -> anyhow::Result<()> {
     let views: Vec<UpdateKeyView> = serde_json::from_value(told).context("the server's answer is no list of keys")?;
     let row = |view: &UpdateKeyView| {
         let state = if view.live { "until" } else { "ended" };
-        vec![view.key.clone(), format!("{state} {}", output::time(view.expires)), view.scopes.join(" ")]
+        let mana = format!("{} of {} mana", view.left, view.mana);
+        vec![view.key.clone(), format!("{state} {}", output::time(view.expires)), mana, view.scopes.join(" ")]
     };
     print!("{}", output::align(&views.iter().map(row).collect::<Vec<_>>()));
     Ok(())

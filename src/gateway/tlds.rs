@@ -126,8 +126,8 @@ impl Rules for Tlds {
         }
     }
 
-    fn refund(&self, tld: Option<&Name>, bytes: usize) -> u64 {
-        tld.and_then(|tld| self.tlds.get(tld)).map_or(0, |tld| tld.policy.refund(bytes))
+    fn rate(&self, tld: &Name) -> u64 {
+        self.tlds.get(tld).map_or(0, |tld| tld.policy.rate())
     }
 
     fn operator(&self) -> SigilId {

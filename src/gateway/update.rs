@@ -272,7 +272,9 @@ impl Engine {
     ) -> Result<VerifiedOp, Refusal> {
         let update = SignedUpdate::of(message.clone())?;
         self.check_funds(&update, entry, OpKind::UpdateByKey, message.octets().len(), snapshot, now)?;
-        let op = Op::UpdateByKey { label: label_of(tsig).unwrap_or_default(), update };
+        let label = label_of(tsig).unwrap_or_default();
+        let issued = snapshot.updates(update.name())?.key(&label, now).map(|key| key.issued);
+        let op = Op::UpdateByKey { label, update, issued };
         let body = OpBody { registry: self.registry.id(), nonce: 0, expires: tsig::until(tsig), op };
         Ok(op::verify(&op::sign(&self.sigil, &body), self.registry.id(), now)?)
     }

@@ -264,17 +264,26 @@ impl<'b, C> Decode<'b, C> for Rtype {
 impl<C> Encode<C> for Rrset {
     fn encode<W: encode::Write>(&self, e: &mut Encoder<W>, c: &mut C) -> Result<(), encode::Error<W::Error>> {
         e.array(5)?;
-        self.owner.encode(e, c)?;
-        self.rtype.encode(e, c)?;
-        e.u32(self.ttl)?;
-        for list in [&self.rdata, &self.rrsigs] {
-            e.array(list.len() as u64)?;
-            for octets in list {
-                e.bytes(octets)?;
-            }
-        }
-        Ok(())
+        encode_rrset(self, e, c)
     }
+}
+
+/// The fields of an RRset, after the head of the array.
+pub(crate) fn encode_rrset<C, W: encode::Write>(
+    rrset: &Rrset,
+    e: &mut Encoder<W>,
+    c: &mut C,
+) -> Result<(), encode::Error<W::Error>> {
+    rrset.owner.encode(e, c)?;
+    rrset.rtype.encode(e, c)?;
+    e.u32(rrset.ttl)?;
+    for list in [&rrset.rdata, &rrset.rrsigs] {
+        e.array(list.len() as u64)?;
+        for octets in list {
+            e.bytes(octets)?;
+        }
+    }
+    Ok(())
 }
 
 impl<'b, C> Decode<'b, C> for Rrset {
@@ -282,14 +291,19 @@ impl<'b, C> Decode<'b, C> for Rrset {
         if d.array()? != Some(5) {
             return Err(decode::Error::message("an RRset has five fields"));
         }
-        Ok(Self {
-            owner: Name::decode(d, c)?,
-            rtype: Rtype::decode(d, c)?,
-            ttl: d.u32()?,
-            rdata: decode_list(d, MAX_RRSET_RECORDS)?,
-            rrsigs: decode_list(d, MAX_RRSIGS)?,
-        })
+        decode_rrset(d, c)
     }
+}
+
+/// The fields of an RRset, after the head of the array.
+pub(crate) fn decode_rrset<C>(d: &mut Decoder<'_>, c: &mut C) -> Result<Rrset, decode::Error> {
+    Ok(Rrset {
+        owner: Name::decode(d, c)?,
+        rtype: Rtype::decode(d, c)?,
+        ttl: d.u32()?,
+        rdata: decode_list(d, MAX_RRSET_RECORDS)?,
+        rrsigs: decode_list(d, MAX_RRSIGS)?,
+    })
 }
 
 fn decode_list(d: &mut Decoder<'_>, most: usize) -> Result<Vec<Box<[u8]>>, decode::Error> {

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use minicbor::{Decode, Encode};
 
-use super::{Identity, OpKind};
+use super::Identity;
 
 /// A member of a guardian set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
@@ -40,16 +40,6 @@ pub struct NotAScope;
 impl Scope {
     /// In order.
     pub const ALL: [Self; 3] = [Self::Records, Self::Bind, Self::Renew];
-
-    /// The scope that a kind of op falls into; `None` is what always needs the signatures.
-    pub fn of(kind: OpKind) -> Option<Self> {
-        match kind {
-            OpKind::PutRecords | OpKind::DeleteRecords | OpKind::Update | OpKind::UpdateByKey => Some(Self::Records),
-            OpKind::BindContract => Some(Self::Bind),
-            OpKind::Renew | OpKind::Restore => Some(Self::Renew),
-            _ => None,
-        }
-    }
 
     /// The word for it.
     pub fn text(self) -> &'static str {

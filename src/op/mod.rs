@@ -6,6 +6,7 @@
 //!   '----------> Rejection <---------'
 //! ```
 
+mod action;
 mod codec;
 pub mod envelope;
 mod guardians;
@@ -16,8 +17,10 @@ mod sigil;
 mod token;
 mod update;
 
-pub(crate) use codec::is_parent_side;
+pub(crate) use action::beside_records;
+pub use action::{Action, Consent};
 pub use codec::{Claim, OP_CONTEXT, RegistryId, peek, sign, verify};
+pub(crate) use codec::{decode_rrset, encode_rrset, is_parent_side};
 pub use guardians::{Member, Scope};
 pub use identity::{Identity, NotASet, NotAnIdentity, SetId};
 pub use rejection::Rejection;
@@ -49,7 +52,8 @@ pub enum Op {
         #[n(1)]
         years: u32,
     },
-    /// Gives a name to another sigil. Its records stay, their RRSIGs (by the old key) do not.
+    /// Gives a name to another sigil. Its records stay, their RRSIGs (by the old key) do not; nor does what its owner has
+    /// arranged: contract, covenants, update keys, plan.
     #[n(2)]
     Transfer {
         #[n(0)]
@@ -237,6 +241,9 @@ pub enum Op {
         /// Seconds since 1970.
         #[n(3)]
         expires: u64,
+        /// Mana a day that updates by it may take of the owner's; absent is [`crate::limits::UPDATE_KEY_MANA`].
+        #[n(4)]
+        mana: Option<u64>,
     },
     /// What [`Op::Update`] does, asked for with an update key. Gateways only: they vouch for the TSIG, which the owner,
     /// who has the secret, can check again.
@@ -246,6 +253,10 @@ pub enum Op {
         label: String,
         #[n(1)]
         update: SignedUpdate,
+        /// Sequence of the op that issued the key: with another of the same label it is worth nothing. Absent in ops of
+        /// before it was told.
+        #[n(2)]
+        issued: Option<u64>,
     },
     /// Ends an update key.
     #[n(33)]
@@ -298,7 +309,7 @@ pub enum Op {
         of: Identity,
     },
     /// From now on, giving the name away or up, changing its guardians, and whatever else is asked for needs a set's
-    /// signatures, too. Owner only, and once it holds, with them.
+    /// signatures, too. Owner only, and once it holds, with them. Ends an offer.
     #[n(64)]
     RequireCosign {
         #[n(0)]
@@ -322,7 +333,8 @@ pub enum Op {
         #[n(2)]
         delay: u64,
     },
-    /// Asks for the name to be given to another key once the delay is over. With the signatures of its recovery set.
+    /// Asks for the name to be given to another key once the delay is over. With the signatures of its recovery set. Ends an
+    /// offer.
     #[n(66)]
     StartRecovery {
         #[n(0)]
@@ -342,7 +354,7 @@ pub enum Op {
         #[n(0)]
         name: Name,
     },
-    /// Keeps the owner from changing the name until a time. With the signatures of its recovery set.
+    /// Keeps the owner from changing the name until a time. With the signatures of its recovery set. Ends an offer.
     #[n(69)]
     Freeze {
         #[n(0)]
@@ -419,7 +431,7 @@ pub enum Op {
         #[n(0)]
         name: Name,
     },
-    /// Locks a name: it is not transferred, offered or released, and its zone's keys stay. Locked already, it stays
+    /// Locks a name: it is not transferred, offered or released, and its zone's keys and guardians stay. Locked already, it stays
     /// locked, whatever its owner asked for before, and its delay is never made shorter.
     #[n(58)]
     Lock {

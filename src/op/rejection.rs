@@ -225,6 +225,8 @@ pub enum Rejection {
     OutOfScope { owner: Name, rtype: Rtype },
     #[error("update key: {0}")]
     BadUpdateKey(String),
+    #[error("update key {label:?} of {name} has {left} of its {most} mana a day left, this update takes {need}")]
+    KeyBudget { name: Name, label: String, left: u64, need: u64, most: u64 },
     #[error("not a DNS UPDATE of one registered name that its signature says it is: {0}")]
     BadUpdate(&'static str),
     #[error("{0}")]
@@ -348,6 +350,7 @@ impl Rejection {
             Self::BadUpdateKey(_) => 706,
             Self::BadUpdate(_) => 707,
             Self::BadSig0(_) => 708,
+            Self::KeyBudget { .. } => 709,
             Self::NameInUse(_) => 710,
             Self::NameNotInUse(_) => 711,
             Self::RrsetInUse { .. } => 712,

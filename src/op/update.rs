@@ -173,7 +173,7 @@ pub fn check_sig0(update: &SignedUpdate, sig: &Sig0, key: &VerifyingKey, now: u6
 pub(super) fn check_envelope(body: &OpBody) -> Result<(), Rejection> {
     match &body.op {
         Op::Update { .. } => Err(Rejection::Malformed),
-        Op::UpdateByKey { label, update } => {
+        Op::UpdateByKey { label, update, .. } => {
             let Some(Signature::Tsig(tsig)) = &update.message.signature else {
                 return Err(Rejection::BadUpdate("it has no TSIG"));
             };
@@ -217,7 +217,7 @@ impl SecretRequest {
             return Err(Rejection::WrongRegistry);
         }
         if now.abs_diff(request.time) > SECRET_REQUEST_SKEW {
-            return Err(Rejection::Expired { expires: request.time + SECRET_REQUEST_SKEW, now });
+            return Err(Rejection::Expired { expires: request.time.saturating_add(SECRET_REQUEST_SKEW), now });
         }
         opened.verify()?;
         Ok((opened.author, request))

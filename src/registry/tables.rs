@@ -1,5 +1,6 @@
 //! Tables and their rows.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::ops::Bound;
 
@@ -17,7 +18,7 @@ use crate::state::ledger::{Balance, Hold, Move, Token};
 use crate::state::life::{Commitment, NameLife};
 use crate::state::load::Load;
 use crate::state::updates::Updates;
-use crate::state::{Account, Change, Effects, NameEntry, View};
+use crate::state::{Account, Change, Effects, NameEntry, Record, View};
 use crate::tlog::leaf_hash;
 use crate::wire::{Name, Rrset, Rtype};
 
@@ -27,7 +28,7 @@ pub(super) const META: TableDefinition<&str, Octets> = TableDefinition::new("met
 pub(super) const ACCOUNTS: TableDefinition<Octets, Octets> = TableDefinition::new("accounts");
 /// Sort key of a registered name -> [`NameEntry`].
 pub(super) const NAMES: TableDefinition<Octets, Octets> = TableDefinition::new("names");
-/// Sort key of an owner name, type -> [`Rrset`].
+/// Sort key of an owner name, type -> [`Record`].
 pub(super) const RECORDS: TableDefinition<(Octets, u16), Octets> = TableDefinition::new("records");
 /// SHA-256 -> wasm.
 pub(super) const CONTRACTS: TableDefinition<Octets, Octets> = TableDefinition::new("contracts");
@@ -248,7 +249,7 @@ impl Snapshot {
         for row in self.records.range((&first[..], 0)..=(&last[..], u16::MAX))?.rev() {
             let (key, value) = row?;
             if key.value().1 == rtype.0 {
-                return Ok(Some(decode(value.value())?));
+                return Ok(Some(rrset_of(value.value())?));
             }
         }
         Ok(None)
@@ -287,6 +288,10 @@ impl View for Snapshot {
 
     fn rrset(&self, owner: &Name, rtype: Rtype) -> Result<Option<Rrset>, Fault> {
         rrset_in(&self.records, owner, rtype)
+    }
+
+    fn rate(&self, owner: &Name, rtype: Rtype) -> Result<Option<u64>, Fault> {
+        rate_in(&self.records, owner, rtype)
     }
 
     fn types_at(&self, owner: &Name) -> Result<Vec<Rtype>, Fault> {
@@ -508,9 +513,10 @@ impl WriteTables<'_> {
                 drop(self.names.borrow_mut().insert(&name.sort_key()[..], &encode(entry)[..])?)
             }
             Change::DropName(name) => drop(self.names.borrow_mut().remove(&name.sort_key()[..])?),
-            Change::PutRrset(rrset) => {
+            Change::PutRrset(rrset, rate) => {
                 let key = rrset.owner.sort_key();
-                self.records.borrow_mut().insert((&key[..], rrset.rtype.0), &encode(rrset)[..])?;
+                let row = encode(&Record { rrset: Cow::Borrowed(rrset), rate: *rate });
+                self.records.borrow_mut().insert((&key[..], rrset.rtype.0), &row[..])?;
             }
             Change::DropRrset(key) => {
                 let owner = key.owner.sort_key();
@@ -586,6 +592,10 @@ impl View for WriteTables<'_> {
 
     fn rrset(&self, owner: &Name, rtype: Rtype) -> Result<Option<Rrset>, Fault> {
         rrset_in(&*self.records.borrow(), owner, rtype)
+    }
+
+    fn rate(&self, owner: &Name, rtype: Rtype) -> Result<Option<u64>, Fault> {
+        rate_in(&*self.records.borrow(), owner, rtype)
     }
 
     fn types_at(&self, owner: &Name) -> Result<Vec<Rtype>, Fault> {
@@ -738,7 +748,20 @@ fn rrset_in(
     owner: &Name,
     rtype: Rtype,
 ) -> Result<Option<Rrset>, Fault> {
-    table.get((&owner.sort_key()[..], rtype.0))?.map(|row| decode(row.value())).transpose()
+    table.get((&owner.sort_key()[..], rtype.0))?.map(|row| rrset_of(row.value())).transpose()
+}
+
+fn rate_in(
+    table: &impl ReadableTable<(Octets, u16), Octets>,
+    owner: &Name,
+    rtype: Rtype,
+) -> Result<Option<u64>, Fault> {
+    let Some(row) = table.get((&owner.sort_key()[..], rtype.0))? else { return Ok(None) };
+    Ok(decode::<Record<'_>>(row.value())?.rate)
+}
+
+fn rrset_of(row: &[u8]) -> Result<Rrset, Fault> {
+    Ok(decode::<Record<'_>>(row)?.rrset.into_owned())
 }
 
 fn types_in(table: &impl ReadableTable<(Octets, u16), Octets>, owner: &Name) -> Result<Vec<Rtype>, Fault> {
@@ -755,7 +778,7 @@ fn rrsets_in(table: &impl ReadableTable<(Octets, u16), Octets>, apex: &Name) -> 
         if !row_key.value().0.starts_with(&key) {
             break;
         }
-        rrsets.push(decode(value.value())?);
+        rrsets.push(rrset_of(value.value())?);
     }
     Ok(rrsets)
 }

@@ -71,6 +71,11 @@ impl Account {
         self.balance_at(time) / MICRO
     }
 
+    /// Micro-mana at `time`.
+    pub fn micro(&self, time: u64) -> u64 {
+        self.balance_at(time)
+    }
+
     /// Mana an hour that the account gains until it is full.
     pub fn refill_per_hour(&self) -> u64 {
         self.capacity() / 24

@@ -4,28 +4,28 @@ mod council;
 mod covenants;
 mod gas;
 mod ledger;
-mod recovery;
-
 mod life;
+mod permit;
+mod recovery;
 mod update;
 
 pub use life::renewable;
+pub use permit::{Party, Standing, party};
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use council::{Council, Payer};
 use ledger::Issue;
+use permit::{Asker, Permit};
 
+use super::guardians::Guard;
 use super::ledger::Hold;
 use super::life::{FeeFor, Terms};
 use super::load::{self, Load};
 use super::{At, Change, Effects, MAX_LEVEL, NameEntry, Rules, View, Work};
 use crate::dnssec::{FLAGS_OWNER, PublicKey, Rrsig, ds, ds_set, is_strict};
-use crate::limits::{
-    MAX_CONTRACT, MAX_PARAMETERS, MAX_PUT_RRSETS, MAX_RRSET_BYTES, MAX_RRSET_RECORDS, MAX_RRSETS_PER_NAME, MAX_TTL,
-    YEAR,
-};
-use crate::op::{CodeHash, DnskeyRdata, Identity, LoadPolicy, Op, Rejection, RrsetKey, SigilId, VerifiedOp};
+use crate::limits::{MAX_CONTRACT, MAX_PARAMETERS, MAX_PUT_RRSETS, MAX_RRSET_BYTES, MAX_RRSET_RECORDS, MAX_TTL, YEAR};
+use crate::op::{Action, CodeHash, DnskeyRdata, Identity, LoadPolicy, Op, Rejection, RrsetKey, SigilId, VerifiedOp};
 use crate::wire::{Name, Rrset, Rtype};
 
 /// An op was not applied: it may not be, or the store failed.
@@ -68,11 +68,12 @@ pub fn apply<V: View, R: Rules + ?Sized>(view: &V, rules: &R, at: At, op: &Verif
     let base = rules.price(tld.as_ref(), op.op().kind(), work);
     let load = view.load().map_err(ApplyError::Fault)?.at(at.time);
     let gives_back = matches!(op.op(), Op::DeleteRecords { .. } | Op::Release { .. });
-    let freed = if gives_back { freed(view, &effects.changes).map_err(ApplyError::Fault)? } else { 0 };
+    let rate = tld.as_ref().filter(|_| gives_back).map(|tld| rules.rate(tld));
+    let freed = rate.map_or(Ok(0), |rate| freed(view, &effects.changes, rate)).map_err(ApplyError::Fault)?;
     payer.follow(&effects);
     let account = payer.account().pay(at.time, load.price(base))?;
-    let mut account = account.refunded(at.time, rules.refund(tld.as_ref(), freed));
-    account.next_nonce += 1;
+    let mut account = account.refunded(at.time, freed);
+    account.next_nonce = account.next_nonce.saturating_add(1);
     effects.changes.push(payer.paid(account));
     if base > 0 {
         effects.changes.push(Change::PutLoad(load.with(base)));
@@ -84,15 +85,20 @@ pub fn apply<V: View, R: Rules + ?Sized>(view: &V, rules: &R, at: At, op: &Verif
     Ok(effects)
 }
 
-/// Octets of records that the changes drop.
-fn freed<V: View>(view: &V, changes: &[Change]) -> Result<usize, V::Fault> {
-    let mut octets = 0;
+/// Mana for the RRsets that the changes drop: every whole KiB of them at the rate at which it was stored, or at `rate`,
+/// that of now, where that is lower or the row does not say. Never more than was paid: each KiB begun was.
+fn freed<V: View>(view: &V, changes: &[Change], rate: u64) -> Result<u64, V::Fault> {
+    let mut octets: BTreeMap<u64, usize> = BTreeMap::new();
     for change in changes {
-        if let Change::DropRrset(key) = change {
-            octets += view.rrset(&key.owner, key.rtype)?.map_or(0, |rrset| rrset.bytes());
+        if let Change::DropRrset(key) = change
+            && let Some(rrset) = view.rrset(&key.owner, key.rtype)?
+        {
+            let paid = view.rate(&key.owner, key.rtype)?.unwrap_or(rate);
+            *octets.entry(paid.min(rate)).or_default() += rrset.bytes();
         }
     }
-    Ok(octets)
+    let mana = |(rate, octets): (&u64, &usize)| rate.saturating_mul(*octets as u64 / 1_024);
+    Ok(octets.iter().map(mana).fold(0, u64::saturating_add))
 }
 
 struct Machine<'a, V, R: ?Sized> {
@@ -147,7 +153,9 @@ impl<'a, V: View, R: Rules + ?Sized> Machine<'a, V, R> {
             | Op::RevokeAttestation { .. }
             | Op::StartRecovery { .. }
             | Op::Freeze { .. } => self.council().run(),
-            Op::IssueUpdateKey { name, label, scopes, expires } => self.issue_update_key(name, label, scopes, *expires),
+            Op::IssueUpdateKey { name, label, scopes, expires, mana } => {
+                self.issue_update_key(name, label, scopes, *expires, *mana)
+            }
             Op::RevokeUpdateKey { name, label } => self.revoke_update_key(name, label),
             // Taken by `apply` before: they have no nonce, and whose account pays is another matter.
             Op::Update { .. } | Op::UpdateByKey { .. } => Err(Rejection::Malformed.into()),
@@ -185,79 +193,33 @@ impl<'a, V: View, R: Rules + ?Sized> Machine<'a, V, R> {
         self.check_registrable(name)?;
         let terms = self.terms(name);
         let expires = self.lease(&terms, self.at.time, years)?;
-        let mut changes = Vec::new();
-        if let Some(entry) = self.read(self.view.name(name))? {
-            if entry.is_live(self.at.time) {
-                return Err(Rejection::Taken(name.clone()).into());
-            }
-            if self.at.time < entry.free_at() {
-                return Err(Rejection::InGrace { name: name.clone(), until: entry.free_at() }.into());
-            }
-            // What the last owner left must not answer for the next one.
-            changes = self.drop_all(name)?;
-            changes.extend(self.drop_update_keys(name)?);
-        }
-        let entry = NameEntry {
-            owner: self.author,
-            registered: self.at.time,
-            expires,
-            contract: None,
-            parameters: Vec::new(),
-            changed: self.at.seq,
-            rrsets: 0,
-            guard: None,
-            grace: terms.grace,
-            redemption: terms.redemption,
-        };
-        changes.push(Change::PutName(name.clone(), entry));
+        let permit = self.permit(name)?;
+        let mut changes = permit.clear(self.view)?;
+        let begun = permit.entry().clone();
+        changes.push(permit.rewrite(NameEntry { expires, grace: terms.grace, redemption: terms.redemption, ..begun }));
         let paid = self.pay_fees(name, &[(FeeFor::Register, years)])?;
         Ok(touching(name, changes).and(paid))
     }
 
     fn transfer(&self, name: &Name, to: SigilId) -> Applied<Effects, V> {
-        let entry = self.live(name)?;
+        let permit = self.permit(name)?;
         if to.key().is_none() {
             return Err(Rejection::BadNewOwner.into());
         }
-        self.unlocked(name)?;
         if self.terms(name).accept {
             return Err(Rejection::NeedsAcceptance(name.clone()).into());
         }
         let paid = self.pay_fees(name, &[(FeeFor::Transfer, 1)])?;
         // Whom the old owner trusts, the new one need not.
-        Ok(self.hand_over(name, NameEntry { guard: None, ..entry }, to)?.and(paid))
-    }
-
-    /// Makes `to` the owner. What the last one arranged for the name ends.
-    fn hand_over(&self, name: &Name, entry: NameEntry, to: SigilId) -> Applied<Effects, V> {
-        // The old key's signatures prove nothing for the new owner; the data itself goes along, what only makes sense
-        // under the old keys does not.
-        let mut changes = Vec::from_iter(self.drop_update_keys(name)?);
-        changes.push(Change::DropNameLife(name.clone()));
-        let mut rrsets = entry.rrsets;
-        for rrset in self.read(self.view.rrsets_below(name))? {
-            let own_ns = rrset.rtype == Rtype::NS && !rrset.rrsigs.is_empty();
-            if OF_THE_KEYS.contains(&rrset.rtype) || own_ns {
-                changes.push(Change::DropRrset(RrsetKey { owner: rrset.owner, rtype: rrset.rtype }));
-                rrsets -= 1;
-            } else {
-                changes.push(Change::PutRrset(Rrset { rrsigs: Vec::new(), ..rrset }));
-            }
-        }
-        Ok(self.rewritten(name, NameEntry { owner: to, rrsets, ..entry }, changes))
+        Ok(permit.hand_over(self.view, Guard::default(), to)?.and(paid))
     }
 
     fn release(&self, name: &Name) -> Applied<Effects, V> {
-        self.owned(name)?;
-        self.unlocked(name)?;
-        let mut changes = self.drop_all(name)?;
-        changes.extend(self.drop_update_keys(name)?);
-        changes.push(Change::DropName(name.clone()));
-        Ok(touching(name, changes))
+        self.permit(name)?.release(self.view)
     }
 
     fn put_records(&self, name: &Name, rrsets: &[Rrset], keys: Option<&[DnskeyRdata]>) -> Applied<Effects, V> {
-        let entry = self.live(name)?;
+        let permit = self.permit(name)?;
         if rrsets.is_empty() || rrsets.len() > MAX_PUT_RRSETS {
             return Err(Rejection::TooMany { what: "RRsets in one op (or none)", max: MAX_PUT_RRSETS }.into());
         }
@@ -268,16 +230,10 @@ impl<'a, V: View, R: Rules + ?Sized> Machine<'a, V, R> {
             self.check_signers(&apex, keys)?;
         }
         if rrsets.iter().any(|rrset| rrset.owner == *name && says_which_keys(rrset.rtype)) {
-            Apex::read(&apex)?.check(name, &entry)?;
+            Apex::read(&apex)?.check(name, permit.entry())?;
             self.check_kept(&apex, rrsets)?;
-            self.check_locked_keys(&apex)?;
         }
-        let count = entry.rrsets + fresh;
-        if count > MAX_RRSETS_PER_NAME {
-            return Err(Rejection::TooMany { what: "RRsets of one name", max: MAX_RRSETS_PER_NAME as usize }.into());
-        }
-        let changes = rrsets.iter().cloned().map(Change::PutRrset).collect();
-        Ok(self.rewritten(name, NameEntry { rrsets: count, ..entry }, changes))
+        permit.write(self, rrsets, &[], fresh)
     }
 
     /// Every key that made RRSIGs of the op is in the zone's DNSKEY RRset.
@@ -366,7 +322,7 @@ impl<'a, V: View, R: Rules + ?Sized> Machine<'a, V, R> {
     }
 
     fn delete_records(&self, name: &Name, keys: &[RrsetKey]) -> Applied<Effects, V> {
-        let entry = self.live(name)?;
+        let permit = self.permit(name)?;
         if keys.is_empty() || keys.len() > MAX_PUT_RRSETS {
             return Err(Rejection::TooMany { what: "RRsets in one op (or none)", max: MAX_PUT_RRSETS }.into());
         }
@@ -380,12 +336,9 @@ impl<'a, V: View, R: Rules + ?Sized> Machine<'a, V, R> {
         }
         if keys.iter().any(|key| key.owner == *name && says_which_keys(key.rtype)) {
             let apex = After { machine: self, name, put: &[], dropped: keys };
-            Apex::read(&apex)?.check(name, &entry)?;
-            self.check_locked_keys(&apex)?;
+            Apex::read(&apex)?.check(name, permit.entry())?;
         }
-        let changes = keys.iter().cloned().map(Change::DropRrset).collect();
-        let rrsets = entry.rrsets.saturating_sub(keys.len() as u32);
-        Ok(self.rewritten(name, NameEntry { rrsets, ..entry }, changes))
+        permit.write(self, &[], keys, 0)
     }
 
     fn deploy(&self, wasm: &[u8]) -> Applied<Effects, V> {
@@ -400,7 +353,7 @@ impl<'a, V: View, R: Rules + ?Sized> Machine<'a, V, R> {
     }
 
     fn bind(&self, name: &Name, contract: Option<CodeHash>, parameters: &[u8]) -> Applied<Effects, V> {
-        let entry = self.live(name)?;
+        let permit = self.permit(name)?;
         if parameters.len() > MAX_PARAMETERS {
             return Err(Rejection::ParametersTooLong { max: MAX_PARAMETERS }.into());
         }
@@ -409,11 +362,8 @@ impl<'a, V: View, R: Rules + ?Sized> Machine<'a, V, R> {
         {
             return Err(Rejection::UnknownContract(hash.to_string()).into());
         }
-        let keys = self.read(self.view.rrset(name, Rtype::DNSKEY))?;
-        if contract.is_some() && keys.is_some_and(|keys| is_strict(&keys)) {
-            return Err(Rejection::Strict(name.clone()).into());
-        }
-        Ok(self.rewritten(name, NameEntry { contract, parameters: parameters.to_vec(), ..entry }, Vec::new()))
+        let entry = permit.entry().clone();
+        Ok(permit.rewritten(NameEntry { contract, parameters: parameters.to_vec(), ..entry }))
     }
 
     fn grant(&self, to: SigilId, level: u8, amount: u64) -> Applied<Effects, V> {
@@ -440,7 +390,7 @@ impl<'a, V: View, R: Rules + ?Sized> Machine<'a, V, R> {
     /// The end of a lease that begins at `from`, at most `max_years` from now.
     fn lease(&self, terms: &Terms, from: u64, years: u32) -> Applied<u64, V> {
         let max = terms.max_years;
-        let longest = self.at.time + u64::from(max) * YEAR;
+        let longest = self.at.time.saturating_add(u64::from(max) * YEAR);
         let expires = from.saturating_add(u64::from(years).saturating_mul(YEAR));
         if years == 0 || expires > longest {
             return Err(Rejection::Term { max }.into());
@@ -448,34 +398,14 @@ impl<'a, V: View, R: Rules + ?Sized> Machine<'a, V, R> {
         Ok(expires)
     }
 
-    fn owned(&self, name: &Name) -> Applied<NameEntry, V> {
-        let entry = self.read(self.view.name(name))?.ok_or_else(|| Rejection::UnknownName(name.clone()))?;
-        if entry.owner != self.author {
-            return Err(Rejection::NotOwner(name.clone()).into());
-        }
-        self.check_guard(name, &entry)?;
-        Ok(entry)
+    /// Leave for what the op does to a name.
+    fn permit<'n>(&self, name: &'n Name) -> Applied<Permit<'n>, V> {
+        self.permit_for(name, &self.signed().op().actions())
     }
 
-    fn live(&self, name: &Name) -> Applied<NameEntry, V> {
-        let entry = self.owned(name)?;
-        if entry.is_live(self.at.time) { Ok(entry) } else { Err(Rejection::NameExpired(name.clone()).into()) }
-    }
-
-    fn drop_all(&self, name: &Name) -> Applied<Vec<Change>, V> {
-        let rrsets = self.read(self.view.rrsets_below(name))?;
-        let keys = rrsets.into_iter().map(|rrset| RrsetKey { owner: rrset.owner, rtype: rrset.rtype });
-        let beside = [
-            Change::DropNameGas(name.clone()),
-            Change::DropNameLife(name.clone()),
-            Change::PutCovenants(name.clone(), Vec::new()),
-        ];
-        Ok(keys.map(Change::DropRrset).chain(beside).collect())
-    }
-
-    fn rewritten(&self, name: &Name, entry: NameEntry, mut changes: Vec<Change>) -> Effects {
-        changes.push(Change::PutName(name.clone(), NameEntry { changed: self.at.seq, ..entry }));
-        touching(name, changes)
+    fn permit_for<'n>(&self, name: &'n Name, actions: &[Action]) -> Applied<Permit<'n>, V> {
+        let Self { view, at, author, signed, .. } = *self;
+        Asker { view, at, author: author.into(), signed }.permit(name, actions)
     }
 
     fn read<T>(&self, read: Result<T, V::Fault>) -> Applied<T, V> {

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use minicbor::{Decode, Encode};
 
 use super::{Account, LEVELS, NameEntry, View};
-use crate::limits::{MAX_MEMBERS, MAX_WEIGHT};
-use crate::op::{Identity, Member, OpKind, Scope, SetId, SigilId};
+use crate::limits::{MAX_MEMBERS, MAX_SEATINGS, MAX_WEIGHT};
+use crate::op::{Action, Consent, Identity, Member, Scope, SetId, SigilId};
 
 /// A guardian set: m of n, by weight.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -19,7 +19,7 @@ pub struct GuardianSet {
     /// Weight that speaks for the set.
     #[n(2)]
     pub threshold: u32,
-    /// Sets that it is a member of. Such a set holds no sets itself: sets are nested once.
+    /// Sets that it is a member of. What those count of it are its own keys: sets are nested once.
     #[n(3)]
     pub parents: u32,
     /// Its own nonce and mana.
@@ -31,6 +31,11 @@ pub struct GuardianSet {
 }
 
 impl GuardianSet {
+    /// Its members that are keys, and their weights.
+    fn keys(&self) -> Vec<(SigilId, u16)> {
+        self.members.iter().filter_map(|member| Some((member.who.sigil()?, member.weight))).collect()
+    }
+
     /// Its members that are sets.
     pub fn nested(&self) -> impl Iterator<Item = SetId> {
         self.members.iter().filter_map(|member| match member.who {
@@ -38,32 +43,98 @@ impl GuardianSet {
             Identity::Sigil(_) => None,
         })
     }
+}
 
-    /// The weight of those who have signed, given which member sets are satisfied.
-    fn weight<E>(&self, signers: &[SigilId], mut nested: impl FnMut(&SetId) -> Result<bool, E>) -> Result<u32, E> {
-        let mut weight = 0;
-        for member in &self.members {
-            let signed = match &member.who {
-                Identity::Sigil(id) => signers.contains(id),
-                Identity::Set(set) => nested(set)?,
-            };
-            // 32 members of at most 1,000.
-            weight += if signed { u32::from(member.weight) } else { 0 };
+/// A member as far as weights go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Seat<K> {
+    Key(K),
+    /// A member set: the weight that it asks for, and its own keys. Sets that it holds count nothing here.
+    Set {
+        threshold: u32,
+        keys: Vec<(K, u16)>,
+    },
+}
+
+/// The weight of those who have signed: of a key that is a member, and of a member set that enough of its keys have
+/// signed for. One key counts in one place, whichever makes the sum the highest: as a member, or in one member set. So one
+/// more signature never weighs less, and nobody loses weight because others have named the same key elsewhere.
+///
+/// Where keys stand in several places, up to [`MAX_SEATINGS`] ways to seat them are tried; keys beyond that sit in their
+/// first place.
+pub fn weigh<K: Ord>(members: &[(Seat<K>, u16)], signers: &[K]) -> u32 {
+    let mut sums = vec![0_u32; members.len()];
+    let (mut shared, mut ways) = (Vec::new(), 1_usize);
+    for signer in signers.iter().collect::<std::collections::BTreeSet<_>>() {
+        let places: Vec<(usize, u32)> =
+            members.iter().enumerate().filter_map(|(at, (seat, _))| Some((at, seat.weight_of(signer)?))).collect();
+        let more = ways.saturating_mul(places.len());
+        if let [first, _, ..] = places[..] {
+            if more <= MAX_SEATINGS {
+                ways = more;
+                shared.push(places);
+            } else {
+                sums[first.0] += first.1;
+            }
+        } else if let [only] = places[..] {
+            sums[only.0] += only.1;
         }
-        Ok(weight)
+    }
+    best(members, &mut sums, &shared)
+}
+
+/// The highest weight over all seatings of keys that stand in several places.
+fn best<K>(members: &[(Seat<K>, u16)], sums: &mut [u32], shared: &[Vec<(usize, u32)>]) -> u32 {
+    let Some((places, rest)) = shared.split_first() else {
+        let counts = |(at, (seat, _)): &(usize, &(Seat<K>, u16))| sums[*at] >= seat.threshold();
+        // 32 members of at most 1,000.
+        return members.iter().enumerate().filter(counts).map(|(_, (_, weight))| u32::from(*weight)).sum();
+    };
+    let seated = places.iter().map(|(at, weight)| {
+        sums[*at] += weight;
+        let sum = best(members, sums, rest);
+        sums[*at] -= weight;
+        sum
+    });
+    seated.max().unwrap_or(0)
+}
+
+impl<K: Ord> Seat<K> {
+    /// What a key weighs in it, if it stands there.
+    fn weight_of(&self, key: &K) -> Option<u32> {
+        match self {
+            Self::Key(own) => (own == key).then_some(1),
+            Self::Set { keys, .. } => keys.iter().find(|(own, _)| own == key).map(|(_, weight)| u32::from(*weight)),
+        }
     }
 }
 
-/// The weight in a set of those who have signed an op: a member set counts if it is satisfied itself.
+impl<K> Seat<K> {
+    fn threshold(&self) -> u32 {
+        match self {
+            Self::Key(_) => 1,
+            Self::Set { threshold, .. } => *threshold,
+        }
+    }
+}
+
+/// The weight in a set of those who have signed an op.
 ///
 /// # Errors
 /// The store failed.
 pub fn weight<V: View + ?Sized>(view: &V, set: &GuardianSet, signers: &[SigilId]) -> Result<u32, V::Fault> {
-    set.weight(signers, |id| {
-        let Some(inner) = view.set(id)? else { return Ok(false) };
-        // Sets are nested once: what is deeper counts nothing.
-        Ok(inner.weight(signers, |_| Ok(false))? >= inner.threshold)
-    })
+    let mut members = Vec::new();
+    for member in &set.members {
+        let seat = match member.who {
+            Identity::Sigil(id) => Seat::Key(id),
+            Identity::Set(id) => match view.set(&id)? {
+                Some(inner) => Seat::Set { threshold: inner.threshold, keys: inner.keys() },
+                None => continue,
+            },
+        };
+        members.push((seat, member.weight));
+    }
+    Ok(weigh(&members, signers))
 }
 
 /// True if those who have signed speak for a set. An unknown set is satisfied by nobody.
@@ -218,9 +289,13 @@ pub struct Pending {
 }
 
 impl Cosign {
-    /// True for ops that need the set's signatures.
-    pub fn covers(&self, kind: OpKind) -> bool {
-        Scope::of(kind).is_none_or(|scope| self.scopes.contains(&scope))
+    /// True for what needs the set's signatures.
+    pub fn covers(&self, action: Action) -> bool {
+        match action.consent() {
+            Consent::Always => true,
+            Consent::In(scope) => self.scopes.contains(&scope),
+            Consent::Never => false,
+        }
     }
 }
 
@@ -268,23 +343,40 @@ mod tests {
         assert_eq!(one.taking(11 * DAY, 1, 12 * DAY).unwrap().ends.len(), 1);
     }
 
+    fn keys(keys: &[u8]) -> Seat<u8> {
+        Seat::Set { threshold: keys.len() as u32, keys: keys.iter().map(|key| (*key, 1)).collect() }
+    }
+
     #[test]
     fn a_weight_is_that_of_each_member_once() {
-        let sigil = |octet: u8| Identity::Sigil(SigilId([octet; 32]));
-        let member = |octet: u8, weight: u16| Member { who: sigil(octet), weight };
-        let members = vec![member(1, 2), member(2, 3)];
-        let set = GuardianSet {
-            creator: SigilId([9; 32]),
-            members,
-            threshold: 4,
-            parents: 0,
-            account: Account::default(),
-            changed: 1,
-        };
-        let weight = |signers: &[u8]| {
-            let signers: Vec<SigilId> = signers.iter().map(|octet| SigilId([*octet; 32])).collect();
-            weight(&super::super::Model::default(), &set, &signers).unwrap()
-        };
+        let set = [(Seat::Key(1), 2), (Seat::Key(2), 3)];
+        let weight = |signers: &[u8]| weigh(&set, signers);
         assert_eq!((weight(&[]), weight(&[1]), weight(&[2, 2]), weight(&[1, 2, 3])), (0, 2, 3, 5));
+    }
+
+    #[test]
+    fn a_key_counts_in_one_place_and_in_the_best_one() {
+        let set = [(Seat::Key(1), 1), (keys(&[1]), 1)];
+        assert_eq!(weigh(&set, &[1]), 1);
+        let set = [(Seat::Key(1), 1), (keys(&[1, 2]), 10)];
+        assert_eq!((weigh(&set, &[1]), weigh(&set, &[2]), weigh(&set, &[1, 2])), (1, 0, 10));
+        // One key in two member sets; another in one of them only.
+        let set = [(keys(&[1]), 3), (Seat::Set { threshold: 1, keys: vec![(1, 1), (2, 1)] }, 4)];
+        assert_eq!((weigh(&set, &[1]), weigh(&set, &[2]), weigh(&set, &[1, 2])), (4, 4, 7));
+        // A member set that names the keys of two others, and asks for little, takes nothing from them.
+        let greedy = (Seat::Set { threshold: 2, keys: vec![(1, 1), (2, 1)] }, 1);
+        assert_eq!(weigh(&[greedy, (keys(&[1]), 1), (keys(&[2]), 1)], &[1, 2]), 2);
+    }
+
+    #[test]
+    fn more_signatures_never_weigh_less_and_work_is_bounded() {
+        let all: Vec<u8> = (0..64).collect();
+        let everywhere: Vec<(Seat<u8>, u16)> = (0..32)
+            .map(|at| (Seat::Set { threshold: 1 + at % 5, keys: all.iter().map(|key| (*key, 1)).collect() }, 1))
+            .collect();
+        let weights: Vec<u32> = (0..=64).map(|count| weigh(&everywhere, &all[..count])).collect();
+        assert_eq!((weights[0], weights[1], weights[2]), (0, 1, 2));
+        // 64 keys cannot make more than their number of sets count.
+        assert!(weights.iter().enumerate().all(|(count, weight)| *weight as usize <= count), "{weights:?}");
     }
 }

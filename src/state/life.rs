@@ -16,7 +16,7 @@ use super::NameEntry;
 use crate::limits::{
     AUTO_RENEW_AHEAD, COMMIT_MAX_DEFAULT, COMMIT_MIN_DEFAULT, GRACE, MAX_TERM_YEARS, UNLOCK_DELAY_DEFAULT, YEAR,
 };
-use crate::op::{AutoRenew, Price, SigilId, Symbol};
+use crate::op::{AutoRenew, Price, SetId, SigilId, Symbol};
 use crate::wire::Name;
 
 /// External data of a commitment: keeps its hash from being taken for any other.
@@ -196,6 +196,9 @@ pub struct Offer {
     /// Seconds since 1970; not accepted from then on.
     #[n(3)]
     pub until: u64,
+    /// The set that the owner's co-signature rule named when it was made: it has agreed.
+    #[n(4)]
+    pub cosigned: Option<SetId>,
 }
 
 impl NameLife {
@@ -248,7 +251,7 @@ mod tests {
         let lock = |opens| NameLife { lock: Some(Lock { delay: 5, opens }), ..NameLife::default() };
         assert!(lock(None).locked(u64::MAX).is_some());
         assert!(lock(Some(10)).locked(9).is_some() && lock(Some(10)).locked(10).is_none());
-        let offer = Offer { number: 1, to: SigilId([1; 32]), price: None, until: 10 };
+        let offer = Offer { number: 1, to: SigilId([1; 32]), price: None, until: 10, cosigned: None };
         let life = NameLife { offer: Some(offer), ..NameLife::default() };
         assert!(life.offered(9).is_some() && life.offered(10).is_none());
     }

@@ -8,11 +8,13 @@ pub mod ledger;
 pub mod life;
 pub mod load;
 mod model;
+mod record;
 pub mod updates;
 
 pub use account::{Account, Attestation, LEVELS, MAX_LEVEL, MICRO};
-pub use apply::{ApplyError, apply, renewable};
+pub use apply::{ApplyError, Party, Standing, apply, party, renewable};
 pub use model::Model;
+pub use record::Record;
 
 use gas::{GasState, NameGas};
 use guardians::{Attestor, Guard, GuardianSet};
@@ -84,6 +86,8 @@ pub trait View {
     /// The entry of a registered name, expired or not.
     fn name(&self, name: &Name) -> Result<Option<NameEntry>, Self::Fault>;
     fn rrset(&self, owner: &Name, rtype: Rtype) -> Result<Option<Rrset>, Self::Fault>;
+    /// Mana for a KiB at which an RRset was stored; `None` for rows of before that was kept.
+    fn rate(&self, owner: &Name, rtype: Rtype) -> Result<Option<u64>, Self::Fault>;
     /// Types stored at an owner name.
     fn types_at(&self, owner: &Name) -> Result<Vec<Rtype>, Self::Fault>;
     /// Every RRset at or below a name, in canonical order.
@@ -117,7 +121,7 @@ pub trait View {
 /// What an op takes beside what it does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Work {
-    /// Octets of the signed op.
+    /// Octets of the signed op, or of what it stores where that is more: a DNS UPDATE comes compressed.
     pub bytes: usize,
     /// RRSIGs to check.
     pub rrsigs: usize,
@@ -131,8 +135,8 @@ pub trait Rules {
     fn check_label(&self, tld: &Name, label: &[u8]) -> Result<(), String>;
     /// Mana for an op of `kind` about a name under `tld`, or about none, before the load's factor.
     fn price(&self, tld: Option<&Name>, kind: OpKind, work: Work) -> u64;
-    /// Mana for giving back `bytes` octets of the store.
-    fn refund(&self, tld: Option<&Name>, bytes: usize) -> u64;
+    /// Mana for a KiB that is stored under `tld`, without the load's factor.
+    fn rate(&self, tld: &Name) -> u64;
     /// The sigil that may grant mana.
     fn operator(&self) -> SigilId;
     /// What leases under a TLD are like; the usual for what is none.
@@ -147,7 +151,8 @@ pub enum Change {
     PutAccount(SigilId, Account),
     PutName(Name, NameEntry),
     DropName(Name),
-    PutRrset(Rrset),
+    /// With the mana for a KiB at which it was stored, where that is known.
+    PutRrset(Rrset, Option<u64>),
     DropRrset(RrsetKey),
     PutContract(CodeHash, Vec<u8>),
     PutToken(Symbol, Token),

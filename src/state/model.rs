@@ -19,6 +19,8 @@ pub struct Model {
     pub accounts: BTreeMap<SigilId, Account>,
     pub names: BTreeMap<Name, NameEntry>,
     pub rrsets: BTreeMap<Name, BTreeMap<Rtype, Rrset>>,
+    /// Mana for a KiB at which each was stored.
+    pub rates: BTreeMap<(Name, Rtype), u64>,
     pub contracts: BTreeMap<CodeHash, Vec<u8>>,
     pub tokens: BTreeMap<Symbol, Token>,
     pub balances: BTreeMap<(SigilId, Symbol), Balance>,
@@ -45,7 +47,7 @@ impl Model {
                 Change::PutAccount(id, account) => drop(self.accounts.insert(id, account)),
                 Change::PutName(name, entry) => drop(self.names.insert(name, entry)),
                 Change::DropName(name) => drop(self.names.remove(&name)),
-                Change::PutRrset(rrset) => self.put_rrset(rrset),
+                Change::PutRrset(rrset, rate) => self.put_rrset(rrset, rate),
                 Change::DropRrset(key) => self.drop_rrset(&key.owner, key.rtype),
                 Change::PutContract(hash, wasm) => drop(self.contracts.insert(hash, wasm)),
                 Change::PutToken(token, row) => drop(self.tokens.insert(token, row)),
@@ -79,7 +81,11 @@ impl Model {
     pub fn rows(&self) -> impl Iterator<Item = Change> {
         let accounts = self.accounts.iter().map(|(id, row)| Change::PutAccount(*id, *row));
         let names = self.names.iter().map(|(name, row)| Change::PutName(name.clone(), row.clone()));
-        let rrsets = self.rrsets.values().flat_map(|types| types.values().cloned()).map(Change::PutRrset);
+        let rrsets = self.rrsets.values().flat_map(|types| types.values().cloned());
+        let rrsets = rrsets.map(|rrset| {
+            let rate = self.rates.get(&(rrset.owner.clone(), rrset.rtype)).copied();
+            Change::PutRrset(rrset, rate)
+        });
         let contracts = self.contracts.iter().map(|(hash, wasm)| Change::PutContract(*hash, wasm.clone()));
         let tokens = self.tokens.iter().map(|(token, row)| Change::PutToken(*token, *row));
         let balances = self.balances.iter().map(|((id, token), row)| Change::PutBalance(*id, *token, *row));
@@ -116,11 +122,17 @@ impl Model {
             .chain(attestations)
     }
 
-    fn put_rrset(&mut self, rrset: Rrset) {
+    fn put_rrset(&mut self, rrset: Rrset, rate: Option<u64>) {
+        let key = (rrset.owner.clone(), rrset.rtype);
+        match rate {
+            Some(rate) => drop(self.rates.insert(key, rate)),
+            None => drop(self.rates.remove(&key)),
+        }
         self.rrsets.entry(rrset.owner.clone()).or_default().insert(rrset.rtype, rrset);
     }
 
     fn drop_rrset(&mut self, owner: &Name, rtype: Rtype) {
+        self.rates.remove(&(owner.clone(), rtype));
         let Some(types) = self.rrsets.get_mut(owner) else { return };
         types.remove(&rtype);
         if types.is_empty() {
@@ -142,6 +154,10 @@ impl View for Model {
 
     fn rrset(&self, owner: &Name, rtype: Rtype) -> Result<Option<Rrset>, Infallible> {
         Ok(self.rrsets.get(owner).and_then(|types| types.get(&rtype)).cloned())
+    }
+
+    fn rate(&self, owner: &Name, rtype: Rtype) -> Result<Option<u64>, Infallible> {
+        Ok(self.rates.get(&(owner.clone(), rtype)).copied())
     }
 
     fn types_at(&self, owner: &Name) -> Result<Vec<Rtype>, Infallible> {

@@ -5,6 +5,9 @@
 
 use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
 
+use unicode_security::confusable_detection::skeleton;
+use unicode_security::{RestrictionLevel, RestrictionLevelDetection as _};
+
 const PREFIX: &str = "xn--";
 /// Characters that stand for the dot between labels (UTS 46 §2.3).
 pub(super) const DOTS: [char; 3] = ['\u{3002}', '\u{ff0e}', '\u{ff61}'];
@@ -16,6 +19,36 @@ pub enum ALabelError {
     Undecodable,
     #[error("it decodes to {u_label:?}, whose A-label is {a_label}")]
     Deviates { u_label: String, a_label: String },
+}
+
+/// What a label can be taken for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Confusion {
+    /// UTS 39 §5.2: more scripts than Japanese, Chinese and Korean are written in together, or than Latin beside them.
+    #[error("{0:?} mixes scripts that no language mixes (UTS 39, highly restrictive)")]
+    Mixed(String),
+    /// UTS 39 §4.
+    #[error("{label:?} looks like {ascii:?} (UTS 39, confusable)")]
+    LooksLike { label: String, ascii: String },
+}
+
+/// Whether people can take an A-label for another label: it mixes scripts, or looks like letters, digits and hyphens.
+///
+/// # Errors
+/// [`Confusion`]
+pub fn check_confusion(a_label: &str) -> Result<(), Confusion> {
+    let (label, _) = Uts46::new().to_unicode(a_label.as_bytes(), AsciiDenyList::STD3, Hyphens::Check);
+    if label.is_ascii() {
+        return Ok(());
+    }
+    if label.detect_restriction_level() > RestrictionLevel::HighlyRestrictive {
+        return Err(Confusion::Mixed(label.into_owned()));
+    }
+    let ascii: String = skeleton(&label).collect();
+    match ascii.is_ascii() {
+        true => Err(Confusion::LooksLike { label: label.into_owned(), ascii }),
+        false => Ok(()),
+    }
 }
 
 /// The A-label of a label that a person wrote, or the lower-cased label if it maps to ASCII.
@@ -74,6 +107,34 @@ mod tests {
             ["a\u{200d}b", "م1٢", "مa", "\u{301}a", "a…é", "-é", "é\u{e0061}", "_é", "xn--é", "\u{fffd}", "a.é", ""];
         for written in wrong {
             assert_eq!(to_a_label(written), None, "{written:?}");
+        }
+    }
+
+    #[test]
+    fn labels_that_can_be_taken_for_others_are_known() {
+        let check = |label: &str| check_confusion(&to_a_label(label).unwrap());
+        for label in [
+            "alice",
+            "bücher",
+            "straße",
+            "βόλος",
+            "日本語",
+            "ひらがなカタカナ",
+            "東京tokyo",
+            "алиса",
+            "مثال",
+            "한국어",
+            "café",
+        ] {
+            assert_eq!(check(label), Ok(()), "{label}");
+        }
+        // Latin and Cyrillic, Latin and Greek, Cyrillic and Greek.
+        for label in ["pаypal", "αpple", "жλ"] {
+            assert_eq!(check(label), Err(Confusion::Mixed(label.into())));
+        }
+        // Cyrillic or Greek alone, and nothing but letters that are Latin ones to the eye.
+        for (label, ascii) in [("сосо", "coco"), ("ѕсоре", "scope"), ("ο", "o")] {
+            assert_eq!(check(label), Err(Confusion::LooksLike { label: label.into(), ascii: ascii.into() }));
         }
     }
 

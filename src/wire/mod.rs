@@ -19,7 +19,7 @@ pub use answer::{
     push_padding,
 };
 pub use cookie::{COOKIE, Cookie, CookieSecret, Cookies};
-pub use idna::{ALabelError, check_a_label};
+pub use idna::{ALabelError, Confusion, check_a_label, check_confusion};
 pub use message::{Message, MessageError, MessageRecord, Opt};
 pub(crate) use name::percent_decoded;
 pub use name::{Name, NameError, last_label};

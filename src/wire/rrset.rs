@@ -26,6 +26,12 @@ impl Rrset {
         Self { owner, rtype, ttl, rdata, rrsigs: Vec::new() }
     }
 
+    /// Octets that a row of it takes in the store, uncompressed: owner, type, TTL, and RDATA and signatures with their
+    /// lengths.
+    pub fn stored_bytes(&self) -> usize {
+        self.owner.as_wire().len() + 6 + self.bytes() + 3 * (self.rdata.len() + self.rrsigs.len())
+    }
+
     /// Octets of all RDATA and signatures.
     pub fn bytes(&self) -> usize {
         self.rdata.iter().chain(&self.rrsigs).map(|rdata| rdata.len()).sum()

@@ -34,7 +34,9 @@ pub(super) fn judge(
     let Some(name) = op.op().name() else { return Ok(Ok(())) };
     let tld = name.suffix(1);
     let mut bound = bound_to(tables, &tld)?;
-    if tld != *name {
+    // Whoever stole the owner's key binds the name's covenants, and must not bind the guardians by them.
+    let by_guardians = op.op().actions().iter().all(|action| action.is_above_covenants());
+    if tld != *name && !by_guardians {
         bound.extend(bound_to(tables, name)?);
     }
     if bound.is_empty() {

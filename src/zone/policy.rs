@@ -12,7 +12,7 @@ use crate::op::{OpKind, Symbol};
 use crate::state::Work;
 use crate::state::ledger::MAX_DECIMALS;
 use crate::state::life::{Fee, FeeFor, Terms};
-use crate::wire::{ALabelError, Name, check_a_label};
+use crate::wire::{ALabelError, Confusion, Name, check_a_label, check_confusion};
 
 /// The file format (TOML). Unknown keys are errors.
 #[derive(Debug, Deserialize)]
@@ -34,6 +34,9 @@ struct File {
 struct LabelsFile {
     min: Option<usize>,
     max: Option<usize>,
+    /// Labels may mix scripts, and look like others.
+    #[serde(default)]
+    confusable: bool,
     /// Label -> why nobody may register it.
     #[serde(default)]
     reserved: BTreeMap<String, String>,
@@ -222,6 +225,7 @@ pub struct Policy {
     pub contract: String,
     min: usize,
     max: usize,
+    confusable: bool,
     reserved: BTreeMap<String, String>,
     premium: BTreeMap<String, Fee>,
     terms: Terms,
@@ -259,6 +263,8 @@ pub enum LabelRefusal {
     Characters,
     #[error("{label} is not an A-label: {error}")]
     ALabel { label: String, error: ALabelError },
+    #[error("{0}; the TLD's policy would have to allow it")]
+    Confusable(#[from] Confusion),
     #[error("a label that begins with an underscore names an attribute, not a registrant (RFC 8552)")]
     Underscore,
     #[error("a label must not begin or end with a hyphen")]
@@ -296,7 +302,9 @@ impl Policy {
         if let Some((_, name)) = charged.iter().find(|(price, _)| *price == 0) {
             return Err(PolicyError::Free(name));
         }
-        Ok(Self { tld: file.tld, contract: file.contract, min, max, reserved, premium, terms, fees, prices })
+        let confusable = file.labels.confusable;
+        let File { tld, contract, .. } = file;
+        Ok(Self { tld, contract, min, max, confusable, reserved, premium, terms, fees, prices })
     }
 
     /// Checks a lower-case label that someone wants to register.
@@ -316,6 +324,9 @@ impl Policy {
         }
         if text.starts_with("xn--") {
             check_a_label(text).map_err(|error| LabelRefusal::ALabel { label: text.to_owned(), error })?;
+            if !self.confusable {
+                check_confusion(text)?;
+            }
         } else if label.get(2..4) == Some(b"--") {
             return Err(LabelRefusal::Tagged);
         }
@@ -385,12 +396,13 @@ impl Policy {
             | OpKind::RenewDue
             | OpKind::SetLoad => return 0,
         };
-        base + prices.per_kib * (work.bytes as u64).div_ceil(1_024) + prices.per_rrsig * work.rrsigs as u64
+        let octets = prices.per_kib.saturating_mul((work.bytes as u64).div_ceil(1_024));
+        base.saturating_add(octets).saturating_add(prices.per_rrsig.saturating_mul(work.rrsigs as u64))
     }
 
-    /// Mana for giving back octets: what every whole KiB of them costs. Never more than was paid for them.
-    pub fn refund(&self, bytes: usize) -> u64 {
-        self.prices.per_kib * (bytes as u64 / 1_024)
+    /// Mana for every KiB begun that is written, and for every whole one that is given back.
+    pub fn rate(&self) -> u64 {
+        self.prices.per_kib
     }
 }
 
@@ -417,6 +429,12 @@ mod tests {
         assert_eq!(refusal("-a"), LabelRefusal::Hyphen);
         assert_eq!(refusal("ab--c"), LabelRefusal::Tagged);
         assert!(matches!(refusal("xn--99999999"), LabelRefusal::ALabel { .. }));
+        // Cyrillic that looks like "coco", and Latin with one Cyrillic letter.
+        for label in ["xn--n1aahb", "xn--pypal-4ve"] {
+            assert!(matches!(refusal(label), LabelRefusal::Confusable(_)), "{label}");
+            let open = Policy::from_toml(&FILE.replace("min = 2", "min = 2\nconfusable = true")).unwrap();
+            assert_eq!(open.check_label(label.as_bytes()), Ok(()));
+        }
         assert_eq!(policy.check_label(b"\xff\xfe"), Err(LabelRefusal::Characters));
     }
 
@@ -427,7 +445,9 @@ mod tests {
         assert_eq!(policy.price(OpKind::Register, work(1, 0)), 101);
         assert_eq!(policy.price(OpKind::PutRecords, work(1_025, 3)), 7);
         assert_eq!(policy.price(OpKind::GrantMana, work(100, 0)), 0);
-        assert_eq!((policy.refund(1_023), policy.refund(2_048)), (0, 2));
+        assert_eq!(policy.rate(), 1);
+        let dear = Policy::from_toml(&FILE.replace("per_kib = 1", "per_kib = 9223372036854775807")).unwrap();
+        assert_eq!(dear.price(OpKind::PutRecords, work(usize::MAX, usize::MAX)), u64::MAX);
         let dearer = Policy::from_toml(&(FILE.to_owned() + "per_rrsig = 2\n")).unwrap();
         assert_eq!(dearer.price(OpKind::PutRecords, work(1_025, 3)), 13);
     }

@@ -1,12 +1,13 @@
 //! What guardian sets do, and what attestors do: ops that a set may write, too.
 
+use super::permit::{Asker, Permit};
 use super::{Applied, ApplyError};
 use crate::limits::{GUARDIANS_WAIT, MAX_ATTESTATION, MAX_FREEZE, RECOVERY_WINDOW};
 use crate::op::{Identity, Member, Op, Rejection, SetId, SigilId, VerifiedOp};
 use crate::state::guardians::{
     Attestor, Guard, GuardianSet, Pending, Recovery, account_of, capacity, check_members, weight,
 };
-use crate::state::{Account, At, Attestation, Change, Effects, MAX_LEVEL, NameEntry, Rules, View};
+use crate::state::{Account, At, Attestation, Change, Effects, MAX_LEVEL, Rules, View};
 use crate::wire::Name;
 
 /// Whose nonce and mana an op takes.
@@ -84,13 +85,8 @@ impl<V: View, R: Rules + ?Sized> Council<'_, V, R> {
     }
 
     /// Those who have signed speak for a set.
-    pub(super) fn require(&self, id: SetId) -> Applied<GuardianSet, V> {
-        let row = self.set(id)?;
-        let have = self.read(weight(self.view, &row, &self.op.signers()))?;
-        if have < row.threshold {
-            return Err(Rejection::Threshold { set: id, have, need: row.threshold }.into());
-        }
-        Ok(row)
+    fn require(&self, id: SetId) -> Applied<GuardianSet, V> {
+        speak_for(self.view, self.op, id)
     }
 
     fn make_set(&self, members: &[Member], threshold: u32) -> Applied<Effects, V> {
@@ -116,22 +112,18 @@ impl<V: View, R: Rules + ?Sized> Council<'_, V, R> {
         check_members(members, threshold).map_err(Rejection::BadSet)?;
         let (members, changed) = (members.to_vec(), self.at.seq);
         let after = GuardianSet { members, threshold, changed, ..before.clone() };
-        if after.parents > 0 && after.nested().next().is_some() {
-            return Err(Rejection::BadSet("it is a member of a set itself, and sets are nested once").into());
-        }
         let mut changes = Vec::new();
         for left in before.nested().filter(|set| !after.nested().any(|kept| kept == *set)) {
             let row = self.set(left)?;
             changes.push(Change::PutSet(left, GuardianSet { parents: row.parents.saturating_sub(1), ..row }));
         }
-        for joined in after.nested() {
+        // Of those that it holds already, nothing is asked: what their owners have done since must not bind this one's.
+        for joined in after.nested().filter(|set| !before.nested().any(|held| held == *set)) {
             let row = self.set(joined)?;
             if joined == id || row.nested().next().is_some() {
-                return Err(Rejection::BadSet("a member set holds sets itself, and sets are nested once").into());
+                return Err(Rejection::BadSet("a member set holds sets itself, which would count nothing here").into());
             }
-            if !before.nested().any(|held| held == joined) {
-                changes.push(Change::PutSet(joined, GuardianSet { parents: row.parents.saturating_add(1), ..row }));
-            }
+            changes.push(Change::PutSet(joined, GuardianSet { parents: row.parents.saturating_add(1), ..row }));
         }
         changes.push(Change::PutSet(id, after));
         Ok(plain(changes))
@@ -227,53 +219,38 @@ impl<V: View, R: Rules + ?Sized> Council<'_, V, R> {
     }
 
     fn start_recovery(&self, name: &Name, to: SigilId) -> Applied<Effects, V> {
-        let (entry, recovery) = self.guarded_by_us(name)?;
-        let guard = entry.guard();
-        if let Some(pending) = guard.pending_at(self.at.time) {
-            return Err(Rejection::RecoveryPending { name: name.clone(), ready: pending.ready }.into());
-        }
+        let permit = self.permit(name)?;
+        let (guard, recovery) = recovery_of(&permit)?;
         if self.at.time < recovery.start_from {
             return Err(Rejection::TooEarly(recovery.start_from).into());
         }
-        if to.key().is_none() || to == entry.owner {
+        if to.key().is_none() || to == permit.entry().owner {
             return Err(Rejection::BadNewOwner.into());
         }
-        let ready = self.at.time + recovery.delay;
-        let pending = Some(Pending { to, ready, lapses: ready + RECOVERY_WINDOW });
-        Ok(self.rewritten(name, entry.guarded(Guard { pending, ..guard })))
+        let ready = self.at.time.saturating_add(recovery.delay);
+        let pending = Some(Pending { to, ready, lapses: ready.saturating_add(RECOVERY_WINDOW) });
+        Ok(permit.guarded(Guard { pending, ..guard }, true))
     }
 
     fn freeze(&self, name: &Name, until: Option<u64>) -> Applied<Effects, V> {
-        let (entry, recovery) = self.guarded_by_us(name)?;
-        let (guard, now) = (entry.guard(), self.at.time);
-        let frozen_until = match (until, guard.is_frozen(now)) {
-            (Some(_), true) => {
-                return Err(Rejection::Frozen { name: name.clone(), until: guard.frozen_until }.into());
+        let permit = self.permit(name)?;
+        let ((guard, recovery), now) = (recovery_of(&permit)?, self.at.time);
+        let frozen_until = match until {
+            None => 0,
+            Some(_) if now < recovery.freeze_from => return Err(Rejection::TooEarly(recovery.freeze_from).into()),
+            Some(until) if until <= now || until - now > MAX_FREEZE => {
+                return Err(Rejection::FreezeTerm { max: MAX_FREEZE }.into());
             }
-            (None, false) => return Err(Rejection::NotFrozen(name.clone()).into()),
-            (None, true) => 0,
-            (Some(until), false) => {
-                if now < recovery.freeze_from {
-                    return Err(Rejection::TooEarly(recovery.freeze_from).into());
-                }
-                if until <= now || until - now > MAX_FREEZE {
-                    return Err(Rejection::FreezeTerm { max: MAX_FREEZE }.into());
-                }
-                until
-            }
+            Some(until) => until,
         };
-        let freeze_from = frozen_until.max(now) + GUARDIANS_WAIT;
+        let freeze_from = frozen_until.max(now).saturating_add(GUARDIANS_WAIT);
         let recovery = Some(Recovery { freeze_from, ..recovery });
-        Ok(self.rewritten(name, entry.guarded(Guard { frozen_until, recovery, ..guard })))
+        Ok(permit.guarded(Guard { frozen_until, recovery, ..guard }, until.is_some()))
     }
 
-    /// A name that is not free for others, and the recovery that those who have signed may use.
-    fn guarded_by_us(&self, name: &Name) -> Applied<(NameEntry, Recovery), V> {
-        let entry = self.read(self.view.name(name))?.filter(|entry| self.at.time < entry.free_at());
-        let entry = entry.ok_or_else(|| Rejection::UnknownName(name.clone()))?;
-        let recovery = entry.guard().recovery.ok_or_else(|| Rejection::NoRecovery(name.clone()))?;
-        self.require(recovery.set)?;
-        Ok((entry, recovery))
+    fn permit<'n>(&self, name: &'n Name) -> Applied<Permit<'n>, V> {
+        let Self { view, at, op, .. } = *self;
+        Asker { view, at, author: op.author(), signed: Some(op) }.permit(name, &op.op().actions())
     }
 
     fn set(&self, id: SetId) -> Applied<GuardianSet, V> {
@@ -299,13 +276,26 @@ impl<V: View, R: Rules + ?Sized> Council<'_, V, R> {
         }
     }
 
-    fn rewritten(&self, name: &Name, entry: NameEntry) -> Effects {
-        super::touching(name, vec![Change::PutName(name.clone(), NameEntry { changed: self.at.seq, ..entry })])
-    }
-
     fn read<T>(&self, read: Result<T, V::Fault>) -> Applied<T, V> {
         read.map_err(ApplyError::Fault)
     }
+}
+
+/// Those who have signed speak for a set.
+pub(super) fn speak_for<V: View>(view: &V, op: &VerifiedOp, id: SetId) -> Applied<GuardianSet, V> {
+    let row = view.set(&id).map_err(ApplyError::Fault)?.ok_or(Rejection::UnknownSet(id))?;
+    let have = weight(view, &row, &op.signers()).map_err(ApplyError::Fault)?;
+    if have < row.threshold {
+        return Err(Rejection::Threshold { set: id, have, need: row.threshold }.into());
+    }
+    Ok(row)
+}
+
+/// What guardians have to say, and the recovery by which they act.
+fn recovery_of(permit: &Permit<'_>) -> Result<(Guard, Recovery), Rejection> {
+    let guard = permit.entry().guard();
+    let recovery = guard.recovery.clone().ok_or_else(|| Rejection::NoRecovery(permit.name().clone()))?;
+    Ok((guard, recovery))
 }
 
 fn plain(changes: Vec<Change>) -> Effects {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::permit::of_a_tld;
 use super::{Applied, Machine};
 use crate::limits::{MAX_COVENANT_PARAMETERS, MAX_COVENANTS};
 use crate::op::{Covenant, Rejection, SigilId};
@@ -10,16 +11,14 @@ use crate::wire::Name;
 
 impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
     pub(super) fn bind_covenants(&self, name: &Name, covenants: &[Covenant]) -> Applied<Effects, V> {
-        let change = || Change::PutCovenants(name.clone(), covenants.to_vec());
         self.check_covenants(covenants)?;
         if self.rules.is_tld(name) {
             if self.author != self.rules.operator() {
                 return Err(Rejection::NotOperator.into());
             }
-            return Ok(Effects { changes: vec![change()], ..Effects::default() });
+            return Ok(Effects { changes: vec![of_a_tld(name, covenants)], ..Effects::default() });
         }
-        let entry = self.live(name)?;
-        Ok(self.rewritten(name, entry, vec![change()]))
+        Ok(self.permit(name)?.judged_by(covenants))
     }
 
     fn check_covenants(&self, covenants: &[Covenant]) -> Applied<(), V> {

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 
 use super::ledger::{Book, positive};
-use super::{After, Applied, ApplyError, Machine};
-use crate::dnssec::FLAGS_OWNER;
+use super::permit::Permit;
+use super::{Applied, ApplyError, Machine};
 use crate::limits::{COMMIT_MAX, MAX_COMMITMENTS, MAX_OFFER, MAX_RENEWALS, MAX_UNLOCK_DELAY};
-use crate::op::{AutoRenew, OpKind, Price, Rejection, SigilId};
+use crate::op::{Action, AutoRenew, OpKind, Price, Rejection, SigilId};
+use crate::state::guardians::Guard;
 use crate::state::ledger::Why;
-use crate::state::life::{Commitment, FeeFor, Lock, NameLife, Offer, Phase, Terms, commitment, due_at};
+use crate::state::life::{Commitment, FeeFor, Lock, NameLife, Offer, Terms, commitment, due_at};
 use crate::state::{Account, At, Change, Effects, NameEntry, Rules, View, Work};
-use crate::wire::{Name, Rrset, Rtype};
+use crate::wire::Name;
 
 /// Whether [`crate::op::Op::RenewDue`] would renew `name` at `at`.
 ///
@@ -28,7 +29,8 @@ pub fn renewable<V: View, R: Rules + ?Sized>(
 }
 
 /// What a renewal by plan comes to.
-struct Renewal {
+struct Renewal<'n> {
+    permit: Permit<'n>,
     entry: NameEntry,
     fee: Option<Price>,
     /// The owner's, its mana paid.
@@ -82,41 +84,26 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
     }
 
     pub(super) fn renew(&self, name: &Name, years: u32) -> Applied<Effects, V> {
-        let entry = self.owned(name)?;
-        self.check_renewable(name, &entry)?;
+        let permit = self.permit(name)?;
         let paid = self.pay_fees(name, &[(FeeFor::Renew, years)])?;
-        Ok(self.rewritten(name, self.extended(name, entry, years)?, Vec::new()).and(paid))
+        Ok(permit.rewritten(self.extended(&permit, years)?).and(paid))
     }
 
     pub(super) fn restore(&self, name: &Name, years: u32) -> Applied<Effects, V> {
-        let entry = self.owned(name)?;
-        match entry.phase(self.at.time) {
-            Phase::Live | Phase::Grace => return Err(Rejection::NotInRedemption(name.clone()).into()),
-            Phase::Free => return Err(Rejection::UnknownName(name.clone()).into()),
-            Phase::Redemption => {}
-        }
+        let permit = self.permit(name)?;
         let paid = self.pay_fees(name, &[(FeeFor::Restore, 1), (FeeFor::Renew, years)])?;
-        Ok(self.rewritten(name, self.extended(name, entry, years)?, Vec::new()).and(paid))
-    }
-
-    fn check_renewable(&self, name: &Name, entry: &NameEntry) -> Result<(), Rejection> {
-        match entry.phase(self.at.time) {
-            Phase::Live | Phase::Grace => Ok(()),
-            Phase::Redemption => Err(Rejection::InRedemption { name: name.clone(), until: entry.free_at() }),
-            Phase::Free => Err(Rejection::UnknownName(name.clone())),
-        }
+        Ok(permit.rewritten(self.extended(&permit, years)?).and(paid))
     }
 
     /// With a lease of so many more years, on the terms that the TLD gives now.
-    fn extended(&self, name: &Name, entry: NameEntry, years: u32) -> Applied<NameEntry, V> {
-        let terms = self.terms(name);
+    fn extended(&self, permit: &Permit<'_>, years: u32) -> Applied<NameEntry, V> {
+        let (terms, entry) = (self.terms(permit.name()), permit.entry().clone());
         let expires = self.lease(&terms, entry.expires, years)?;
         Ok(NameEntry { expires, grace: terms.grace, redemption: terms.redemption, ..entry })
     }
 
     pub(super) fn set_auto_renew(&self, name: &Name, plan: Option<AutoRenew>) -> Applied<Effects, V> {
-        let entry = self.owned(name)?;
-        self.check_renewable(name, &entry)?;
+        let permit = self.permit(name)?;
         if let Some(AutoRenew { years, most }) = plan {
             let max = self.terms(name).max_years;
             if years == 0 || years > max {
@@ -126,12 +113,12 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
                 self.check_price(most)?;
             }
         }
-        let life = self.read(self.view.name_life(name))?;
-        Ok(self.arranged(name, NameLife { auto: plan, ..life }))
+        Ok(permit.arranged(NameLife { auto: plan, ..permit.life().clone() }))
     }
 
     /// Renews what is due and can be paid. What is not is passed over: its owner must not keep others from being renewed.
     pub(super) fn renew_due(&self, names: &[Name]) -> Applied<Effects, V> {
+        // Whether it is one, each permit asks; none is told of names that are passed over.
         if !self.read(self.view.gas())?.gateways.contains(&self.author) {
             return Err(Rejection::NotGateway.into());
         }
@@ -143,7 +130,7 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
         }
         let (mut book, mut accounts, mut touched) = (Book::new(self), BTreeMap::new(), Vec::new());
         for name in names {
-            let Renewal { entry, fee, account } = match self.renewal(&book, &accounts, name) {
+            let Renewal { permit, entry, fee, account } = match self.renewal(&book, &accounts, name) {
                 Ok(renewal) => renewal,
                 Err(ApplyError::Rejected(_)) => continue,
                 Err(fault) => return Err(fault),
@@ -152,7 +139,7 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
                 self.pay_operator(&mut book, entry.owner, fee)?;
             }
             accounts.insert(entry.owner, account);
-            book.changes.push(Change::PutName(name.clone(), NameEntry { changed: self.at.seq, ..entry }));
+            book.changes.push(permit.rewrite(entry));
             touched.push(name.clone());
         }
         if touched.is_empty() {
@@ -163,19 +150,19 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
     }
 
     /// What renewing one name by its owner's plan comes to, after those before it in `book` and `accounts`.
-    fn renewal(
+    fn renewal<'n>(
         &self,
         book: &Book<'_, '_, V, R>,
         accounts: &BTreeMap<SigilId, Account>,
-        name: &Name,
-    ) -> Applied<Renewal, V> {
+        name: &'n Name,
+    ) -> Applied<Renewal<'n>, V> {
         let entry = self.read(self.view.name(name))?.ok_or_else(|| Rejection::UnknownName(name.clone()))?;
         let plan = self.read(self.view.name_life(name))?.auto.ok_or(Rejection::NothingDue)?;
         let due = due_at(&entry, &plan, &self.terms(name));
         if self.at.time < due {
             return Err(Rejection::NotDue(name.clone(), due).into());
         }
-        self.check_renewable(name, &entry)?;
+        let permit = self.permit_for(name, &[Action::AutoRenew])?;
         let owner = entry.owner;
         let fee = self.fee(name, FeeFor::Renew, plan.years)?;
         if let Some(Price { token, amount }) = fee {
@@ -194,32 +181,29 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
             None => self.read(self.view.account(&owner))?,
         };
         let account = account.pay(self.at.time, mana)?;
-        Ok(Renewal { entry: self.extended(name, entry, plan.years)?, fee, account })
+        Ok(Renewal { entry: self.extended(&permit, plan.years)?, permit, fee, account })
     }
 
     pub(super) fn offer(&self, name: &Name, to: SigilId, price: Option<Price>, until: u64) -> Applied<Effects, V> {
-        let entry = self.live(name)?;
+        let permit = self.permit(name)?;
         if to.key().is_none() || to == self.author {
             return Err(Rejection::BadNewOwner.into());
         }
-        let latest = (self.at.time + MAX_OFFER).min(entry.expires);
+        let latest = self.at.time.saturating_add(MAX_OFFER).min(permit.entry().expires);
         if until <= self.at.time || until > latest {
             return Err(Rejection::OfferTerm { max: MAX_OFFER }.into());
         }
         if let Some(price) = price {
             self.check_price(price)?;
         }
-        let life = self.unlocked(name)?;
-        let offer = Some(Offer { number: self.at.seq, to, price, until });
-        Ok(self.arranged(name, NameLife { offer, ..life }))
+        let cosigned = permit.entry().guard().cosign.map(|rule| rule.set);
+        let offer = Some(Offer { number: self.at.seq, to, price, until, cosigned });
+        Ok(permit.arranged(NameLife { offer, ..permit.life().clone() }))
     }
 
     pub(super) fn accept(&self, name: &Name, number: u64) -> Applied<Effects, V> {
-        let entry = self.read(self.view.name(name))?.ok_or_else(|| Rejection::UnknownName(name.clone()))?;
-        if !entry.is_live(self.at.time) {
-            return Err(Rejection::NameExpired(name.clone()).into());
-        }
-        let life = self.unlocked(name)?;
+        let permit = self.permit(name)?;
+        let (entry, life) = (permit.entry(), permit.life());
         let offer = life.offered(self.at.time).filter(|offer| offer.number == number && offer.to == self.author);
         let offer = offer.ok_or_else(|| Rejection::NoOffer(name.clone()))?;
         let mut book = Book::new(self);
@@ -233,71 +217,32 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
             self.pay_operator(&mut book, self.author, fee)?;
         }
         // Whom the last owner trusted, the new one need not.
-        Ok(self.hand_over(name, NameEntry { guard: None, ..entry }, self.author)?.and(book.close()))
+        Ok(permit.hand_over(self.view, Guard::default(), self.author)?.and(book.close()))
     }
 
     pub(super) fn withdraw(&self, name: &Name) -> Applied<Effects, V> {
-        let entry = self.read(self.view.name(name))?.ok_or_else(|| Rejection::UnknownName(name.clone()))?;
-        let life = self.read(self.view.name_life(name))?;
-        let offer = life.offered(self.at.time).ok_or_else(|| Rejection::NoOffer(name.clone()))?;
-        if ![entry.owner, offer.to].contains(&self.author) {
-            return Err(Rejection::NotOwner(name.clone()).into());
-        }
-        Ok(self.arranged(name, NameLife { offer: None, ..life }))
+        let permit = self.permit(name)?;
+        Ok(permit.arranged(NameLife { offer: None, ..permit.life().clone() }))
     }
 
     pub(super) fn lock(&self, name: &Name, delay: u64) -> Applied<Effects, V> {
-        self.live(name)?;
+        let permit = self.permit(name)?;
         if delay > MAX_UNLOCK_DELAY {
             return Err(Rejection::UnlockDelay { max: MAX_UNLOCK_DELAY }.into());
         }
-        let life = self.read(self.view.name_life(name))?;
+        let life = permit.life().clone();
         let standing = life.locked(self.at.time).map_or(0, |lock| lock.delay);
         let delay = delay.max(standing).max(self.terms(name).unlock_delay);
-        Ok(self.arranged(name, NameLife { lock: Some(Lock { delay, opens: None }), offer: None, ..life }))
+        Ok(permit.arranged(NameLife { lock: Some(Lock { delay, opens: None }), offer: None, ..life }))
     }
 
     pub(super) fn unlock(&self, name: &Name) -> Applied<Effects, V> {
-        self.owned(name)?;
-        let life = self.read(self.view.name_life(name))?;
+        let permit = self.permit(name)?;
+        let life = permit.life().clone();
         let closed = life.locked(self.at.time).filter(|lock| lock.opens.is_none());
         let Lock { delay, .. } = *closed.ok_or_else(|| Rejection::NotLocked(name.clone()))?;
-        let lock = Some(Lock { delay, opens: Some(self.at.time + delay) });
-        Ok(self.arranged(name, NameLife { lock, ..life }))
-    }
-
-    /// What is arranged for a name that is not locked.
-    pub(super) fn unlocked(&self, name: &Name) -> Applied<NameLife, V> {
-        let life = self.read(self.view.name_life(name))?;
-        match life.locked(self.at.time) {
-            Some(lock) => Err(Rejection::Locked { name: name.clone(), opens: lock.opens }.into()),
-            None => Ok(life),
-        }
-    }
-
-    /// The owner's keys of a locked name's zone, and where it is delegated to, stay as they are; they may be signed anew,
-    /// and the gateway's online keys come and go.
-    pub(super) fn check_locked_keys(&self, apex: &After<'_, V, R>) -> Applied<(), V> {
-        for rtype in [Rtype::DNSKEY, Rtype::CDS, Rtype::CDNSKEY, Rtype::NS] {
-            let before = self.read(self.view.rrset(apex.name, rtype))?;
-            if guarded(before.as_ref()) != guarded(apex.rrset(rtype)?.as_ref()) {
-                self.unlocked(apex.name)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Stores what is arranged, without what has ended.
-    fn arranged(&self, name: &Name, life: NameLife) -> Effects {
-        let lock = life.locked(self.at.time).copied();
-        let offer = life.offered(self.at.time).copied();
-        let life = NameLife { lock, offer, ..life };
-        let change = if life == NameLife::default() {
-            Change::DropNameLife(name.clone())
-        } else {
-            Change::PutNameLife(name.clone(), life)
-        };
-        Effects { changes: vec![change], ..Effects::default() }
+        let lock = Some(Lock { delay, opens: Some(self.at.time.saturating_add(delay)) });
+        Ok(permit.arranged(NameLife { lock, ..life }))
     }
 
     /// An amount that one may pay another.
@@ -334,11 +279,4 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
         book.spend(payer, token, amount, Why::Fee, Some(operator))?;
         book.gain(operator, token, amount, Why::Fee, Some(payer))
     }
-}
-
-/// The RDATA of an RRset that a lock guards: of DNSKEYs, those of owners.
-fn guarded(rrset: Option<&Rrset>) -> Vec<&[u8]> {
-    let Some(rrset) = rrset else { return Vec::new() };
-    let owners = |data: &&[u8]| rrset.rtype != Rtype::DNSKEY || data.starts_with(&FLAGS_OWNER.to_be_bytes());
-    rrset.rdata.iter().map(|data| &**data).filter(owners).collect()
 }

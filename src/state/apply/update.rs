@@ -1,19 +1,20 @@
 //! DNS UPDATE on the state: keys, prerequisites, edits (RFC 2136 §3).
 //!
 //! ```text
-//! who may -> seen before? -> prerequisites -> edits on a draft -> the rules of put and delete -> the owner pays
+//! permit -> seen before? -> prerequisites -> edits on a draft -> the key's budget -> the rules of put and delete -> the
+//! owner pays
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::permit::Permit;
 use super::{After, Apex, Applied, Machine, OF_THE_KEYS, check_form, says_which_keys};
-use crate::dnssec::is_strict;
 use crate::limits::{
-    MAX_PUT_RRSETS, MAX_RRSETS_PER_NAME, MAX_SCOPE_TYPES, MAX_TERM_YEARS, MAX_UPDATE_KEYS, MAX_UPDATE_SCOPES, YEAR,
+    MAX_PUT_RRSETS, MAX_SCOPE_TYPES, MAX_TERM_YEARS, MAX_UPDATE_KEY_MANA, MAX_UPDATE_KEYS, MAX_UPDATE_SCOPES, YEAR,
 };
 use crate::op::{Op, Rejection, RrsetKey, SignedUpdate, UpdateScope, VerifiedOp, key_name};
 use crate::state::updates::{UpdateKey, Updates};
-use crate::state::{Change, Effects, NameEntry, Rules, View, Work};
+use crate::state::{Change, Effects, Rules, View, Work};
 use crate::wire::update::{Edit, Prerequisite};
 use crate::wire::{Name, Rrset, Rtype};
 
@@ -31,71 +32,82 @@ const NOT_BY_UPDATE: [Rtype; 9] = [
     Rtype::ZONEMD,
 ];
 
-/// The update of an op, and the label of the key that it was asked for with.
-pub(super) fn update_of(op: &Op) -> Option<(&SignedUpdate, Option<&str>)> {
+/// The update key that an update was asked for with.
+#[derive(Clone, Copy)]
+pub(super) struct KeyClaim<'a> {
+    label: &'a str,
+    /// Sequence of the op that issued it.
+    issued: Option<u64>,
+}
+
+/// The update of an op, and the key that it was asked for with.
+pub(super) fn update_of(op: &Op) -> Option<(&SignedUpdate, Option<KeyClaim<'_>>)> {
     match op {
         Op::Update { update } => Some((update, None)),
-        Op::UpdateByKey { label, update } => Some((update, Some(label))),
+        Op::UpdateByKey { label, update, issued } => Some((update, Some(KeyClaim { label, issued: *issued }))),
         _ => None,
     }
 }
 
 impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
     /// Applies a DNS UPDATE. It has no nonce: its signature names it for as long as that is good.
-    pub(super) fn update(&self, op: &VerifiedOp, update: &SignedUpdate, label: Option<&str>) -> Applied<Effects, V> {
+    pub(super) fn update(
+        &self,
+        op: &VerifiedOp,
+        update: &SignedUpdate,
+        claim: Option<KeyClaim<'_>>,
+    ) -> Applied<Effects, V> {
         let name = update.name();
         let entry = self.read(self.view.name(name))?.ok_or_else(|| Rejection::UnknownName(name.clone()))?;
-        if label.is_some() && !self.read(self.view.gas())?.gateways.contains(&self.author) {
+        if claim.is_some() && !self.read(self.view.gas())?.gateways.contains(&self.author) {
             return Err(Rejection::NotVoucher.into());
         }
-        let author = if label.is_some() { entry.owner } else { self.author };
+        let author = if claim.is_some() { entry.owner } else { self.author };
         // From here on the owner acts, whoever brought the message.
         let machine = Machine { author, ..*self };
-        let entry = machine.live(name)?;
+        let permit = machine.permit(name)?;
         let stored = self.read(self.view.updates(name))?;
-        let unknown = |label: &str| Rejection::UnknownUpdateKey { name: name.clone(), label: label.to_owned() };
-        let key = |label: &str| stored.key(label, self.at.time).cloned().ok_or_else(|| unknown(label));
-        let key = label.map(key).transpose()?;
-        let row = stored.noting(update, op.expires(), self.at.time)?;
-        if self.read(self.view.rrset(name, Rtype::DNSKEY))?.is_some_and(|keys| is_strict(&keys)) {
-            return Err(Rejection::StrictUpdate(name.clone()).into());
-        }
+        let key = |KeyClaim { label, issued }: KeyClaim<'_>| {
+            let key = stored.key(label, self.at.time).filter(|key| issued.is_none_or(|issued| issued == key.issued));
+            key.cloned().ok_or_else(|| Rejection::UnknownUpdateKey { name: name.clone(), label: label.to_owned() })
+        };
+        let key = claim.map(key).transpose()?;
+        stored.check_new(update, op.expires(), self.at.time)?;
         let mut draft = Draft { machine: &machine, apex: name, key, rrsets: BTreeMap::new() };
         update.transaction().prerequisites.iter().try_for_each(|wanted| draft.require(wanted))?;
         update.transaction().edits.iter().try_for_each(|edit| draft.edit(edit))?;
-        let mut effects = machine.write(name, entry, &draft.changed())?;
-        effects.changes.push(Change::PutUpdates(name.clone(), row));
-        let work = Work { bytes: op.bytes().len(), rrsigs: 0 };
-        let base = self.rules.price(name.parent().as_ref(), op.op().kind(), work);
+        let (put, dropped) = draft.changed();
+        // The message is compressed, what it stores is not.
+        let bytes = op.bytes().len().max(put.iter().map(Rrset::stored_bytes).sum());
+        let base = self.rules.price(name.parent().as_ref(), op.op().kind(), Work { bytes, rrsigs: 0 });
         let load = self.read(self.view.load())?.at(self.at.time);
-        let account = self.read(self.view.account(&author))?.pay(self.at.time, load.price(base))?;
+        let price = load.price(base);
+        let row = stored.noting(name, (update, op.expires()), claim.map(|claim| (claim.label, price)), self.at.time)?;
+        let mut effects = machine.edit(&permit, &put, &dropped)?;
+        effects.changes.push(permit.remember(row));
+        let account = self.read(self.view.account(&author))?.pay(self.at.time, price)?;
         effects.changes.push(Change::PutAccount(author, account));
         effects.changes.push(Change::PutLoad(load.with(base)));
         Ok(effects)
     }
 
     /// Checks what is put and dropped by the rules that hold for owners' ops, as far as they are about data.
-    fn write(&self, name: &Name, entry: NameEntry, (put, dropped): &Changed) -> Applied<Effects, V> {
+    fn edit(&self, permit: &Permit<'_>, put: &[Rrset], dropped: &[RrsetKey]) -> Applied<Effects, V> {
         if put.is_empty() && dropped.is_empty() {
             return Ok(Effects::default());
         }
         if put.len() + dropped.len() > MAX_PUT_RRSETS {
             return Err(Rejection::TooMany { what: "RRsets in one update", max: MAX_PUT_RRSETS }.into());
         }
+        let name = permit.name();
         put.iter().try_for_each(|rrset| check_form(name, rrset))?;
         let fresh = self.check_company(name, put, dropped)?;
         let keys = put.iter().map(|rrset| (&rrset.owner, rrset.rtype));
         let mut keys = keys.chain(dropped.iter().map(|key| (&key.owner, key.rtype)));
         if keys.any(|(owner, rtype)| owner == name && says_which_keys(rtype)) {
-            Apex::read(&After { machine: self, name, put, dropped })?.check(name, &entry)?;
+            Apex::read(&After { machine: self, name, put, dropped })?.check(name, permit.entry())?;
         }
-        let rrsets = (entry.rrsets + fresh).saturating_sub(dropped.len() as u32);
-        if rrsets > MAX_RRSETS_PER_NAME {
-            return Err(Rejection::TooMany { what: "RRsets of one name", max: MAX_RRSETS_PER_NAME as usize }.into());
-        }
-        let puts = put.iter().cloned().map(Change::PutRrset);
-        let changes = puts.chain(dropped.iter().cloned().map(Change::DropRrset)).collect();
-        Ok(self.rewritten(name, NameEntry { rrsets, ..entry }, changes))
+        permit.write(self, put, dropped, fresh)
     }
 
     pub(super) fn issue_update_key(
@@ -104,12 +116,17 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
         label: &str,
         scopes: &[UpdateScope],
         expires: u64,
+        mana: Option<u64>,
     ) -> Applied<Effects, V> {
-        self.live(name)?;
+        let permit = self.permit(name)?;
         check_key(name, label, scopes).map_err(Rejection::BadUpdateKey)?;
-        let latest = self.at.time + u64::from(MAX_TERM_YEARS) * YEAR;
+        let latest = self.at.time.saturating_add(u64::from(MAX_TERM_YEARS) * YEAR);
         if expires <= self.at.time || expires > latest {
             let text = format!("must end after now and at most {MAX_TERM_YEARS} years ahead");
+            return Err(Rejection::BadUpdateKey(text).into());
+        }
+        if mana.is_some_and(|mana| mana == 0 || mana > MAX_UPDATE_KEY_MANA) {
+            let text = format!("its budget is 1 to {MAX_UPDATE_KEY_MANA} mana a day");
             return Err(Rejection::BadUpdateKey(text).into());
         }
         let mut row = self.read(self.view.updates(name))?;
@@ -121,29 +138,23 @@ impl<V: View, R: Rules + ?Sized> Machine<'_, V, R> {
             return Err(Rejection::TooMany { what: "update keys of one name", max: MAX_UPDATE_KEYS }.into());
         }
         let (label, scopes) = (label.to_owned(), scopes.to_vec());
-        row.keys.push(UpdateKey { label, scopes, issued: self.at.seq, expires });
-        Ok(keeping(name, row))
+        row.keys.push(UpdateKey { label, scopes, issued: self.at.seq, expires, mana, used: None });
+        Ok(keeping(&permit, row))
     }
 
     pub(super) fn revoke_update_key(&self, name: &Name, label: &str) -> Applied<Effects, V> {
-        self.owned(name)?;
+        let permit = self.permit(name)?;
         let mut row = self.read(self.view.updates(name))?;
         let unknown = || Rejection::UnknownUpdateKey { name: name.clone(), label: label.to_owned() };
         let at = row.keys.iter().position(|key| key.label == label).ok_or_else(unknown)?;
         row.keys.remove(at);
-        Ok(keeping(name, row))
-    }
-
-    /// The end of all update keys of a name that goes to somebody else.
-    pub(super) fn drop_update_keys(&self, name: &Name) -> Applied<Option<Change>, V> {
-        let row = self.read(self.view.updates(name))?;
-        Ok((!row.keys.is_empty()).then(|| Change::PutUpdates(name.clone(), row.without_keys())))
+        Ok(keeping(&permit, row))
     }
 }
 
 /// No answer depends on it.
-fn keeping(name: &Name, row: Updates) -> Effects {
-    Effects { changes: vec![Change::PutUpdates(name.clone(), row)], ..Effects::default() }
+fn keeping(permit: &Permit<'_>, row: Updates) -> Effects {
+    Effects { changes: vec![permit.remember(row)], ..Effects::default() }
 }
 
 fn check_key(name: &Name, label: &str, scopes: &[UpdateScope]) -> Result<(), String> {
