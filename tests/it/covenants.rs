@@ -80,7 +80,13 @@ fn a_denied_write_writes_nothing_and_costs_nothing() {
 /// A covenant sees what the ops before it in the same commit have written.
 #[test]
 fn what_covenants_read_is_the_state_right_before_the_write() {
-    let (mut world, mut alice) = world();
+    // The TLD's policy leaves it to the covenant what looks like what.
+    let policy = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/zones/ghost.toml")).unwrap();
+    let mut world = World::with_policy(&policy.replacen("[labels]", "[labels]\nconfusable = true", 1));
+    let mut alice = world.person(1);
+    let mana = Op::GrantMana { to: world.operator.id(), level: 5, amount: 1_000_000 };
+    world.govern(mana).unwrap();
+    world.register(&mut alice, "alice.ghost");
     let rules = "script latin\nscript cyrillic\nconfusable deny";
     let script = covenant(&world, &mut alice, "script", rules);
     let quota = covenant(&world, &mut alice, "quota", "names 4");

@@ -14,23 +14,23 @@ use crate::support::{Person, World, name};
 
 const DAY: u64 = 86_400;
 
-fn code(outcome: Outcome) -> u16 {
+pub fn code(outcome: Outcome) -> u16 {
     outcome.unwrap_err().code()
 }
 
-fn members(weights: &[(Identity, u16)]) -> Vec<Member> {
+pub fn members(weights: &[(Identity, u16)]) -> Vec<Member> {
     let mut members: Vec<Member> = weights.iter().map(|(who, weight)| Member { who: *who, weight: *weight }).collect();
     members.sort_by_key(|member| member.who);
     members
 }
 
-fn each_once(people: &[&Person]) -> Vec<Member> {
+pub fn each_once(people: &[&Person]) -> Vec<Member> {
     members(&people.iter().map(|person| (person.id().into(), 1)).collect::<Vec<_>>())
 }
 
 impl World {
     /// Makes a set of which any two speak for it.
-    fn two_of(&self, creator: &mut Person, people: &[&Person]) -> SetId {
+    pub fn two_of(&self, creator: &mut Person, people: &[&Person]) -> SetId {
         let set = SetId::of(self.node.service.registry.id(), creator.id(), creator.nonce);
         self.submit(creator, Op::PutSet { set: None, members: each_once(people), threshold: 2 }).unwrap();
         set
@@ -41,7 +41,7 @@ impl World {
     }
 
     /// An op of a person with the signatures of others.
-    fn with(&self, author: &mut Person, others: &[&Person], op: Op) -> Outcome {
+    pub fn with(&self, author: &mut Person, others: &[&Person], op: Op) -> Outcome {
         let mut draft = Draft::new(author.id().into(), self.body(author.nonce, op));
         let keys = std::iter::once(&author.key).chain(others.iter().map(|person| &person.key));
         keys.for_each(|key| draft.sign(key).unwrap());
@@ -51,7 +51,7 @@ impl World {
     }
 
     /// An op of a set.
-    fn by_set(&self, set: SetId, signers: &[&Person], op: Op) -> Outcome {
+    pub fn by_set(&self, set: SetId, signers: &[&Person], op: Op) -> Outcome {
         let row = self.node.service.registry.snapshot().unwrap().set(&set).unwrap();
         let nonce = row.map_or(0, |row| row.account.next_nonce);
         let mut draft = Draft::new(set.into(), self.body(nonce, op));
@@ -59,31 +59,31 @@ impl World {
         self.send(&draft.to_bytes())
     }
 
-    fn send(&self, bytes: &[u8]) -> Outcome {
+    pub fn send(&self, bytes: &[u8]) -> Outcome {
         let verified = op::verify(bytes, self.node.service.registry.id(), self.now())?;
         let (sender, receiver) = std::sync::mpsc::channel();
         self.node.service.writer.submit(verified, Box::new(move |outcome| sender.send(outcome).unwrap()));
         receiver.recv().unwrap()
     }
 
-    fn attest(&mut self, to: Identity) -> Outcome {
+    pub fn attest(&mut self, to: Identity) -> Outcome {
         let until = self.now() + 300 * DAY;
         self.govern(Op::Attest { to, level: 3, until })
     }
 
-    fn owner(&self, text: &str) -> op::SigilId {
+    pub fn owner(&self, text: &str) -> op::SigilId {
         self.node.service.registry.snapshot().unwrap().name(&name(text)).unwrap().unwrap().owner
     }
 
     /// The operator can pay.
-    fn fund_operator(&mut self) {
+    pub fn fund_operator(&mut self) {
         let to = self.operator.id();
         self.govern(Op::GrantMana { to, level: 5, amount: u64::MAX }).unwrap();
     }
 }
 
 /// Alice's name, and three friends of hers of whom two can recover it.
-fn friends() -> (World, Person, [Person; 3], SetId) {
+pub fn friends() -> (World, Person, [Person; 3], SetId) {
     let mut world = World::new();
     let mut alice = world.person(1);
     let friends = [2, 3, 4].map(|seed| world.person(seed));

@@ -248,7 +248,7 @@ fn every_kind_of_row_that_is_changed_is_named() {
     assert_eq!(rows(vec![Change::DropName(owner.clone())]), ["names: n1.ghost. is missing"]);
     assert_eq!(rows(vec![Change::PutName(gone.clone(), entry)]), ["names: n0.ghost. should not be there"]);
     let other = Rrset { ttl: 61, ..rrset };
-    assert_eq!(rows(vec![Change::PutRrset(other)]), ["records: n1.ghost. TXT is not what the log makes it"]);
+    assert_eq!(rows(vec![Change::PutRrset(other, None)]), ["records: n1.ghost. TXT is not what the log makes it"]);
     let granted = account.granted(START, 5, 1);
     let said = rows(vec![Change::PutAccount(id, granted), Change::PutAccount(SigilId([9; 32]), granted)]);
     assert!(said.len() == 2 && said.iter().any(|said| said.contains(&id.to_string())), "{said:?}");

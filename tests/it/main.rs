@@ -1,5 +1,6 @@
 //! One binary: scenarios, layers, real clients.
 
+mod authority;
 mod clients;
 mod commands;
 mod compiled;

@@ -156,7 +156,7 @@ fn a_forging_gateway_is_caught() {
         tamper(dir.path(), |_| {
             let forged = Rrset::new(name(owner), Rtype::A, 3_600, [vec![203, 0, 113, 66]]);
             let rrsigs = vec![online.sign(&name(owner), &forged, ghostplane::cli::clock::unix_time()).into()];
-            Change::PutRrset(Rrset { rrsigs, ..forged })
+            Change::PutRrset(Rrset { rrsigs, ..forged }, None)
         });
     }
     let server = Server::start(dir.path());

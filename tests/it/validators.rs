@@ -467,12 +467,12 @@ fn one_bit_makes_it_bogus() {
         ("the stored RRSIG", |registry| {
             let mut rrset = stored(registry, Rtype::A);
             flip_last(&mut rrset.rrsigs[0]);
-            Change::PutRrset(rrset)
+            Change::PutRrset(rrset, None)
         }),
         ("the stored address", |registry| {
             let mut rrset = stored(registry, Rtype::A);
             flip_last(&mut rrset.rdata[0]);
-            Change::PutRrset(rrset)
+            Change::PutRrset(rrset, None)
         }),
         ("the owner's key", |registry| {
             let mut rrset = stored(registry, Rtype::DNSKEY);
@@ -481,7 +481,7 @@ fn one_bit_makes_it_bogus() {
                     flip_last(key);
                 }
             });
-            Change::PutRrset(rrset)
+            Change::PutRrset(rrset, None)
         }),
         ("the DS", |registry| {
             let entry = registry.snapshot().unwrap().name(&name("alice.ghost")).unwrap().unwrap();

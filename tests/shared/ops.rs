@@ -7,8 +7,8 @@ use ed25519_dalek::SigningKey;
 use ghostplane::dnssec::{self, PublicKey};
 use ghostplane::gateway::Tlds;
 use ghostplane::limits::{
-    MAX_COMMITMENTS, MAX_FREEZE, MAX_RECOVERY_DELAY, MAX_SEEN_UPDATES, MAX_TERM_YEARS, MAX_UPDATE_KEYS,
-    RECOVERY_WINDOW, YEAR,
+    MAX_COMMITMENTS, MAX_FREEZE, MAX_RECOVERY_DELAY, MAX_SEEN_BY_KEY, MAX_SEEN_UPDATES, MAX_TERM_YEARS,
+    MAX_UPDATE_KEYS, RECOVERY_WINDOW, YEAR,
 };
 use ghostplane::node;
 use ghostplane::op::{
@@ -17,7 +17,11 @@ use ghostplane::op::{
 };
 use ghostplane::state::guardians::{Guard, account_of, check_members, set_satisfied};
 use ghostplane::state::life::{NameLife, Phase, commitment};
-use ghostplane::state::{Account, ApplyError, At, Change, Effects, LEVELS, MAX_LEVEL, Model, NameEntry, View, apply};
+use ghostplane::state::updates::UpdateKey;
+use ghostplane::state::{
+    Account, ApplyError, At, Change, Effects, LEVELS, MAX_LEVEL, MICRO, Model, NameEntry, Party, Rules, View, Work,
+    apply, party,
+};
 use ghostplane::wire::{Name, Rrset, Rtype, rdata};
 use ghostplane::zone::policy::Policy;
 
@@ -27,10 +31,13 @@ pub const REGISTRY: RegistryId = RegistryId([3; 32]);
 const START: u64 = 1_800_000_000;
 const NAMES: [&str; 6] = ["a.ghost", "b.ghost", "a.sig", "ns.ghost", "ghost", "x.a.ghost"];
 const OWNERS: [&str; 7] = ["a.ghost", "w.a.ghost", "*.a.ghost", "x.w.a.ghost", "b.ghost", "a.sig", "\\000.a.ghost"];
-const DATA: [(&str, &str); 13] = [
+/// More than a KiB of text: what the store gives back is counted by whole ones.
+const LONG: &str = "long";
+const DATA: [(&str, &str); 14] = [
     ("A", "192.0.2.1"),
     ("A", "192.0.2.2"),
     ("TXT", "\"x\""),
+    ("TXT", LONG),
     ("CNAME", "b.ghost."),
     ("DNAME", "b.ghost."),
     ("NS", "ns.b.ghost."),
@@ -52,6 +59,7 @@ const SIG: &str = "tld = \"sig\"\ncontract = \"sig\"\n[labels.premium]\na = \"GC
     commit = true\ntransfer = \"accept\"\nmax_years = 3\ngrace_days = 30\nredemption_days = 30\n[fees]\n\
     renew = \"GCC 0.000000005\"\nrestore = \"GCC 0.00000002\"\ntransfer = \"GCC 0.000000001\"\n[prices]\nregister = 100\n\
     renew = 50\ntransfer = 20\nrelease = 5\nput_records = 5\ndelete_records = 2\ndeploy = 200\nbind = 10\nper_kib = 1\n";
+const GHOST: &str = include_str!("../../zones/ghost.toml");
 /// Seconds that pass between two ops; a year, too, now and then.
 const STEPS: [u64; 16] =
     [0, 0, 0, 1, 1, 60, 60, 3_600, 3_600, 3_600, 3_600, 3_600, 86_400, 86_400, 3 * 86_400, 20 * 86_400];
@@ -94,10 +102,36 @@ pub struct Script {
     pub model: Model,
     pub time: u64,
     pub seq: u64,
+    /// Micro-mana that each stored RRset cost for its octets.
+    paid: BTreeMap<(Name, Rtype), u64>,
+    refunded: bool,
+}
+
+fn rules(per_kib: u64, operator: SigilId) -> Tlds {
+    let mut tlds = node::built_in_tlds().expect("built-in TLDs");
+    for tld in tlds.iter_mut().filter(|tld| ["sig", "ghost"].contains(&tld.policy.tld.as_str())) {
+        let text = if tld.policy.tld == "sig" { SIG.to_owned() } else { GHOST.to_owned() };
+        let text = text.replace("per_kib = 1\n", &format!("per_kib = {per_kib}\n"));
+        tld.policy = Policy::from_toml(&text).expect("a policy");
+    }
+    Tlds::new(tlds, [], operator)
+}
+
+/// RDATA in full.
+fn whole(text: &str) -> String {
+    if text == LONG { format!("\"{}\"", "l".repeat(250)).repeat(6).replace("\"\"", "\" \"") } else { text.to_owned() }
 }
 
 fn name(text: &str) -> Name {
     Name::from_user(text).expect("a name of the table")
+}
+
+/// What belongs to a name, and takes authority to change.
+fn rows_of(model: &Model, name: &Name) -> impl PartialEq {
+    let Ok(rrsets) = model.rrsets_below(name);
+    let entry = model.names.get(name).map(|entry| NameEntry { changed: 0, ..entry.clone() });
+    let keys = model.updates.get(name).map(|row| row.keys.clone());
+    (entry, rrsets, keys, model.name_lives.get(name).cloned(), model.covenants.get(name).cloned())
 }
 
 fn id(key: &SigningKey) -> SigilId {
@@ -108,14 +142,20 @@ impl Script {
     /// Nobody but the operator, whose budget is full.
     pub fn new() -> Self {
         let keys: Vec<SigningKey> = (1..=4).map(|seed| SigningKey::from_bytes(&[seed; 32])).collect();
-        let mut tlds = node::built_in_tlds().expect("built-in TLDs");
-        for tld in tlds.iter_mut().filter(|tld| tld.policy.tld == "sig") {
-            tld.policy = Policy::from_toml(SIG).expect("a policy");
-        }
-        let rules = Tlds::new(tlds, [], id(&keys[0]));
+        let rules = rules(1, id(&keys[0]));
         let mut model = Model::default();
         model.accounts.insert(id(&keys[0]), Account::default().granted(START, MAX_LEVEL, u64::MAX));
-        Self { keys, rules, model, time: START, seq: 0 }
+        Self { keys, rules, model, time: START, seq: 0, paid: BTreeMap::new(), refunded: false }
+    }
+
+    /// From now on a KiB costs so much.
+    pub fn price(&mut self, per_kib: u64) {
+        self.rules = rules(per_kib, id(&self.keys[0]));
+    }
+
+    /// Whether the last op gave mana back.
+    pub fn gave_back(&self) -> bool {
+        self.refunded
     }
 
     /// Makes, signs and verifies the next op; `None` if verification already refuses it.
@@ -152,6 +192,39 @@ impl Script {
         op::verify(&op::sign(&author, &body), REGISTRY, self.time).ok()
     }
 
+    /// As [`Script::next`], of those ops that store or free records, by owners who can pay.
+    pub fn next_of_records(&mut self, source: &mut Source<'_>) -> Option<VerifiedOp> {
+        self.time += source.pick(&STEPS[..8]);
+        let about = name(source.pick(&["a.ghost", "b.ghost"]));
+        let owner = self.model.names.get(&about).map(|entry| entry.owner);
+        let author = self.keys.iter().find(|key| Some(id(key)) == owner).unwrap_or(&self.keys[1]).clone();
+        if self.model.accounts.get(&id(&author)).is_none_or(|account| account.mana(self.time) < 1_000) {
+            let grant = Op::GrantMana { to: id(&author), level: 3, amount: 20_000 };
+            return self.signed(&self.keys[0].clone(), grant);
+        }
+        let op = match source.byte() % 16 {
+            _ if owner.is_none() => Op::Register { name: about, years: 1 },
+            0 => Op::Release { name: about },
+            1 => Op::Transfer { name: about, to: id(&self.keys[usize::from(source.byte()) % self.keys.len()]) },
+            2..=4 => return self.update(source, &author, &about),
+            5..=9 => {
+                let count = 1 + usize::from(source.byte() % 3);
+                Op::DeleteRecords { keys: (0..count).map(|_| self.key(source, &about)).collect(), name: about }
+            }
+            _ => {
+                let count = 1 + usize::from(source.byte() % 3);
+                Op::put(about.clone(), (0..count).map(|_| self.rrset(source, &author, &about)).collect())
+            }
+        };
+        self.signed(&author, op)
+    }
+
+    fn signed(&self, author: &SigningKey, op: Op) -> Option<VerifiedOp> {
+        let nonce = self.model.accounts.get(&id(author)).copied().unwrap_or_default().next_nonce;
+        let body = OpBody { registry: REGISTRY, nonce, expires: self.time + 60, op };
+        op::verify(&op::sign(author, &body), REGISTRY, self.time).ok()
+    }
+
     fn update(&self, source: &mut Source<'_>, author: &SigningKey, about: &Name) -> Option<VerifiedOp> {
         let from = self.time - u64::from(source.byte() % 4);
         let message = self.changes(source, about, &DATA).signed(author, &about.to_string(), from, from + 300);
@@ -168,7 +241,9 @@ impl Script {
         let secret = Default::default();
         let key = op::key_name(about, &label).ok()?;
         let message = self.changes(source, about, &DATA[..4]).keyed(&key, &secret, "hmac-sha256", self.time);
-        let op = Op::UpdateByKey { label, update: op::SignedUpdate::read(&message).ok()? };
+        let keys = self.model.updates.get(about).map(|row| &row.keys[..]).unwrap_or_default();
+        let issued = keys.iter().find(|key| key.label == label).map(|key| key.issued + u64::from(source.seldom()));
+        let op = Op::UpdateByKey { label, update: op::SignedUpdate::read(&message).ok()?, issued };
         let body = OpBody { registry: REGISTRY, nonce: 0, expires: self.time + 300, op };
         op::verify(&op::sign(gateway, &body), REGISTRY, self.time).ok()
     }
@@ -190,8 +265,10 @@ impl Script {
         }
         for _ in 0..source.byte() % 4 {
             let ((rtype, text), owner) = (source.pick(data), self.owner(source, about).to_string());
-            let text = if [STRICT, DELEGATED].contains(&text) { "257 3 15 AAAA" } else { text };
-            update = match source.byte() % 8 {
+            let text = if [STRICT, DELEGATED].contains(&text) { "257 3 15 AAAA".to_owned() } else { whole(text) };
+            let text = text.as_str();
+            update = match source.byte() % 9 {
+                8 => update.add_mail(&owner, 100),
                 0 => update.edit(&owner, ANY, "ANY", 0, ""),
                 1 => update.edit(&owner, ANY, rtype, 0, ""),
                 2 => update.edit(&owner, NONE, rtype, 0, text),
@@ -235,9 +312,9 @@ impl Script {
             _ => Identity::Sigil(self.anyone(source)),
         };
         let pending = self.model.names.get(&name).is_some_and(|entry| entry.guard().pending.is_some());
-        match source.byte() % 4 {
+        match source.byte() % 8 {
             0 if pending => return Op::VetoRecovery { name },
-            1 | 2 if pending => return Op::FinishRecovery { name },
+            1..=5 if pending => return Op::FinishRecovery { name },
             _ => {}
         }
         let days = |source: &mut Source<'_>| 86_400 * u64::from(source.byte() % 3);
@@ -380,6 +457,7 @@ impl Script {
                     label,
                     scopes,
                     expires: self.time + u64::from(source.byte()) * 100_000,
+                    mana: [None, Some(6), Some(40), Some(100_000)][usize::from(source.byte()) % 4],
                 }
             }
             _ => Op::GrantMana {
@@ -478,6 +556,10 @@ impl Script {
                     names.sort();
                 }
                 Op::RenewDue { names }
+            }
+            // Where a transfer takes an acceptance.
+            9..=11 if about == name("a.sig") && source.byte().is_multiple_of(4) => {
+                Op::Transfer { name: about, to: self.anyone(source) }
             }
             9..=11 => {
                 let until = self.time + u64::from(source.byte()) * 40_000;
@@ -630,7 +712,7 @@ impl Script {
         let data = match text {
             STRICT => vec![own()],
             DELEGATED => vec![own(), [&[1, 0], &own()[2..]].concat()],
-            text => vec![rdata::from_text(rtype, text, None).expect("RDATA of the table")],
+            text => vec![rdata::from_text(rtype, &whole(text), None).expect("RDATA of the table")],
         };
         let mut rrset = Rrset::new(self.owner(source, apex), rtype, u32::from(source.byte()) << 12, data);
         let parent_side = (rtype == Rtype::NS && (rrset.owner != *apex || source.byte() < 128))
@@ -657,6 +739,8 @@ impl Script {
         self.model.commit(&effects.changes);
         self.seq = at.seq;
         self.check_nonces(&before, op);
+        self.check_mana(&before, op, &effects);
+        self.check_authority(&before, op);
         self.check_touched(&before, &effects);
         self.check_hands(&before, op);
         self.check_state();
@@ -675,6 +759,86 @@ impl Script {
         }
     }
 
+    /// Mana comes from time and from those who may give it. What an op gives back, ops that stored those rows have cost.
+    fn check_mana(&mut self, before: &Model, op: &VerifiedOp, effects: &Effects) {
+        let gives = [OpKind::GrantMana, OpKind::Attest, OpKind::RevokeAttestation].contains(&op.op().kind());
+        let payer = match (op.op(), op.author()) {
+            (Op::UpdateByKey { update, .. }, _) => Identity::Sigil(before.names[update.name()].owner),
+            (_, author) => author,
+        };
+        for (id, account) in self.model.accounts.iter().filter(|_| !gives) {
+            let was = before.accounts.get(id).copied().unwrap_or_default().mana(self.time);
+            assert!(payer == *id || account.mana(self.time) <= was, "{id} has more mana by {:?}", op.op().kind());
+        }
+        let put = effects.changes.iter().filter_map(|change| match change {
+            Change::PutRrset(rrset, _) => Some(rrset),
+            _ => None,
+        });
+        let put = put.collect::<Vec<_>>();
+        let (Ok(was), Ok(is)) = (account_of(before, &payer), account_of(&self.model, &payer));
+        let micro = |account: Option<Account>| account.unwrap_or_default().micro(self.time);
+        let (was, is) = (micro(was), micro(is));
+        let stores = matches!(op.op(), Op::PutRecords { .. } | Op::Update { .. } | Op::UpdateByKey { .. });
+        let stored = put.iter().filter(|_| stores).map(|rrset| rrset.stored_bytes()).sum();
+        let bytes = op.bytes().len().max(stored);
+        let base = self.rules.price(
+            op.op().name().and_then(Name::parent).as_ref(),
+            op.op().kind(),
+            Work { bytes, rrsigs: op.op().rrsigs() },
+        );
+        let price = before.load.at(self.time).price(base).saturating_mul(MICRO);
+        if gives {
+            return;
+        }
+        let refund = is.saturating_add(price).saturating_sub(was);
+        self.refunded = refund > 0;
+        let dropped = effects.changes.iter().filter_map(|change| match change {
+            Change::DropRrset(key) => self.paid.remove(&(key.owner.clone(), key.rtype)),
+            _ => None,
+        });
+        let freed: u64 = dropped.sum();
+        assert!(refund <= freed, "{refund} micro-mana comes back, {freed} were paid for what goes");
+        for rrset in put.iter().filter(|_| stores) {
+            let rate = self.rules.rate(&rrset.owner.suffix(1));
+            let paid = rate * MICRO * rrset.bytes() as u64 / 1_024;
+            self.paid.insert((rrset.owner.clone(), rrset.rtype), paid);
+        }
+        let rows = put.iter().filter(|_| stores).map(|rrset| self.paid[&(rrset.owner.clone(), rrset.rtype)]);
+        assert!(rows.sum::<u64>() <= price, "rows were stored for less than they are worth");
+    }
+
+    /// Nobody but the party of an action changes what belongs to a name.
+    fn check_authority(&self, before: &Model, op: &VerifiedOp) {
+        let names: BTreeSet<&Name> = before.names.keys().chain(self.model.names.keys()).collect();
+        for name in names {
+            if rows_of(before, name) == rows_of(&self.model, name) {
+                continue;
+            }
+            let actions = op.op().actions();
+            assert!(!actions.is_empty(), "{name} changed by {:?}", op.op().kind());
+            let about = op.op().name() == Some(name);
+            let due = matches!(op.op(), Op::RenewDue { names } if names.contains(name));
+            assert!(about || due, "{name} changed by an op about {:?}", op.op().name());
+            let was = before.names.get(name);
+            let owner = was.map(|entry| Identity::Sigil(entry.owner));
+            for action in actions {
+                let may = match party(action) {
+                    Party::Anyone => true,
+                    Party::Owner => owner == Some(op.author()) || matches!(op.op(), Op::UpdateByKey { .. }),
+                    Party::Receiver | Party::OwnerOrReceiver => {
+                        let offer = before.name_lives.get(name).and_then(|life| life.offered(self.time));
+                        offer.is_some_and(|offer| op.author() == offer.to || owner == Some(op.author()))
+                    }
+                    Party::Guardians => was
+                        .and_then(|entry| entry.guard().recovery)
+                        .is_some_and(|recovery| set_satisfied(before, &recovery.set, &op.signers()) == Ok(true)),
+                    Party::Gateway => before.gas.gateways.iter().any(|gateway| op.author() == *gateway),
+                };
+                assert!(may, "{action} of {name} by {}", op.author());
+            }
+        }
+    }
+
     /// What is about to be accepted, guardians have agreed to.
     fn check_consent(&self, op: &VerifiedOp) {
         if let Identity::Set(set) = op.author() {
@@ -685,13 +849,16 @@ impl Script {
             return;
         };
         let (guard, kind) = (entry.guard(), op.op().kind());
-        let by_others = [OpKind::StartRecovery, OpKind::FinishRecovery, OpKind::Freeze];
-        if kind == OpKind::VetoRecovery || by_others.contains(&kind) {
+        let free = [OpKind::StartRecovery, OpKind::FinishRecovery, OpKind::Freeze, OpKind::VetoRecovery];
+        if free.contains(&kind) || kind == OpKind::Withdraw {
             return;
         }
         let keeps = [OpKind::Renew, OpKind::Restore].contains(&kind);
         assert!(!guard.is_frozen(self.time) || keeps, "{kind:?} of a frozen name");
-        if let Some(cosign) = guard.cosign.filter(|cosign| cosign.covers(kind)) {
+        let covered = |cosign: &ghostplane::state::guardians::Cosign| {
+            op.op().actions().iter().any(|action| cosign.covers(*action))
+        };
+        if let Some(cosign) = guard.cosign.filter(covered) {
             assert_eq!(set_satisfied(&self.model, &cosign.set, &op.signers()), Ok(true), "{kind:?}");
         }
     }
@@ -702,7 +869,6 @@ impl Script {
             assert_eq!(check_members(&set.members, set.threshold), Ok(()), "{id}");
             let parents = sets.values().filter(|other| other.nested().any(|nested| nested == *id)).count();
             assert_eq!(set.parents as usize, parents, "{id}");
-            assert!(set.nested().all(|nested| sets[&nested].nested().next().is_none()), "{id} is nested twice");
         }
         for (name, entry) in &self.model.names {
             let guard = entry.guard();
@@ -746,7 +912,7 @@ impl Script {
         for change in &effects.changes {
             let owner = match change {
                 Change::PutName(name, _) | Change::DropName(name) => name,
-                Change::PutRrset(rrset) => &rrset.owner,
+                Change::PutRrset(rrset, _) => &rrset.owner,
                 Change::DropRrset(key) => &key.owner,
                 Change::PutBalance(id, token, after) => {
                     self.check_gained(before, effects, *id, *token, after.available);
@@ -779,6 +945,9 @@ impl Script {
             assert!(!row.is_empty(), "{name}: an empty row");
             assert!(row.keys.is_empty() || self.model.names.contains_key(name), "{name}: keys without a name");
             assert!(row.keys.len() <= MAX_UPDATE_KEYS && row.seen.len() <= MAX_SEEN_UPDATES, "{name}");
+            let seen = |key: &UpdateKey| key.used.as_ref().map_or(0, |used| used.seen.len());
+            assert!(row.keys.iter().all(|key| seen(key) <= MAX_SEEN_BY_KEY), "{name}");
+            assert!(row.keys.iter().all(|key| key.left(self.time) <= key.budget()), "{name}");
         }
     }
 

@@ -63,6 +63,25 @@ impl Update {
         self.edit(owner, IN, rtype, 60, text)
     }
 
+    /// A record whose octets are given, compressed or not.
+    pub fn raw(mut self, record: Vec<u8>) -> Self {
+        self.updates.push(record);
+        self
+    }
+
+    /// Adds MX records whose exchange is the zone's name: 4 octets each in the message, a whole name in the store.
+    pub fn add_mail(mut self, owner: &str, count: u16) -> Self {
+        for preference in 0..count {
+            let mut octets = name(owner).as_wire().to_vec();
+            octets.extend([0, 15, 0, 1, 0, 0, 0, 60, 0, 4]);
+            octets.extend(preference.to_be_bytes());
+            // The zone's name stands right behind the header.
+            octets.extend([0xc0, 12]);
+            self.updates.push(octets);
+        }
+        self
+    }
+
     pub fn octets(&self) -> Vec<u8> {
         let mut octets = self.id.to_be_bytes().to_vec();
         octets.extend([0x28, 0, 0, 1]);

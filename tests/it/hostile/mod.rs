@@ -1,6 +1,7 @@
 //! Attacks, grouped by who attacks.
 
 pub mod author;
-mod disk;
-pub mod mutations;
+mod guardian;
 pub mod network;
+mod owner;
+mod registrar;
