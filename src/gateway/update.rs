@@ -271,15 +271,20 @@ impl Engine {
         now: u64,
     ) -> Result<VerifiedOp, Refusal> {
         let update = SignedUpdate::of(message.clone())?;
-        self.check_funds(&update, entry, OpKind::UpdateByKey, message.octets().len(), snapshot, now)?;
-        let label = label_of(tsig).unwrap_or_default();
-        let issued = snapshot.updates(update.name())?.key(&label, now).map(|key| key.issued);
+        let price = self.check_funds(&update, entry, OpKind::UpdateByKey, message.octets().len(), snapshot, now)?;
+        let (label, row, until) =
+            (label_of(tsig).unwrap_or_default(), snapshot.updates(update.name())?, tsig::until(tsig));
+        let issued = row.key(&label, now).map(|key| key.issued);
+        // Before this gateway signs anything: a key without budget or room is told so.
+        row.check_new(&update, until, now)?;
+        row.noting(update.name(), (&update, until), Some((&label, price)), now)?;
         let op = Op::UpdateByKey { label, update, issued };
-        let body = OpBody { registry: self.registry.id(), nonce: 0, expires: tsig::until(tsig), op };
+        let body = OpBody { registry: self.registry.id(), nonce: 0, expires: until, op };
         Ok(op::verify(&op::sign(&self.sigil, &body), self.registry.id(), now)?)
     }
 
-    /// Whoever cannot pay is told so before anything costly; what counts is still decided by `apply`.
+    /// Whoever cannot pay is told so before anything costly; what counts is still decided by `apply`. Gives the least price:
+    /// what it stores may cost more.
     fn check_funds(
         &self,
         update: &SignedUpdate,
@@ -288,10 +293,11 @@ impl Engine {
         bytes: usize,
         snapshot: &Snapshot,
         now: u64,
-    ) -> Result<(), Refusal> {
+    ) -> Result<u64, Refusal> {
         let base = self.tlds.price(update.name().parent().as_ref(), kind, Work { bytes, rrsigs: 0 });
         let price = snapshot.load()?.at(now).price(base);
-        Ok(snapshot.account(&entry.owner)?.pay(now, price).map(drop)?)
+        snapshot.account(&entry.owner)?.pay(now, price)?;
+        Ok(price)
     }
 
     /// The secret of the update key `name` that op `seq` issued.

@@ -213,7 +213,8 @@ impl Attestor {
         }
         let mut ends = self.ends.clone();
         ends.retain(|day, _| *day >= time / DAY);
-        *ends.entry(until / DAY).or_default() += capacity;
+        let day = ends.entry(until / DAY).or_default();
+        *day = day.saturating_add(capacity);
         Some(Self { ends, ..*self })
     }
 

@@ -247,6 +247,10 @@ fn every_kind_of_row_that_is_changed_is_named() {
     assert_eq!(rows(vec![Change::PutName(owner.clone(), longer)]), ["names: n1.ghost. is not what the log makes it"]);
     assert_eq!(rows(vec![Change::DropName(owner.clone())]), ["names: n1.ghost. is missing"]);
     assert_eq!(rows(vec![Change::PutName(gone.clone(), entry)]), ["names: n0.ghost. should not be there"]);
+    // Rows of before rates were kept are right without one; another rate is not.
+    assert_eq!(rows(vec![Change::PutRrset(rrset.clone(), None)]), [] as [&str; 0]);
+    let dearer = vec![Change::PutRrset(rrset.clone(), Some(9))];
+    assert_eq!(rows(dearer), ["records: n1.ghost. TXT is not what the log makes it"]);
     let other = Rrset { ttl: 61, ..rrset };
     assert_eq!(rows(vec![Change::PutRrset(other, None)]), ["records: n1.ghost. TXT is not what the log makes it"]);
     let granted = account.granted(START, 5, 1);
