@@ -55,6 +55,7 @@ use crate::contract::{CodeRef, ContractHost, Execution, Failure, Question, World
 use crate::dnssec::{ONLINE_SECONDS, Rrsig, denial, tsig};
 use crate::forward::Forwarder;
 use crate::limits::MAX_ALIAS_LINKS;
+use crate::locked::Locked;
 use crate::metrics::{Metrics, Stage};
 use crate::op::{CodeHash, SigilId};
 use crate::registry::{Fault, Registry, Snapshot};
@@ -232,7 +233,7 @@ pub struct Engine {
     pub tlds: Arc<Tlds>,
     pub keys: Arc<Keys>,
     /// What the gateway signs receipts with.
-    pub sigil: SigningKey,
+    pub sigil: Locked<SigningKey>,
     pub cache: AnswerCache,
     pub transfers: Transfers,
     pub quarantine: Quarantine,
@@ -246,7 +247,7 @@ pub struct Engine {
     pub clock: Clock,
     pub writer: Arc<Writer>,
     /// What the secrets of update keys are derived from.
-    pub update_secret: tsig::Secret,
+    pub update_secret: Locked<tsig::Secret>,
     /// What proves the addresses of clients over UDP.
     pub cookies: Cookies,
     /// Resolvers that are believed for whom they ask (RFC 7871).

@@ -425,6 +425,18 @@ pub const MAX_ZONE_FILE: u64 = 256 << 20;
 pub const MAX_ZONE_LINE: usize = 128 * 1024;
 /// Octets of a key file.
 pub const MAX_KEY_FILE: u64 = 16 * 1024;
+/// Octets of a certificate's chain, or its key.
+pub const MAX_PEM_FILE: u64 = 4 * MAX_KEY_FILE;
+/// Octets of the passphrase of key files.
+pub const MAX_PASSPHRASE: usize = 4_094;
+/// What deriving a key from a passphrase costs (RFC 7914): 128 MiB, a third of a second.
+pub const SCRYPT_N: u64 = 1 << 17;
+pub const SCRYPT_R: u16 = 8;
+pub const SCRYPT_P: u16 = 1;
+/// The most that a key file may ask for: octets of scrypt's memory (128 N r), its work (N r p), rounds of PBKDF2.
+pub const MAX_KDF_MEMORY: u64 = 512 << 20;
+pub const MAX_KDF_WORK: u64 = 8 << 20;
+pub const MAX_PBKDF2_ROUNDS: u32 = 10_000_000;
 
 const _: () = {
     assert!(MAX_LABEL < MAX_NAME && MAX_QUERY < MAX_MESSAGE);
@@ -451,5 +463,7 @@ const _: () = {
     assert!(FORWARD_DEADLINE.as_millis() > FORWARD_TIMEOUT.as_millis());
     assert!(IDLE_LOOK.as_secs() < REQUEST_TIMEOUT.as_secs() && REQUEST_TIMEOUT.as_secs() < IDLE_TIMEOUT.as_secs());
     assert!(STRIPES.is_power_of_two() && TIMED_ONE_IN.is_power_of_two() && COUNTED_TLDS < 255);
+    assert!(SCRYPT_N.is_power_of_two() && 128 * SCRYPT_N * SCRYPT_R as u64 <= MAX_KDF_MEMORY);
+    assert!(SCRYPT_N * SCRYPT_R as u64 * SCRYPT_P as u64 <= MAX_KDF_WORK && (MAX_PASSPHRASE as u64) < MAX_KEY_FILE);
     assert!(RENEW_EVERY.as_secs() * 2 < AUTO_RENEW_AHEAD && AUTO_RENEW_AHEAD < YEAR);
 };

@@ -16,6 +16,7 @@ use crate::gateway::{
     Announced, Engine, Gate, Gateway, Keys, Meter, Mirrors, Quarantine, Settlement, Signer, Tld, Tlds, Transfers,
 };
 use crate::limits::{CACHE_BYTES, CONTRACT_INSTANCES, CPU_MS_PER_SECOND, MAX_RENEWALS, MAX_ZONE_FILE, MISS_WORKERS};
+use crate::locked::Locked;
 use crate::metrics::Metrics;
 use crate::notary::{Notary, NotaryError, Witnesses};
 use crate::op::{self, CodeHash, Op, OpBody, Rejection, SigilId};
@@ -104,7 +105,7 @@ pub struct Parts {
     /// Keys of the TLDs, and the online keys.
     pub signer: Signer,
     /// The gateway's own sigil: signs receipts.
-    pub sigil: SigningKey,
+    pub sigil: Locked<SigningKey>,
     pub transfers: Transfers,
     /// Signs the log's checkpoints.
     pub notary: Notary,
@@ -113,7 +114,7 @@ pub struct Parts {
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
     /// What the secrets of update keys are derived from.
-    pub update_secret: tsig::Secret,
+    pub update_secret: Locked<tsig::Secret>,
     /// Resolvers that are believed for whom they ask.
     pub ecs_from: Vec<IpNet>,
     /// Suffixes under which the TLDs are mirrored.
@@ -132,7 +133,7 @@ impl Parts {
         registry: Registry,
         tlds: Vec<Tld>,
         signer: Signer,
-        sigil: SigningKey,
+        sigil: impl Into<Locked<SigningKey>>,
         notary: Notary,
         clock: Clock,
     ) -> Self {
@@ -140,13 +141,13 @@ impl Parts {
             registry,
             tlds,
             signer,
-            sigil,
+            sigil: sigil.into(),
             transfers: Transfers::new(Vec::new()),
             notary,
             code: None,
             clock,
             metrics: Arc::default(),
-            update_secret: tsig::Secret::default(),
+            update_secret: tsig::Secret::default().into(),
             ecs_from: Vec::new(),
             mirror: Vec::new(),
             forward: None,
@@ -169,7 +170,7 @@ impl Parts {
         let signer = Signer::new(keys, std::iter::once(key(210, FLAGS_ONLINE)).chain(p256).collect());
         let (registry, sigil) = (Registry::in_memory(genesis)?, SigningKey::from_bytes(&[230; 32]));
         let notary = Notary::new(SigningKey::from_bytes(&[212; 32]), id, Witnesses::default(), None)?;
-        let update_secret = tsig::Secret::new([240; 32]);
+        let update_secret = tsig::Secret::new([240; 32]).into();
         Ok(Self { update_secret, ..Self::new(registry, tlds, signer, sigil, notary, clock) })
     }
 }

@@ -13,6 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use ed25519_dalek::SigningKey;
 
 use crate::limits::{MAX_NOTE, WITNESS_CLOCK_SKEW, WITNESS_ROUND};
+use crate::locked::Locked;
 use crate::op::RegistryId;
 use crate::registry::{Fault, Snapshot};
 use crate::tlog::{self, Checkpoint, Note, NoteError, Purpose, VerifierKey};
@@ -65,7 +66,7 @@ pub struct Witnesses {
 
 /// Signs for one log.
 pub struct Notary {
-    key: SigningKey,
+    key: Locked<SigningKey>,
     verifier: VerifierKey,
     witnesses: Witnesses,
     /// Where what has been signed is written down; `None` for trials.
@@ -100,11 +101,12 @@ impl Notary {
     /// # Errors
     /// [`NotaryError`]
     pub fn new(
-        key: SigningKey,
+        key: impl Into<Locked<SigningKey>>,
         registry: RegistryId,
         witnesses: Witnesses,
         folder: Option<&Path>,
     ) -> Result<Self, NotaryError> {
+        let key = key.into();
         let origin = tlog::origin(&registry.to_string());
         // Hex digits, letters, a point and a slash are a name.
         let verifier = VerifierKey::new(&origin, Purpose::Note, &key.verifying_key()).expect("an origin is a name");

@@ -44,6 +44,7 @@ pub fn tireless(name: &str, mut run: impl FnMut() + Send + 'static) -> io::Resul
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
     use std::sync::mpsc;
 
     use super::*;
@@ -59,5 +60,24 @@ mod tests {
         };
         tireless("tireless", run).unwrap().join().unwrap();
         assert_eq!(receiver.iter().collect::<Vec<_>>(), [1, 2]);
+    }
+
+    /// Set where this program runs for [`dies`].
+    const IN_CHILD: &str = "GHOSTPLANE_DIES";
+
+    #[test]
+    fn what_all_depends_on_ends_the_process() {
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        child.args(["--ignored", "--exact", "threads::tests::dies"]).env(IN_CHILD, "1");
+        assert_eq!(child.output().unwrap().status.code(), Some(DIED));
+    }
+
+    #[test]
+    #[ignore = "ends the process: run by the test above"]
+    fn dies() {
+        if std::env::var_os(IN_CHILD).is_some() {
+            vital("fine", || {}).unwrap().join().unwrap();
+            vital("vital", || panic!("on purpose")).unwrap().join().unwrap();
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! What the API tells, as JSON. Times are seconds since 1970, octets base64 or hex as each field says.
 
+use std::fmt;
+
 use data_encoding::{BASE64, HEXLOWER};
 use serde::{Deserialize, Serialize};
 
@@ -314,7 +316,7 @@ impl UpdateKeyView {
 }
 
 /// `update.secret`
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UpdateSecretView {
     /// The name that TSIG records have.
     pub key: String,
@@ -322,6 +324,15 @@ pub struct UpdateSecretView {
     /// Base64.
     pub secret: String,
     pub expires: u64,
+}
+
+impl fmt::Debug for UpdateSecretView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UpdateSecretView")
+            .field("key", &self.key)
+            .field("expires", &self.expires)
+            .finish_non_exhaustive()
+    }
 }
 
 impl UpdateSecretView {

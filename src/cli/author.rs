@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::api::{AccountView, InfoView, TldView};
 use crate::dnssec::PublicKey;
+use crate::locked::Locked;
 use crate::op::{self, Identity, Op, OpBody, RegistryId, SigilId};
 use crate::wire::{Name, Rrset, Rtype, rdata};
 
@@ -71,7 +72,7 @@ impl Target {
 
 /// A sigil with its place in its own order of ops.
 pub struct Author {
-    pub key: SigningKey,
+    pub key: Locked<SigningKey>,
     pub next_nonce: u64,
 }
 
@@ -80,7 +81,8 @@ impl Author {
     ///
     /// # Errors
     /// The server does not answer.
-    pub fn fetch(key: SigningKey, rpc: &mut dyn Call) -> anyhow::Result<Self> {
+    pub fn fetch(key: impl Into<Locked<SigningKey>>, rpc: &mut dyn Call) -> anyhow::Result<Self> {
+        let key = key.into();
         let account = account(rpc, &SigilId::from(&key.verifying_key()).into())?;
         Ok(Self { key, next_nonce: account.next_nonce })
     }

@@ -140,7 +140,7 @@ impl<'a> Import<'a> {
                 0 => self.args.registrar.key()?,
                 _ => keys::load_or_create(&folder.join(format!("owner-{owner}.pem")))?,
             };
-            self.keys.insert(owner, key);
+            self.keys.insert(owner, SigningKey::clone(&key));
         }
         Ok(())
     }
@@ -282,7 +282,7 @@ impl<'a> Import<'a> {
         let accounts = self.accounts(&owners)?;
         let mut authors: HashMap<u64, Author> = HashMap::new();
         for (owner, account) in owners.iter().zip(accounts) {
-            let author = Author { key: self.keys[owner].clone(), next_nonce: account.next_nonce };
+            let author = Author { key: self.keys[owner].clone().into(), next_nonce: account.next_nonce };
             authors.insert(*owner, author);
         }
         let mut again = Vec::new();

@@ -225,7 +225,7 @@ impl Promise {
         let mut secret = [0; 32];
         getrandom::fill(&mut secret)?;
         let kept = json!({ "name": name.to_string(), "secret": HEXLOWER.encode(&secret) });
-        keys::write_new(file, format!("{kept:#}\n").as_bytes(), 0o600)?;
+        keys::save_secret(file, format!("{kept:#}\n").as_bytes())?;
         Ok(Self { name: name.clone(), secret })
     }
 

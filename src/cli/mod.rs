@@ -13,7 +13,7 @@ mod discovery;
 mod draft;
 mod guardian;
 mod import;
-mod keys;
+pub mod keys;
 mod ledger;
 mod life;
 mod log;
@@ -41,6 +41,7 @@ use clap::{Args, Parser, Subcommand};
 use client::{RpcClient, Target};
 
 use crate::dnssec::{FLAGS_OWNER, ZoneKey};
+use crate::locked::{self, Locked};
 
 /// A name-resolution gateway for .ghost, .sig, .gcc and .bc, answered by WebAssembly contracts
 #[derive(Debug, Parser)]
@@ -191,7 +192,7 @@ impl Registrar {
         self.sigil.get_or_insert(operator);
     }
 
-    fn key(&self) -> anyhow::Result<ed25519_dalek::SigningKey> {
+    fn key(&self) -> anyhow::Result<Locked<ed25519_dalek::SigningKey>> {
         let path = self.sigil.clone().unwrap_or_else(|| self.network.data.join("dev.pem"));
         keys::load(&path)
             .context("no usable sigil; give one with --sigil FILE, or make one with `ghostplane sigil new FILE`")
@@ -206,12 +207,16 @@ pub fn command() -> clap::Command {
 
 /// Runs the command line; exit code 0 ok, 1 failed, 2 usage.
 pub fn main() -> ExitCode {
+    let shut = locked::shut_process();
     let cli = Cli::parse();
     let passphrase = cli.passphrase_file.as_deref().map_or(Ok(()), keys::use_passphrase);
     let clock = cli.clock.as_deref().map_or(Ok(()), clock::use_file);
     if let Err(error) = passphrase.map_err(anyhow::Error::from).and(clock) {
         output::print_error(&error);
         return ExitCode::FAILURE;
+    }
+    if let Err(error) = shut {
+        output::warn(&format!("this process cannot be kept from dumping keys: {error}"));
     }
     if !matches!(cli.command, Command::Serve(_)) {
         output::end_with_the_reader();

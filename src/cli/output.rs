@@ -42,6 +42,15 @@ pub fn print_error(error: &anyhow::Error) {
     eprintln!("{on}error:{off} {}", causes(error));
 }
 
+/// Says what is wrong though it goes on: in the log if there is one.
+pub fn warn(text: &str) {
+    if tracing::dispatcher::has_been_set() {
+        tracing::warn!("{text}");
+    } else {
+        eprintln!("warning: {text}");
+    }
+}
+
 /// An error with its causes, but those whose words its own end with.
 fn causes(error: &anyhow::Error) -> String {
     error

@@ -16,6 +16,7 @@ use crate::api::{ContractView, LoadView, NameView, QuoteView, RESIGN_SOON, Rrset
 use crate::contract::{ContractHost, HostConfig, WIT};
 use crate::dnssec::{ALGORITHM_ED25519, ALGORITHM_P256, FLAGS_OWNER, PublicKey, ZoneKey};
 use crate::limits::{MAX_CONTRACT, MAX_PARAMETERS};
+use crate::locked::Locked;
 use crate::node::SHIPPED;
 use crate::op::{CodeHash, Identity, LoadPolicy, Op, RrsetKey, SetId, SigilId};
 use crate::wire::{Name, Rrset, Rtype, rdata};
@@ -342,14 +343,14 @@ pub fn sigil(command: SigilCommand) -> anyhow::Result<()> {
             keys::save(&file, &key)?;
             println!("{}", SigilId::from(&key.verifying_key()));
         }
-        SigilCommand::Show { file, json } => show_sigil(&keys::load(&file)?, json),
+        SigilCommand::Show { file, json } => show_sigil(&*keys::load(&file)?, json),
         SigilCommand::Import { private, out } => {
             let key = keys::load_bind(&private)?;
             keys::save(&out, &key)?;
             println!("{}", SigilId::from(&key.verifying_key()));
         }
         SigilCommand::Export { file, name, out, for_update } => {
-            let base = keys::save_bind(&out, &parse_name(&name)?, &keys::load(&file)?, for_update)?;
+            let base = keys::save_bind(&out, &parse_name(&name)?, &*keys::load(&file)?, for_update)?;
             println!("{0}.key\n{0}.private", base.display());
         }
     }
@@ -768,7 +769,7 @@ const OPS_AT_ONCE: usize = 8;
 /// One command's view of a server, and who writes.
 pub(super) struct Session {
     rpc: RpcClient,
-    key: SigningKey,
+    key: Locked<SigningKey>,
     pub(super) target: Target,
     signers: Signers,
 }

@@ -15,6 +15,8 @@ use super::keys;
 use crate::dnssec::{ALGORITHM_ED25519, ALGORITHM_P256, FLAG_REVOKE, FLAGS_ONLINE, FLAGS_OWNER, Secret, ZoneKey};
 use crate::gateway::{Signer, Tld};
 use crate::limits::MAX_KEY_FILE;
+use crate::locked::Locked;
+use crate::secret_file;
 use crate::wire::Name;
 
 /// Seconds that validators which follow RFC 5011 take to trust a new anchor (§2.4.1), and to forget one (§2.4.2).
@@ -124,7 +126,7 @@ impl Ring {
     pub fn save(&self, folder: &Path) -> anyhow::Result<()> {
         let path = folder.join(FILE);
         let text = serde_json::to_string_pretty(self)? + "\n";
-        keys::replace(&path, text.as_bytes()).with_context(|| path.display().to_string())
+        secret_file::replace(&path, text.as_bytes(), 0o600).with_context(|| path.display().to_string())
     }
 
     /// The signer that these keys make.
@@ -224,7 +226,7 @@ impl Ring {
 pub fn zone_key(folder: &Path, entry: &Entry) -> anyhow::Result<ZoneKey> {
     let path: PathBuf = folder.join(&entry.file);
     ensure!(path.parent() == Some(folder), "{FILE}: {:?} is not a file beside it", entry.file);
-    let secret: Secret = keys::load_zone_key(&path)?;
+    let secret: Locked<Secret> = keys::load_zone_key(&path)?;
     Ok(ZoneKey::new(secret, flags(entry)))
 }
 

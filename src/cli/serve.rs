@@ -15,7 +15,6 @@ use data_encoding::BASE64;
 use ed25519_dalek::SigningKey;
 use ipnet::IpNet;
 use tracing_subscriber::EnvFilter;
-use zeroize::Zeroizing;
 
 use super::anchor::{Anchor, AnchorFormat};
 use super::discovery::Naming;
@@ -25,9 +24,12 @@ use super::{certificates, clock, custody, discovery, keys};
 use crate::api::{Rpc, Service};
 use crate::config::{self, Config, Forward, PortsFile};
 use crate::contract::CodeFolder;
+use crate::dnssec::tsig;
 use crate::forward::Forwarder;
 use crate::gateway::{Signer, Tld, Transfers};
 use crate::limits::{CHECKPOINT_EVERY, FORWARD_OUTSTANDING, MAX_CERTIFICATES, RENEW_EVERY, SETTLE_EVERY};
+use crate::locked::{self, Locked};
+use crate::metrics::Trouble;
 use crate::node::{self, Node, Parts, SHIPPED};
 use crate::notary::{Notary, Witnesses};
 use crate::observe;
@@ -233,6 +235,11 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
         "{} has not the key of its registry's operator, and --dev grants mana with it: put operator.pem back",
         data.display()
     );
+    if let Some(error) = locked::fault() {
+        tracing::warn!(
+            "keys may be swapped to disk: no memory can be locked ({error}); raise LimitMEMLOCK to 64K or more"
+        );
+    }
     let identity = match identity {
         Some(identity) => identity,
         None => {
@@ -254,7 +261,8 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let log_key = keys::load_or_create(&data.join("keys/log.pem"))?;
     let notary = Notary::new(log_key, registry.id(), settings.witnesses, Some(&data))?;
     // A key file like the others, so that a passphrase covers it, too; only its 32 octets are used.
-    let update_secret = Zeroizing::new(keys::load_or_create(&data.join("keys/update.pem"))?.to_bytes());
+    let update_secret = keys::load_or_create(&data.join("keys/update.pem"))?;
+    let update_secret = Locked::new(tsig::Secret::new(update_secret.to_bytes()));
     let code = Some(CodeFolder::new(data.join("compiled"), sigil.as_bytes()));
     let Settings { addrs, metrics, ports, limits, naming, proxies, cores, mirror, forward, observed, .. } = settings;
     let ecs_from = settings.ecs_from;
@@ -269,7 +277,7 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
     if let Err(error) = control(&node, &data, apexes.clone()) {
         tracing::warn!("commands cannot reach this server: {error:#}");
     }
-    appoint(&node, operator.as_ref())?;
+    appoint(&node, operator.as_deref())?;
     if let Some(operator) = operator.filter(|_| args.dev) {
         set_up_dev(&node, &data, &operator)?;
     }
@@ -469,7 +477,7 @@ fn make_keys(data: &Path, tlds: &[Tld], dev: bool, algorithm: u8, now: u64) -> a
 }
 
 /// The registry, and its operator's key if that is at hand: an operator may keep it elsewhere.
-fn open_registry(data: &Path, clock: &Clock) -> anyhow::Result<(Registry, Option<SigningKey>)> {
+fn open_registry(data: &Path, clock: &Clock) -> anyhow::Result<(Registry, Option<Locked<SigningKey>>)> {
     let path = data.join("operator.pem");
     let operator = if path.exists() { Some(keys::load(&path)?) } else { None };
     let mut salt = vec![0; 16];
@@ -628,8 +636,11 @@ fn settle_once(node: &Node) {
 fn write_checkpoint(node: &Node) {
     let Service { registry, notary, .. } = &*node.service;
     let written = registry.snapshot().map_err(Into::into).and_then(|snapshot| notary.write_down(&snapshot));
-    if let Err(error) = written {
-        tracing::warn!(%error, "a checkpoint of the log cannot be written down");
+    let changed = node.metrics.health.set(Trouble::Disk, written.is_err());
+    if let Err(error) = written
+        && changed
+    {
+        tracing::error!(%error, "a checkpoint of the log cannot be written down; tried again every second");
     }
 }
 

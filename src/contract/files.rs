@@ -25,6 +25,7 @@ use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use crate::limits::{CODE_FILE, CODE_FILES, CODE_FILES_BYTES};
+use crate::locked::Locked;
 
 /// SHA-256 of a contract.
 type Hash = [u8; 32];
@@ -39,7 +40,7 @@ const FRESH: &str = ".new";
 #[derive(Clone)]
 pub struct CodeFolder {
     path: PathBuf,
-    key: Zeroizing<[u8; TAG]>,
+    key: Locked<Zeroizing<[u8; TAG]>>,
     /// Files, at most `CODE_FILES`.
     pub files: usize,
     /// Their octets, at most `CODE_FILES_BYTES`.
@@ -50,7 +51,7 @@ impl CodeFolder {
     /// A folder, made when it is first used. Of `secret` a key is derived: who knows it can have any code run.
     pub fn new(path: PathBuf, secret: &[u8]) -> Self {
         let mac = keyed(secret).chain_update(b"ghostplane: MAC of machine code on disk");
-        let key = Zeroizing::new(mac.finalize().into_bytes().into());
+        let key = Locked::new(Zeroizing::new(mac.finalize().into_bytes().into()));
         Self { path, key, files: CODE_FILES, octets: CODE_FILES_BYTES }
     }
 }
@@ -77,7 +78,7 @@ pub(super) struct CodeFiles {
     /// How the names of all files end.
     ending: String,
     /// Under the key; has taken in the maker.
-    mac: Hmac<Sha256>,
+    mac: Locked<Hmac<Sha256>>,
     files: usize,
     octets: u64,
     index: Mutex<Index>,
@@ -94,7 +95,7 @@ impl CodeFiles {
     pub fn open(folder: &CodeFolder, maker: &[u8; 32]) -> io::Result<Self> {
         let CodeFolder { path, key, files, octets } = folder;
         fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-        let mac = keyed(&**key).chain_update(maker);
+        let mac = keyed(&***key).chain_update(maker).into();
         let ending = format!("-{}{ENDING}", HEXLOWER.encode(&maker[..8]));
         let index = Mutex::new(Index::read(path, &ending)?);
         let (files, octets) = ((*files).min(CODE_FILES), (*octets).min(CODE_FILES_BYTES));
@@ -199,7 +200,7 @@ impl CodeFiles {
 
     fn mac_of(&self, hash: &Hash, code: &[u8]) -> Hmac<Sha256> {
         // Maker and hash have 32 octets each, so that the code begins where it must.
-        self.mac.clone().chain_update(hash).chain_update(code)
+        Hmac::clone(&self.mac).chain_update(hash).chain_update(code)
     }
 
     fn lock(&self) -> MutexGuard<'_, Index> {

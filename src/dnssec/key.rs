@@ -1,11 +1,14 @@
 //! Keys that sign online, the validity of what they sign, and DS.
 
+use std::sync::Arc;
+
 use ed25519_dalek::{Signer as _, SigningKey};
 use p256::ecdsa;
 use sha2::{Digest as _, Sha256};
 
 use super::rrsig::unsigned;
 use super::{ALGORITHM_ED25519, ALGORITHM_P256, FLAGS_OWNER, PublicKey, key_tag};
+use crate::locked::Locked;
 use crate::wire::{Name, Rrset};
 
 /// Seconds for which online signatures over the same RRset come out the same: what is signed again within is
@@ -41,14 +44,15 @@ impl Secret {
 /// A key that signs the RRsets of zones.
 #[derive(Clone)]
 pub struct ZoneKey {
-    secret: Secret,
+    secret: Arc<Locked<Secret>>,
     public: PublicKey,
 }
 
 impl ZoneKey {
     /// The key with its DNSKEY flags: 257 for a TLD's and for an owner's, 256 for the gateway's under an owner's.
-    pub fn new(secret: Secret, flags: u16) -> Self {
-        let public = match &secret {
+    pub fn new(secret: impl Into<Locked<Secret>>, flags: u16) -> Self {
+        let secret = Arc::new(secret.into());
+        let public = match &**secret {
             Secret::Ed25519(key) => PublicKey::ed25519(flags, key.verifying_key()),
             Secret::P256(key) => PublicKey::p256(flags, *key.verifying_key()),
         };
@@ -87,7 +91,7 @@ impl ZoneKey {
     /// RDATA signed are those of `rrset`, whose RDATA is canonical.
     pub fn sign_until(&self, apex: &Name, rrset: &Rrset, inception: u64, expiration: u64) -> Vec<u8> {
         let (mut rdata, data) = unsigned(&self.public, apex, rrset, inception, expiration);
-        match &self.secret {
+        match &**self.secret {
             Secret::Ed25519(key) => rdata.extend_from_slice(&key.sign(&data).to_bytes()),
             Secret::P256(key) => {
                 let signature: ecdsa::Signature = key.sign(&data);

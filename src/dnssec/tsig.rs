@@ -1,5 +1,8 @@
 //! TSIG: transactions signed with a secret that an owner shares with a client (RFC 8945).
 
+use std::fmt;
+use std::ops::Deref;
+
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Sha256, Sha384, Sha512};
 use zeroize::Zeroizing;
@@ -16,8 +19,29 @@ enum Algorithm {
     Sha512,
 }
 
-/// A shared secret, wiped when dropped.
-pub type Secret = Zeroizing<[u8; 32]>;
+/// A shared secret, wiped when dropped; nothing prints it.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Secret(Zeroizing<[u8; 32]>);
+
+impl Secret {
+    pub fn new(octets: [u8; 32]) -> Self {
+        Self(Zeroizing::new(octets))
+    }
+}
+
+impl Deref for Secret {
+    type Target = [u8; 32];
+
+    fn deref(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
 
 /// Why a transaction signature does not count; the numbers are those of the TSIG error field (RFC 8945 §3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -90,15 +114,18 @@ impl Algorithm {
 /// it need not be kept, and a key issued anew under an old name has another one.
 pub fn secret(master: &Secret, registry: &[u8; 32], name: &Name, seq: u64) -> Secret {
     let parts = [b"ghostplane update key v1", &registry[..], name.as_wire(), &seq.to_be_bytes()];
-    let mut secret = Secret::default();
-    secret.copy_from_slice(&Algorithm::Sha256.mac(master, &parts));
-    secret
+    made_of(master, &parts)
 }
 
 /// A secret for another purpose, which `label` names, derived from a lasting one.
 pub fn derive(master: &Secret, label: &[u8]) -> Secret {
+    made_of(master, &[label])
+}
+
+fn made_of(master: &Secret, parts: &[&[u8]]) -> Secret {
+    let mac = Zeroizing::new(Algorithm::Sha256.mac(master, parts));
     let mut secret = Secret::default();
-    secret.copy_from_slice(&Algorithm::Sha256.mac(master, &[label]));
+    secret.0.copy_from_slice(&mac);
     secret
 }
 

@@ -12,7 +12,9 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use rustls::InconsistentKeys;
 use rustls::client::verify_server_name;
+use rustls::crypto::ring::sign::any_supported_type;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
@@ -20,8 +22,10 @@ use rustls::sign::CertifiedKey;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 use x509_parser::time::ASN1Time;
+use zeroize::Zeroize as _;
 
-use super::tls::{TlsError, bad_pem, provider, read_certificates, read_key};
+use super::tls::{NO_KEY, TlsError, bad_pem, read_certificates, read_key};
+use crate::secret_file::EVERYBODY;
 
 /// A certificate chain and its key.
 #[derive(Debug)]
@@ -42,12 +46,20 @@ impl Certificate {
     /// A file cannot be read, is too long, has no PEM of its kind, or they do not go together; everybody can read the key.
     pub fn load(chain: &Path, key: &Path) -> Result<Self, TlsError> {
         let certificates = read_certificates(chain)?;
-        let pem = read_key(key, OTHERS)?;
-        let secret = PrivateKeyDer::from_pem_slice(&pem).map_err(|reason| bad_pem(key, reason))?;
+        // A group may read it: programs that renew certificates give keys to one (`ssl-cert`), and a service need not own them.
+        let pem = read_key(key, EVERYBODY)?;
+        let mut secret = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| bad_pem(key, NO_KEY))?;
         let (names, [not_before, not_after]) =
             examine(&certificates[0]).ok_or_else(|| bad_pem(chain, "not a certificate"))?;
         let unusable = |reason| TlsError::Unusable { chain: chain.to_owned(), key: key.to_owned(), reason };
-        let key = CertifiedKey::from_der(certificates, secret, &provider()).map_err(unusable)?;
+        let signer = any_supported_type(&secret);
+        secret.zeroize();
+        let key = CertifiedKey::new(certificates, signer.map_err(unusable)?);
+        // As `CertifiedKey::from_der`: a key that does not tell its public half is taken.
+        match key.keys_match() {
+            Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => {}
+            Err(reason) => return Err(unusable(reason)),
+        }
         Ok(Self { key: Arc::new(key), names, not_before, not_after })
     }
 
@@ -78,10 +90,6 @@ impl Certificate {
         parsed.is_some_and(|leaf| verify_server_name(&leaf, name).is_ok())
     }
 }
-
-/// What of a key file's mode lets everybody read it. A group may: programs that renew certificates give keys to one
-/// (`ssl-cert`), and a service need not own them then.
-const OTHERS: u32 = 0o004;
 
 /// DNS names of a certificate, its beginning and its end (RFC 5280 §4.1.2.5, §4.2.1.6).
 fn examine(certificate: &[u8]) -> Option<(Vec<String>, [u64; 2])> {

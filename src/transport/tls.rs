@@ -1,9 +1,8 @@
 //! Certificates: the operator's files, or a development CA made on the spot.
 
 use std::fs;
-use std::io::{self, Read as _, Write};
+use std::io::{self, Read as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -21,7 +20,8 @@ use rustls::{RootCertStore, ServerConfig, SupportedCipherSuite};
 use zeroize::Zeroizing;
 
 use super::certificates::{Certificate, Certificates};
-use crate::limits::MAX_KEY_FILE;
+use crate::limits::MAX_PEM_FILE;
+use crate::secret_file::{self, NOT_OWNER, ReadError};
 
 /// ALPN of DNS over QUIC (RFC 9250 §4.1.1).
 pub const ALPN_DOQ: &[&[u8]] = &[b"doq"];
@@ -137,7 +137,7 @@ impl Identity {
     /// A key can be read by others, or a file cannot be looked at.
     pub fn check_development(dir: &Path) -> Result<(), TlsError> {
         let Files { ca_key, leaf_key, .. } = Files::of(dir);
-        [ca_key, leaf_key].iter().filter(|key| key.exists()).try_for_each(|key| read_key(key, !OWNER).map(drop))
+        [ca_key, leaf_key].iter().filter(|key| key.exists()).try_for_each(|key| read_key(key, NOT_OWNER).map(drop))
     }
 
     /// A TLS configuration that speaks these application protocols, TLS 1.2 and 1.3 over TCP.
@@ -240,18 +240,18 @@ impl Files {
         let key = KeyPair::generate()?;
         let certificate = ca_params(now)?.self_signed(&key)?;
         // The key first: a certificate without its key would be reused and sign nothing.
-        write(&self.ca_key, &key.serialize_pem(), 0o600)?;
+        write(&self.ca_key, &Zeroizing::new(key.serialize_pem()), 0o600)?;
         write(&self.ca, &certificate.pem(), 0o644)
     }
 
     fn make_leaf(&self, now: SystemTime) -> Result<(), TlsError> {
-        let pem = read_key(&self.ca_key, !OWNER)?;
-        let ca_key =
-            KeyPair::from_pem(&String::from_utf8_lossy(&pem)).map_err(|reason| bad_pem(&self.ca_key, reason))?;
+        let pem = read_key(&self.ca_key, NOT_OWNER)?;
+        let ca_key = std::str::from_utf8(&pem).ok().and_then(|pem| KeyPair::from_pem(pem).ok());
+        let ca_key = ca_key.ok_or_else(|| bad_pem(&self.ca_key, NO_KEY))?;
         let issuer = Issuer::new(ca_params(now)?, ca_key);
         let key = KeyPair::generate()?;
         let certificate = leaf_params(now)?.signed_by(&key, &issuer)?;
-        write(&self.leaf_key, &key.serialize_pem(), 0o600)?;
+        write(&self.leaf_key, &Zeroizing::new(key.serialize_pem()), 0o600)?;
         write(&self.leaf, &certificate.pem(), 0o644)
     }
 
@@ -299,44 +299,30 @@ fn leaf_params(now: SystemTime) -> Result<CertificateParams, TlsError> {
     Ok(params)
 }
 
-/// What of a mode its owner has: of a key of ours nobody else has any.
-const OWNER: u32 = 0o700;
+/// What is said of the file of a key that is none. Never what is in it: a key may be.
+pub(super) const NO_KEY: &str = "no private key in it (PKCS#8, SEC1 or PKCS#1)";
 
 /// Reads the file of a key, unless its mode has one of the bits `refused`.
 pub(super) fn read_key(path: &Path, refused: u32) -> Result<Zeroizing<Vec<u8>>, TlsError> {
-    let file = fs::File::open(path).map_err(|error| at(path, error))?;
-    let mode = file.metadata().map_err(|error| at(path, error))?.permissions().mode() & 0o777;
-    if mode & refused != 0 {
+    secret_file::read(path, refused, MAX_PEM_FILE).map_err(|error| match error {
+        ReadError::Io(error) => at(path, error),
         // Of those who may read it otherwise, nobody loses the right.
-        let wanted = if refused == !OWNER { 0o600 } else { 0o640 };
-        return Err(TlsError::Mode { path: path.to_owned(), mode, wanted });
-    }
-    read_from(path, file).map(Zeroizing::new)
+        ReadError::Mode(mode) => {
+            TlsError::Mode { path: path.to_owned(), mode, wanted: if refused == NOT_OWNER { 0o600 } else { 0o640 } }
+        }
+        ReadError::TooLong => bad_pem(path, "too long"),
+    })
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
-    read_from(path, fs::File::open(path).map_err(|error| at(path, error))?)
-}
-
-fn read_from(path: &Path, file: fs::File) -> Result<Vec<u8>, TlsError> {
-    // A chain has a few certificates; four times a key file is plenty.
-    const MOST: u64 = 4 * MAX_KEY_FILE;
+    let file = fs::File::open(path).map_err(|error| at(path, error))?;
     let mut octets = Vec::new();
-    file.take(MOST + 1).read_to_end(&mut octets).map_err(|error| at(path, error))?;
-    if octets.len() as u64 > MOST { Err(bad_pem(path, "too long")) } else { Ok(octets) }
+    file.take(MAX_PEM_FILE + 1).read_to_end(&mut octets).map_err(|error| at(path, error))?;
+    if octets.len() as u64 > MAX_PEM_FILE { Err(bad_pem(path, "too long")) } else { Ok(octets) }
 }
 
-/// Writes beside and renames, so that a crash leaves the old file or the new one.
 fn write(path: &Path, text: &str, mode: u32) -> Result<(), TlsError> {
-    let fresh = path.with_extension("new");
-    let _ = fs::remove_file(&fresh);
-    let write = || {
-        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&fresh)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&fresh, path)
-    };
-    write().map_err(|error| at(path, error))
+    secret_file::replace(path, text.as_bytes(), mode).map_err(|error| at(path, error))
 }
 
 fn at(path: &Path, error: io::Error) -> TlsError {
@@ -349,6 +335,8 @@ pub(super) fn bad_pem(path: &Path, reason: impl ToString) -> TlsError {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]

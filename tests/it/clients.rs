@@ -362,7 +362,7 @@ fn kdig_asks_for_a_subnet() {
         command.args(["@127.0.0.1", "-p", &gateway.port(service), "alice.ghost", "A"]).args(options);
         text(&command.output().unwrap())
     };
-    for (service, transport) in [("udp", "+notcp"), ("tcp", "+tcp"), ("quic", "+quic")] {
+    for (service, transport) in [("udp", "+bufsize=1232"), ("tcp", "+tcp"), ("quic", "+quic")] {
         let home = ask(service, &[transport, "+subnet=192.0.2.0/24"]);
         assert!(home.contains("192.0.2.80") && home.contains("192.0.2.0/24/24"), "{home}");
         let away = ask(service, &[transport, "+subnet=198.51.100.0/24"]);

@@ -34,6 +34,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::hostile::mutations::Random;
 use crate::support::{START, server_config, write_key};
 
 /// No test takes so long unless something hangs.
@@ -1234,6 +1235,43 @@ fn http_3_takes_no_frame_that_it_would_have_to_keep() {
                 || matches!(&stopped, Err(StoppedError::ConnectionLost(ConnectionError::ApplicationClosed(_)))),
             "{stopped:?}"
         );
+    });
+}
+
+/// Whatever comes in whatever frames, it costs its own connection at most.
+#[test]
+fn http_3_survives_frames_that_are_nearly_right() {
+    run(async {
+        let server = Fixture::start().await;
+        let head = field_section(METHOD_GET, "/dns-query?name=alice.ghost");
+        let posted = [&field_section(METHOD_POST, "/dns-query")[..], &[CONTENT_TYPE_DNS]].concat();
+        let seeds = [
+            frame(H3_HEADERS, &head),
+            [frame(H3_HEADERS, &posted), frame(H3_DATA, &query(7, "alice.ghost", b""))].concat(),
+            [frame(H3_RESERVED, b"grease"), frame(H3_HEADERS, &head), frame(H3_HEADERS, b"\0\0\x27\0x-later\x011")]
+                .concat(),
+            [frame(H3_SETTINGS, &[6, 0x40, 0x64]), frame(7, &[0]), frame(3, &[0])].concat(),
+        ];
+        let mut random = Random::new(11);
+        for _ in 0..12 {
+            let (connection, _control) = raw_h3(&server).await;
+            for _ in 0..24 {
+                let octets = random.mutated(&seeds);
+                // A connection that has been closed takes no more.
+                if octets.len().is_multiple_of(3) {
+                    let Ok(mut send) = connection.open_uni().await else { break };
+                    let _ = send.write_all(&octets).await;
+                    let _ = send.finish();
+                    continue;
+                }
+                let Ok((mut send, mut recv)) = connection.open_bi().await else { break };
+                let _ = send.write_all(&octets).await;
+                let _ = send.finish();
+                let _ = recv.read_to_end(70_000).await;
+            }
+        }
+        let (connection, _control) = raw_h3(&server).await;
+        assert_eq!(raw_request(&connection, &seeds[0]).await[0].1[2], STATUS_200);
     });
 }
 

@@ -464,6 +464,26 @@ fn readyz_is_red_while_the_servers_own_question_has_no_answer() {
     assert!(world.node.metrics.contract_executions.get() >= before + 4);
 }
 
+/// Item 7: a checkpoint that cannot be written is told.
+#[test]
+fn readyz_is_red_while_a_checkpoint_cannot_be_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    eventually(|| readyz(&server).starts_with("HTTP/1.1 200"));
+    // Nothing can be renamed over a folder that is not empty.
+    let checkpoint = dir.path().join("log.checkpoint");
+    fs::remove_file(&checkpoint).unwrap();
+    fs::create_dir_all(checkpoint.join("in the way")).unwrap();
+    server.ok("https", &["name", "register", "alice.ghost"]);
+    eventually(|| {
+        let told = readyz(&server);
+        told.starts_with("HTTP/1.1 503") && told.contains("a file cannot be written")
+    });
+    fs::remove_dir_all(&checkpoint).unwrap();
+    eventually(|| readyz(&server).starts_with("HTTP/1.1 200"));
+    assert!(checkpoint.is_file());
+}
+
 // --- Keys ---------------------------------------------------------------------------------------------
 
 /// All files below a directory, with what is in them.
