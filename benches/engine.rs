@@ -261,7 +261,7 @@ fn gate(c: &mut Criterion) {
                         let (op, question) = (author.signed(put), query(&alice, false));
                         let begun = Instant::now();
                         let verified = service.verify_all(&[op], CLIENT.addr).unwrap().remove(0).unwrap();
-                        author.submit_all(vec![verified]);
+                        author.submit_all(vec![verified.op]);
                         let reply = author.node.gateway.answer(&question, CLIENT).unwrap();
                         elapsed += begun.elapsed();
                         assert!(reply.wire.windows(4).any(|part| part == [192, 0, 2, last]));

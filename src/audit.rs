@@ -2,7 +2,7 @@
 
 use crate::op;
 use crate::registry::{Expected, Fault, LogEntry, Registry};
-use crate::state::{ApplyError, At, Model, Rules, apply};
+use crate::state::{ApplyError, At, Model, Rules, amends_time, apply};
 use crate::tlog::{Frontier, Hash, leaf_hash};
 
 /// Things that are wrong, told one by one.
@@ -91,11 +91,11 @@ impl Replay<'_> {
             return Err(format!("log: after op {} comes op {seq}", self.audit.ops));
         }
         let entry = entry.ok_or_else(|| format!("log: op {seq} is not the encoding of one"))?;
-        if entry.time < self.audit.time {
-            return Err(format!("log: op {seq} is older than the one before it"));
-        }
         let verified = op::verify(&entry.op, self.registry.id(), entry.time);
         let verified = verified.map_err(|rejection| format!("log: op {seq}: {rejection}"))?;
+        if entry.time < self.audit.time && !amends_time(verified.op()) {
+            return Err(format!("log: op {seq} is older than the one before it"));
+        }
         let at = At { seq, time: entry.time };
         let effects = apply(&self.model, self.rules, at, &verified).map_err(|error| match error {
             ApplyError::Rejected(rejection) => format!("log: op {seq}: {rejection}"),

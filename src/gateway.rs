@@ -8,6 +8,7 @@
 //!                               ^------- alias target in our TLDs ---'
 //! ```
 
+mod admit;
 mod call;
 mod canary;
 mod chain;
@@ -27,6 +28,7 @@ mod tlds;
 mod transfer;
 mod update;
 
+pub use admit::Candidate;
 pub use call::{Call, CallError, Called};
 pub use canary::CanaryDone;
 pub use chain::{ChainDone, ChainReply};

@@ -130,8 +130,15 @@ pub const GUARDIANS_WAIT: u64 = 7 * 24 * 3_600;
 
 /// Fuel of one execution; about one unit a wasm instruction, a few milliseconds in all.
 pub const CONTRACT_FUEL: u64 = 2_000_000;
-/// Fuel of one covenant that judges one write: the writer waits for it.
+/// Fuel of all covenants that judge one write: the writer waits for them.
 pub const COVENANT_FUEL: u64 = 500_000;
+/// Fuel of covenants after which one commit judges no more; what an op counts at least, for the threads that it takes; and
+/// what was burnt of late by an author or a name whose ops are judged after everybody else's.
+pub const COVENANT_FUEL_PER_COMMIT: u64 = 2 * COVENANT_FUEL;
+pub const COVENANT_FUEL_LEAST: u64 = 10_000;
+pub const COVENANT_FUEL_HEAVY: u64 = COVENANT_FUEL / 4;
+/// Fuel of a denied op for which its author owes one mana: about what checking one RRSIG takes.
+pub const FUEL_PER_MANA: u64 = 10_000;
 /// Covenants bound to one name or TLD, and octets of their parameters in all.
 pub const MAX_COVENANTS: usize = 8;
 pub const MAX_COVENANT_PARAMETERS: usize = 16 * 1024;
@@ -222,11 +229,32 @@ pub const MAX_TRANSFER_BYTES: usize = 64 << 20;
 
 // --- Write path -------------------------------------------------------------------------------
 
-/// Ops waiting for the writer; one more is answered Busy.
+/// Ops waiting for the writer; one more is answered Busy. And those of one client prefix, and of one author.
 pub const WRITE_QUEUE: usize = 4_096;
+pub const WRITES_PER_CLIENT: usize = WRITE_QUEUE / 4 * 3;
+pub const WRITES_PER_AUTHOR: usize = WRITE_QUEUE / 2;
+/// Authors whose denied ops are remembered as debts.
+pub const DEBTORS: usize = 16_384;
 /// Ops and octets in one commit.
 pub const COMMIT_OPS: usize = 1_024;
 pub const COMMIT_BYTES: usize = 8 << 20;
+/// Seconds by which the wall clock may differ from the time that is counted, and a log's last op be ahead of it.
+pub const CLOCK_JUMP: u64 = 3_600;
+/// Seconds for which a gateway may have stood still without anybody asking whether the clock is right: no lease ends and
+/// goes to somebody else within.
+pub const LONGEST_PAUSE: u64 = 7 * 86_400;
+/// Between two times that are written down, for the next start to compare with.
+pub const NOTE_TIME_EVERY: Duration = Duration::from_secs(600);
+/// Octets of a store whose pages are all checked when it is opened: about a second. A larger one is read through meanwhile.
+pub const CHECKED_AT_OPEN: u64 = 1 << 30;
+/// Rows of each kind that are read through at once, and how often.
+pub const SCAN_ROWS: usize = 64;
+pub const SCAN_EVERY: Duration = Duration::from_secs(1);
+/// Octets that must be free on a disk that was full before anything is written again.
+pub const ROOM: usize = 1 << 20;
+/// Between two tries to write again, at first and at most.
+pub const REOPEN_FIRST: Duration = Duration::from_millis(100);
+pub const REOPEN_LONGEST: Duration = Duration::from_secs(5);
 /// Ops in one `op.submit`.
 pub const SUBMIT_OPS: usize = 512;
 
@@ -350,6 +378,11 @@ pub const HELD_PER_PREFIX: usize = 16 << 20;
 pub const HELD_PER_CORE: usize = 256 << 20;
 /// Octets of queries of one DoQ connection whose ends are still to come.
 pub const MAX_PARTIAL: usize = 128 << 10;
+/// What checking one RRSIG is taken to cost, the compilation of a contract as large as may be, and a million units of a
+/// covenant's fuel, before or unless it is measured.
+pub const RRSIG_CPU: Duration = Duration::from_micros(60);
+pub const COMPILE_CPU: Duration = Duration::from_secs(1);
+pub const FUEL_CPU: Duration = Duration::from_millis(5);
 /// What a TLS handshake is taken to cost, most of it one signature.
 pub const HANDSHAKE_CPU: Duration = Duration::from_micros(600);
 /// Milliseconds of work a second that is done for one client prefix, unless configured otherwise.
@@ -443,7 +476,8 @@ const _: () = {
     assert!(MAX_RRSET_BYTES < MAX_MESSAGE && MAX_RDATA < MAX_RRSET_BYTES);
     assert!(CONTRACT_OUTPUT < MAX_MESSAGE - 4 * MAX_NAME);
     assert!(MAX_CONTRACT < MAX_OP && MAX_OP * 4 / 3 + 4_096 < MAX_RPC_BODY);
-    assert!(COMMIT_BYTES > MAX_OP && SUBMIT_OPS <= WRITE_QUEUE);
+    assert!(COMMIT_BYTES > MAX_OP && SUBMIT_OPS <= WRITES_PER_AUTHOR && WRITES_PER_AUTHOR < WRITES_PER_CLIENT);
+    assert!(COVENANT_FUEL_LEAST < COVENANT_FUEL_HEAVY && COVENANT_FUEL <= COVENANT_FUEL_PER_COMMIT);
     assert!(CONTRACT_LOOKUPS < CONTRACT_CALLS && CONTRACT_OUTPUT < CONTRACT_LIFT);
     // Workers, sockets' threads, the writer, and calls of the API that try something out.
     assert!(CONTRACT_INSTANCES as usize >= MISS_WORKERS + MAX_CORES + 16);

@@ -281,11 +281,15 @@ fn write_note(path: &Path, note: &Note) -> Result<(), NotaryError> {
     write(path, note.to_string().as_bytes())
 }
 
-/// Replaces a file in one step: whoever reads it, also after a power loss, finds the old or the new one.
+/// Replaces a file in one step: whoever reads it, also after a power loss, finds the old or the new one. A file that holds
+/// these octets already is left alone: a start on a full disk must be possible.
 ///
 /// # Errors
 /// [`NotaryError::Io`]
 pub fn write(path: &Path, octets: &[u8]) -> Result<(), NotaryError> {
+    if std::fs::read(path).is_ok_and(|held| held == octets) {
+        return Ok(());
+    }
     let fresh = path.with_extension("new");
     let written = || {
         let mut file = std::fs::File::create(&fresh)?;
@@ -293,5 +297,9 @@ pub fn write(path: &Path, octets: &[u8]) -> Result<(), NotaryError> {
         file.sync_all()?;
         std::fs::rename(&fresh, path)
     };
-    written().map_err(|error| NotaryError::Io { path: path.display().to_string(), error })
+    written().map_err(|error| {
+        // Half a file takes room that there is none of.
+        let _ = std::fs::remove_file(&fresh);
+        NotaryError::Io { path: path.display().to_string(), error }
+    })
 }

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use crate::gateway::{Client, Prefix};
 use crate::limits::{CPU_AHEAD, NANOS_PER_LASTING_OCTET, NANOS_PER_OCTET};
-use crate::op::Identity;
+use crate::op::{Identity, Rejection};
 use crate::processors::thread_time;
 use crate::stopwatch::nanos;
 
@@ -68,6 +68,12 @@ impl Cost {
 pub struct Overdrawn {
     /// After which there is more, if nothing else is asked for.
     pub seconds: u64,
+}
+
+impl From<Overdrawn> for Rejection {
+    fn from(Overdrawn { seconds }: Overdrawn) -> Self {
+        Self::Overdrawn { seconds }
+    }
 }
 
 /// What work was done for whom. One for the process.

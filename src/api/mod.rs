@@ -24,19 +24,19 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use crate::contract::{ContractError, ContractHost};
+use crate::contract::ContractHost;
 use crate::dnssec::{Rrsig, is_strict};
-use crate::gateway::{self, Call, CallError, Called, Gateway, Keys, OutOfGas, Prefix, Tlds};
+use crate::gateway::{self, Call, CallError, Called, Client, Gateway, Keys, OutOfGas, Tlds, Transport};
 use crate::limits::{LOG_PAGE_BYTES, MAX_EXPORT, SUBMIT_OPS};
 use crate::notary::Notary;
-use crate::op::{self, CodeHash, Op, OpKind, Rejection, SigilId, VerifiedOp};
+use crate::op::{self, CodeHash, Op, OpKind, Rejection, SigilId};
 use crate::registry::{Fault, Registry};
 use crate::state::guardians::account_of;
 use crate::state::load::Load;
 use crate::state::{Rules as _, View as _, Work};
 use crate::wire::{Name, Rrset, Rtype, Subnet};
 use crate::work::WorkMeter;
-use crate::writer::{Clock, Outcome, Writer};
+use crate::writer::{Admitted, Clock, Outcome, Writer};
 use crate::zone::export::to_master_file;
 
 /// Seconds before the end of a signature from which on it is renewed, and its owner warned.
@@ -113,47 +113,28 @@ impl Service {
     ///
     /// # Errors
     /// The store failed.
-    pub fn verify_all(&self, ops: &[Vec<u8>], peer: IpAddr) -> Result<Vec<Result<VerifiedOp, Rejection>>, Fault> {
-        let (now, snapshot) = ((self.clock)(), self.registry.snapshot()?);
-        let engine = self.gateway.engine();
-        let (gate, door) = (&engine.gate, engine.door(&snapshot, Some(Prefix::from(peer)), now));
-        let check = |bytes: &Vec<u8>| {
-            // Updates come over DNS, with checks of their own.
-            let claim = op::peek(bytes).ok_or(Rejection::Malformed)?;
-            gate.admit(&door, &claim)?;
-            let verified = self.verify(bytes, now);
-            if let Err(Rejection::BadSignature | Rejection::BadRrsig { .. }) = &verified {
-                gate.strike(&door, claim.author);
+    pub fn verify_all(&self, ops: &[Vec<u8>], peer: IpAddr) -> Result<Vec<Result<Admitted, Rejection>>, Fault> {
+        let (now, engine) = ((self.clock)(), self.gateway.engine());
+        let client = Client::new(Transport::Https, peer);
+        let (budget, mut snapshot) = (self.work.budget(client), self.registry.snapshot()?);
+        let mut considered = Vec::with_capacity(ops.len());
+        let mut stint = budget.stint();
+        for op in ops {
+            if let Err(overdrawn) = stint.step() {
+                considered.push(Err(overdrawn.into()));
+                continue;
             }
-            verified
-        };
-        Ok(ops.iter().map(check).collect())
-    }
-
-    fn verify(&self, bytes: &[u8], now: u64) -> Result<VerifiedOp, Rejection> {
-        let verified = op::verify(bytes, self.registry.id(), now)?;
-        if let Op::DeployContract { wasm } = verified.op() {
-            self.check_funds(&verified, now)?;
-            self.host.check(wasm).map_err(|error| match error {
-                ContractError::Busy => Rejection::Busy,
-                error => Rejection::ContractInvalid(error.to_string()),
-            })?;
+            let mut candidate = engine.consider(&engine.door(&snapshot, client, now), op);
+            // Something was committed since, maybe what this one is waiting for.
+            if matches!(candidate, Err(Rejection::Nonce { .. })) && self.registry.published() > snapshot.seq() {
+                snapshot = self.registry.snapshot()?;
+                candidate = engine.consider(&engine.door(&snapshot, client, now), op);
+            }
+            considered.push(candidate);
         }
-        if let Op::BindCovenants { covenants, .. } = verified.op() {
-            covenants.iter().try_for_each(|covenant| self.check_covenant(&covenant.code))?;
-        }
-        Ok(verified)
-    }
-
-    /// What cannot judge would let nothing pass. That it is there at all, `apply` sees to.
-    fn check_covenant(&self, hash: &CodeHash) -> Result<(), Rejection> {
-        let fault = |fault: Fault| Rejection::Fault(fault.0);
-        let snapshot = self.registry.snapshot().map_err(fault)?;
-        let worlds = self.tlds.worlds(&snapshot, hash).map_err(fault)?;
-        if worlds.covenant || !snapshot.has_contract(hash).map_err(fault)? {
-            return Ok(());
-        }
-        Err(Rejection::ContractInvalid(format!("{hash} is no covenant: it does not export `judge`")))
+        drop(stint);
+        let door = engine.door(&snapshot, client, now);
+        Ok(considered.into_iter().map(|candidate| engine.verify(&door, candidate?)).collect())
     }
 
     /// The covenants of a registered name or a TLD.
@@ -162,22 +143,32 @@ impl Service {
         Ok(self.registry.snapshot()?.covenants(&name)?.iter().map(CovenantView::from).collect())
     }
 
-    /// Compiling a contract costs far more than looking into an account: who cannot pay is told so first.
-    /// What counts is still decided by `apply`.
-    fn check_funds(&self, op: &VerifiedOp, now: u64) -> Result<(), Rejection> {
-        let account = self.registry.snapshot().and_then(|snapshot| account_of(&snapshot, &op.author()));
-        let account = account.map_err(|fault| Rejection::Fault(fault.0))?.unwrap_or_default();
-        let work = Work { bytes: op.bytes().len(), rrsigs: op.op().rrsigs() };
-        account.pay(now, self.tlds.price(None, op.op().kind(), work)).map(drop)
+    /// Drops machine code of what was not deployed after all: nobody has paid for it.
+    fn forget(&self, hash: &CodeHash) {
+        let code = self.registry.snapshot().and_then(|snapshot| self.tlds.code(&snapshot, hash));
+        if code == Ok(None) {
+            self.host.forget(&hash.0);
+        }
     }
 
-    fn queue(&self, op: Result<VerifiedOp, Rejection>) -> oneshot::Receiver<Outcome> {
+    fn queue(self: &Arc<Self>, op: Result<Admitted, Rejection>) -> oneshot::Receiver<Outcome> {
         let (sender, receiver) = oneshot::channel();
-        // A caller that went away does not want the outcome; the op stands all the same.
-        let reply = |outcome| drop(sender.send(outcome));
         match op {
-            Ok(op) => self.writer.submit(op, Box::new(reply)),
-            Err(rejection) => reply(Err(rejection)),
+            Ok(admitted) => {
+                let deployed = match admitted.op.op() {
+                    Op::DeployContract { wasm } => Some((self.clone(), CodeHash::of(wasm))),
+                    _ => None,
+                };
+                let reply = move |outcome: Outcome| {
+                    if let (Err(_), Some((service, hash))) = (&outcome, deployed) {
+                        service.forget(&hash);
+                    }
+                    // A caller that went away does not want the outcome; the op stands all the same.
+                    drop(sender.send(outcome));
+                };
+                self.writer.submit_admitted(admitted, Box::new(reply));
+            }
+            Err(rejection) => drop(sender.send(Err(rejection))),
         }
         receiver
     }

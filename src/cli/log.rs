@@ -11,15 +11,15 @@ use serde_json::{Value, json};
 use super::author::Call as _;
 use super::client::RpcClient;
 use super::clock::unix_time;
-use super::{Network, keys, output};
+use super::{Network, Registrar, keys, output};
 use crate::api::log::{ConsistencyView, HistoryView, ProofView, hashes, leaf_of};
-use crate::api::{InfoView, LogView};
+use crate::api::{GasView, InfoView, LoadView, LogView};
 use crate::audit::audit;
 use crate::gateway::Tlds;
 use crate::limits::MAX_NOTE;
 use crate::node::{self, SHIPPED};
 use crate::notary::{self, check_continues};
-use crate::op::{self, RegistryId};
+use crate::op::{self, GasPolicy, LoadPolicy, Op, RegistryId};
 use crate::registry::examine;
 use crate::tlog::{
     Checkpoint, Frontier, Hash, Leaf, Note, ProofFile, Purpose, Rows, Tile, VerifierKey, leaf_hash, verify_consistency,
@@ -61,6 +61,9 @@ pub enum LogCommand {
     /// store in --data, which stays as it is. With --server, fetches the log of a running one and checks every op and the
     /// tree against the signed checkpoint. Exit code 1 if anything is wrong
     Verify(VerifyArgs),
+    /// Sets the log's time right after ops were accepted under a clock that was ahead: of what is written next, the time is
+    /// the server's again. What stands in the log stays. With the operator's key
+    AmendTime(Registrar),
     /// Acts as a witness: checks that the log of a server continues what this witness has seen of it, and signs that
     Witness(WitnessArgs),
 }
@@ -131,6 +134,7 @@ pub fn run(command: LogCommand) -> anyhow::Result<bool> {
         LogCommand::Checkpoint { witnessed, reader } => checkpoint(witnessed, &reader).map(|()| true),
         LogCommand::Proof { seq, out, reader } => proof(seq, out.as_deref(), &reader).map(|()| true),
         LogCommand::Verify(args) => verify(args),
+        LogCommand::AmendTime(registrar) => amend_time(registrar).map(|()| true),
         LogCommand::Witness(args) => witness(&args).map(|()| true),
     }
 }
@@ -167,6 +171,20 @@ fn signed_checkpoint(octets: &[u8], key: &VerifierKey) -> anyhow::Result<(Note, 
     let checkpoint: Checkpoint = note.text.parse()?;
     ensure!(checkpoint.origin == key.name(), "a checkpoint of {}, not of {}", checkpoint.origin, key.name());
     Ok((note, checkpoint))
+}
+
+/// An op that may be earlier than the one before it, and one that begins the epoch of gas anew.
+fn amend_time(mut registrar: Registrar) -> anyhow::Result<()> {
+    let mut rpc = registrar.rpc()?;
+    let load: LoadView = serde_json::from_value(rpc.call("mana.load", Value::Null)?)?;
+    let gas: GasView = serde_json::from_value(rpc.call("gas.info", Value::Null)?)?;
+    let LoadView { window_seconds: window, target, highest, .. } = load;
+    let gateways = gas.gateways.iter().map(|did| did.parse()).collect::<Result<Vec<_>, _>>()?;
+    let GasView { epoch_seconds: epoch, free, most, target: at, lowest, highest: dearest, .. } = gas;
+    let policy = GasPolicy { epoch, free, most, target: at, lowest, highest: dearest };
+    registrar.as_operator();
+    let ops = vec![Op::SetLoad { policy: LoadPolicy { window, target, highest } }, Op::SetGas { policy, gateways }];
+    registrar.write_all(|_| Ok(ops))
 }
 
 fn show(from: u64, limit: u64, reader: &Reader) -> anyhow::Result<()> {

@@ -3,9 +3,10 @@
 use std::io::Write as _;
 use std::net::IpAddr;
 use std::num::{NonZeroU16, NonZeroU32, NonZeroUsize};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -27,14 +28,16 @@ use crate::contract::CodeFolder;
 use crate::dnssec::tsig;
 use crate::forward::Forwarder;
 use crate::gateway::{Signer, Tld, Transfers};
-use crate::limits::{CHECKPOINT_EVERY, FORWARD_OUTSTANDING, MAX_CERTIFICATES, RENEW_EVERY, SETTLE_EVERY};
+use crate::limits::{
+    CHECKPOINT_EVERY, FORWARD_OUTSTANDING, MAX_CERTIFICATES, NOTE_TIME_EVERY, RENEW_EVERY, SCAN_EVERY, SETTLE_EVERY,
+};
 use crate::locked::{self, Locked};
-use crate::metrics::Trouble;
+use crate::metrics::{Metrics, Trouble};
 use crate::node::{self, Node, Parts, SHIPPED};
-use crate::notary::{Notary, Witnesses};
+use crate::notary::{self, Notary, Witnesses};
 use crate::observe;
 use crate::op::{self, Op, SigilId, Symbol};
-use crate::registry::{FORMAT, Genesis, Registry};
+use crate::registry::{FORMAT, Fault, Genesis, Registry, Scan};
 use crate::server::{self, Ports, ServerConfig};
 use crate::state::ledger::Balance;
 use crate::state::{LEVELS, MAX_LEVEL, View as _};
@@ -106,6 +109,10 @@ pub struct ServeArgs {
     /// Page about this server for people, told in RESINFO (RFC 9606)
     #[arg(long, value_name = "URL", value_parser = config::info_url)]
     info_url: Option<String>,
+    /// Believe the clock at this start, however far it is from the last time that this gateway knows; once, when you have
+    /// made sure that it is right
+    #[arg(long)]
+    accept_time: bool,
     /// Form of the log
     #[arg(long, value_enum, default_value = "text")]
     log: LogForm,
@@ -240,6 +247,8 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
             "keys may be swapped to disk: no memory can be locked ({error}); raise LimitMEMLOCK to 64K or more"
         );
     }
+    let counters = Arc::<Metrics>::default();
+    let clock = clock::guarded(&registry, &data, args.accept_time, &counters)?.clock();
     let identity = match identity {
         Some(identity) => identity,
         None => {
@@ -270,7 +279,7 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let other_descriptors = if forward.is_some() { 2 * FORWARD_OUTSTANDING } else { 0 };
     let parts = Parts::new(registry, tlds, signer, sigil, notary, clock);
     let work = Arc::new(limits.work_meter());
-    let parts = Parts { transfers, code, update_secret, ecs_from, mirror, forward, work, ..parts };
+    let parts = Parts { metrics: counters, transfers, code, update_secret, ecs_from, mirror, forward, work, ..parts };
     let node = Arc::new(Node::start(parts)?);
     node.warm_up();
     // Only a convenience: a data directory whose path is too long for a socket is served all the same.
@@ -281,7 +290,7 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
     if let Some(operator) = operator.filter(|_| args.dev) {
         set_up_dev(&node, &data, &operator)?;
     }
-    let chores = chores(&node)?;
+    let chores = chores(&node, &data)?;
     let mut observing = observe::Threads::default();
     let called = naming.server.as_ref().map_or_else(|| "ghostplane".to_owned(), Name::to_string);
     let mut seed = [0; 32];
@@ -508,15 +517,12 @@ fn load_signer(data: &Path, tlds: &[Name]) -> anyhow::Result<Signer> {
     };
     let path = data.join("anchors.ds");
     let text: String = tlds.iter().map(line).collect();
-    // A full disk is no reason not to start with what is there.
-    if std::fs::read_to_string(&path).ok().as_ref() != Some(&text) {
-        std::fs::write(&path, text).with_context(|| path.display().to_string())?;
-    }
+    notary::write(&path, text.as_bytes())?;
     Ok(signer)
 }
 
 /// What is done again and again while the server runs.
-fn chores(node: &Arc<Node>) -> anyhow::Result<Chores> {
+fn chores(node: &Arc<Node>, data: &Path) -> anyhow::Result<Chores> {
     let mut chores = Chores::default();
     for (name, every, job) in [
         ("survey", SURVEY, survey as fn(&Node)),
@@ -527,6 +533,10 @@ fn chores(node: &Arc<Node>) -> anyhow::Result<Chores> {
         let node = node.clone();
         chores.start(name, every, move || job(&node))?;
     }
+    let (reader, scan) = (node.clone(), Mutex::new(Scan::default()));
+    chores.start("scan", SCAN_EVERY, move || read_on(&reader, &scan))?;
+    let (node, data) = (node.clone(), data.to_owned());
+    chores.start("time", NOTE_TIME_EVERY, move || note_time(&node, &data))?;
     Ok(chores)
 }
 
@@ -614,8 +624,15 @@ fn appoint(node: &Node, operator: Option<&SigningKey>) -> anyhow::Result<()> {
     };
     let mut gateways = gas.gateways;
     gateways.push(sigil);
-    let outcome = node.write(operator, Op::SetGas { policy: gas.policy, gateways });
-    outcome.map(drop).map_err(|rejection| anyhow::anyhow!("this gateway cannot settle gas: {rejection}"))
+    match node.write(operator, Op::SetGas { policy: gas.policy, gateways }) {
+        Ok(_) => Ok(()),
+        // It serves what it has; the next start tries again.
+        Err(rejection) if rejection.is_ours() => {
+            tracing::warn!(%rejection, "this gateway cannot settle gas yet");
+            Ok(())
+        }
+        Err(rejection) => Err(anyhow::anyhow!("this gateway cannot settle gas: {rejection}")),
+    }
 }
 
 /// Renews names by their owners' plans.
@@ -644,12 +661,43 @@ fn write_checkpoint(node: &Node) {
     }
 }
 
+/// Reads through the store, a little at a time.
+fn read_on(node: &Node, scan: &Mutex<Scan>) {
+    let registry = &node.service.registry;
+    let mut scan = scan.lock().unwrap_or_else(PoisonError::into_inner);
+    // redb may panic over a page that is not what it wrote.
+    let step = AssertUnwindSafe(|| registry.snapshot().and_then(|snapshot| scan.step(&snapshot)));
+    let read = catch_unwind(step).unwrap_or_else(|_| Err(Fault::new("a page of the store is damaged")));
+    // A disk that fails is the writer's to tell.
+    if let Err(fault) = read
+        && !node.metrics.health.has(Trouble::Store)
+        && node.metrics.health.raise(Trouble::Damage)
+    {
+        tracing::error!(%fault, "the store is damaged: run `ghostplane log verify`, and restore a copy");
+    }
+}
+
+/// Writes down what time it is, for the next start to compare with.
+fn note_time(node: &Node, data: &Path) {
+    let now = (node.service.clock)();
+    if node.metrics.health.has(Trouble::Clock) {
+        return;
+    }
+    if let Err(error) = clock::note_seen(data, now) {
+        tracing::warn!(%error, "the time cannot be written down");
+    }
+}
+
 /// Funds the operator and the development sigil, and deploys the contracts that come with the program.
 fn set_up_dev(node: &Node, data: &Path, operator: &SigningKey) -> anyhow::Result<()> {
     let dev = keys::load_or_create(&data.join("dev.pem"))?;
     let operator_id = SigilId::from(&operator.verifying_key());
     let submit = |op| match node.write(operator, op) {
         Ok(_) => Ok(()),
+        Err(rejection) if rejection.is_ours() => {
+            tracing::warn!(%rejection, "development set-up");
+            Ok(())
+        }
         Err(rejection) => Err(anyhow::anyhow!("development set-up: {rejection}")),
     };
     for id in [operator_id, SigilId::from(&dev.verifying_key())] {

@@ -33,7 +33,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail, ensure};
 
 use crate::contract::{CodeRef, ContractHost, Execution, PACKAGE, Question, ReadFault, Reads, Verdict, Worlds, Write};
-use crate::limits::{CONTRACT_FUEL, MAX_PARAMETERS};
+use crate::limits::{CONTRACT_FUEL, COVENANT_FUEL, MAX_PARAMETERS};
 use crate::op::{CodeHash, Op, RrsetKey, SigilId};
 use crate::wire::master::{Reader, words};
 use crate::wire::{Name, Resolution, Rrset, Rtype, Scope, Subnet, rdata};
@@ -307,7 +307,7 @@ impl Trial<'_> {
                 let Desk { time, level, names, .. } = *desk;
                 let write =
                     Write { author: author.into(), time, op: &op, owner, level, names, cosigners: &desk.cosigners };
-                let (execution, read) = self.host.judge(code, &write, desk.clone());
+                let (execution, read) = self.host.judge(code, &write, COVENANT_FUEL, desk.clone());
                 Ok(told(&execution, &read, |verdict| match verdict {
                     Verdict::Allowed => vec!["allowed".to_owned()],
                     Verdict::Denied(why) => vec![format!("denied {why}")],

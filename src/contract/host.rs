@@ -130,6 +130,11 @@ impl ContractHost {
         self.library.check(wasm)
     }
 
+    /// Drops the machine code of what was checked and is not deployed after all.
+    pub fn forget(&self, hash: &[u8; 32]) {
+        self.library.forget(hash);
+    }
+
     /// True if the code can be executed without the compiler.
     pub fn is_ready(&self, hash: &[u8; 32]) -> bool {
         self.library.is_ready(hash)
@@ -177,15 +182,22 @@ impl ContractHost {
         })
     }
 
-    /// Asks a covenant about a write. A write about no name is allowed: no covenant has a say in it.
-    pub fn judge<R: Reads>(&self, code: CodeRef<'_>, write: &Write<'_>, reads: R) -> (Execution<Verdict>, R) {
+    /// Asks a covenant about a write, with at most `fuel`, itself at most `COVENANT_FUEL`. A write about no name is allowed:
+    /// no covenant has a say in it.
+    pub fn judge<R: Reads>(
+        &self,
+        code: CodeRef<'_>,
+        write: &Write<'_>,
+        fuel: u64,
+        reads: R,
+    ) -> (Execution<Verdict>, R) {
         let compiled = match self.library.find(code) {
             Ok(compiled) => compiled,
             Err(failure) => return nothing_ran(failure, reads),
         };
         let Some(export) = compiled.judge else { return nothing_ran(Failure::World("covenant"), reads) };
         let Some(write) = write.typed() else { return (Execution::free(Ok(Verdict::Allowed)), reads) };
-        let run = Run { compiled: &compiled, export, fuel: COVENANT_FUEL };
+        let run = Run { compiled: &compiled, export, fuel: fuel.min(COVENANT_FUEL) };
         self.run(run, (write,), reads, |(returned,): (Result<(), String>,), _| match returned {
             Ok(()) => Ok(Verdict::Allowed),
             Err(words) => Ok(Verdict::Denied(failure::text(&words))),

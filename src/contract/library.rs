@@ -96,6 +96,15 @@ impl Library {
         Ok(CheckedContract { hash, compiled })
     }
 
+    /// Drops what was compiled of a contract that is not deployed.
+    pub fn forget(&self, hash: &[u8; 32]) {
+        self.kept.remove(hash);
+        if let Some(Err(error)) = self.files.as_ref().map(|files| files.remove(hash)) {
+            fault(&self.metrics, &error.to_string());
+        }
+        self.measure();
+    }
+
     /// Gives what is kept under a hash; else loads it, or makes it.
     fn keep<E: From<ContractError>>(
         &self,

@@ -7,12 +7,13 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{Engine, Prefix, Tlds};
+use super::{Client, Engine, Prefix, Tlds};
 use crate::limits::{FORGERIES, FORGERIES_OF_PREFIX, FORGERY_SECONDS, STRUCK_CLIENTS};
 use crate::op::{Claim, Identity, OpKind, RegistryId, Rejection};
 use crate::registry::{Fault, Snapshot};
 use crate::state::guardians::account_of;
 use crate::state::{Rules as _, View as _, Work};
+use crate::work::Budget;
 
 /// Wrong signatures of late, by client and the author they named, and by client alone. Bounded.
 #[derive(Debug, Default)]
@@ -45,26 +46,39 @@ pub struct Door<'a> {
     pub(super) tlds: &'a Tlds,
     /// Who brings it; `None` if the address may be forged.
     pub(super) client: Option<Prefix>,
+    /// What the work for it is taken from.
+    pub(super) budget: Budget,
     /// Seconds since 1970.
     pub(super) now: u64,
 }
 
 impl Engine {
     /// What ops that this client brings now are held against.
-    pub fn door<'a>(&'a self, snapshot: &'a Snapshot, client: Option<Prefix>, now: u64) -> Door<'a> {
-        Door { registry: self.registry.id(), snapshot, tlds: &self.tlds, client, now }
+    pub fn door<'a>(&'a self, snapshot: &'a Snapshot, client: Client, now: u64) -> Door<'a> {
+        let (registry, budget) = (self.registry.id(), self.work.budget(client));
+        Door { registry, snapshot, tlds: &self.tlds, client: client.proven(), budget, now }
     }
 }
 
 impl Door<'_> {
+    /// What the work for this client is taken from.
+    pub fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
     fn owns_a_name(&self, author: Identity) -> Result<bool, Fault> {
         author.sigil().map_or(Ok(false), |sigil| self.snapshot.owns_any(&sigil))
     }
 
     /// Whether there are TLDs where an op of this kind costs nothing.
     fn may_be_free(&self, kind: OpKind) -> bool {
-        let least = Work { bytes: 1, rrsigs: 0 };
-        self.tlds.iter().any(|tld| self.tlds.price(Some(&tld.apex), kind, least) == 0)
+        self.least_price(kind, 1) == 0
+    }
+
+    /// Mana that an op of this kind and length costs where it costs least, before the load's factor.
+    pub(super) fn least_price(&self, kind: OpKind, bytes: usize) -> u64 {
+        let prices = self.tlds.iter().map(|tld| self.tlds.price(Some(&tld.apex), kind, Work { bytes, rrsigs: 0 }));
+        prices.min().unwrap_or(0)
     }
 }
 
@@ -83,7 +97,7 @@ impl Gate {
         self.listen(door, claim.author)?;
         let fault = |fault: Fault| Rejection::Fault(fault.0);
         let account = account_of(door.snapshot, &claim.author).map_err(fault)?.unwrap_or_default().at(door.now);
-        // Ops that wait for the writer come before this one: a nonce may be ahead.
+        // Ops that wait for the writer come before this one: whether it is the next behind them, `Intake` knows.
         if claim.nonce < account.next_nonce {
             return Err(Rejection::Nonce { expected: account.next_nonce, got: claim.nonce });
         }
@@ -102,7 +116,7 @@ impl Gate {
             return without();
         }
         // A few ops cost nothing, a veto for one. Whoever has no mana left is listened to for their sake, but seldom.
-        self.strike(door, claim.author);
+        self.strike(door, claim.author, 1);
         Ok(())
     }
 
@@ -122,8 +136,9 @@ impl Gate {
         Ok(())
     }
 
-    /// Notes an op that was admitted and whose signature was wrong.
-    pub fn strike(&self, door: &Door<'_>, author: Identity) {
+    /// Notes an op that was admitted and one of whose `signatures` was wrong.
+    pub fn strike(&self, door: &Door<'_>, author: Identity, signatures: usize) {
+        let signatures = u32::try_from(signatures).unwrap_or(u32::MAX);
         let mut all = self.lock();
         for key in [(door.client, Some(author)), (door.client, None)] {
             if all.len() >= STRUCK_CLIENTS && !all.contains_key(&key) {
@@ -132,7 +147,7 @@ impl Gate {
             if all.len() < STRUCK_CLIENTS || all.contains_key(&key) {
                 let strikes = all.entry(key).or_insert(Strikes { count: 0, as_of: door.now });
                 *strikes = strikes.at(door.now);
-                strikes.count = strikes.count.saturating_add(1);
+                strikes.count = strikes.count.saturating_add(signatures);
             }
         }
     }

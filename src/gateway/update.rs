@@ -12,7 +12,7 @@
 
 use crate::dnssec::tsig::{self, TsigError};
 use crate::limits::{AMPLIFICATION, MAX_NAME, UDP_PAYLOAD};
-use crate::op::{self, Op, OpBody, OpKind, Rejection, SignedUpdate, VerifiedOp};
+use crate::op::{self, Op, OpBody, OpKind, Rejection, SignedUpdate, Unproven};
 use crate::registry::{Fault, Snapshot, Stamp};
 use crate::state::updates::Updates;
 use crate::state::{NameEntry, Rules as _, View as _, Work};
@@ -21,6 +21,7 @@ use crate::wire::{
     Answer, EdeCode, HEADER, Name, OPT_EDE, Query, QueryError, Rcode, Reply, Shape, Transport, clip_ede,
     push_opt_record, push_option, push_padding,
 };
+use crate::writer::{Admitted, Applicant};
 
 use super::pool::Task;
 use super::{Begun, Client, Done, Door, Engine, Gateway, Miss};
@@ -95,8 +96,8 @@ impl From<Rejection> for Refusal {
             | Rejection::BadSig0(_)
             | Rejection::UpdateExpired { .. } => (Rcode::NotAuth, EdeCode::Prohibited),
             Rejection::UnknownUpdateKey { .. } => return Self::tsig(TsigError::BadKey),
-            Rejection::Busy | Rejection::Stopping => (Rcode::ServFail, EdeCode::NotReady),
             Rejection::Fault(_) => (Rcode::ServFail, EdeCode::Other),
+            rejection if rejection.is_ours() => (Rcode::ServFail, EdeCode::NotReady),
             Rejection::BadRecord { .. } => (Rcode::Refused, EdeCode::InvalidData),
             _ => (Rcode::Refused, EdeCode::Prohibited),
         };
@@ -154,14 +155,15 @@ impl Engine {
                 let done = move |outcome: crate::writer::Outcome| {
                     reporter.tell(outcome.map(|_| ()).map_err(Refusal::from), done);
                 };
-                self.writer.submit(op, Box::new(done));
+                self.writer.submit_admitted(op, Box::new(done));
             }
             Err(refusal) => reporter.tell(Err(refusal), done),
         }
     }
 
-    fn prepare(&self, reporter: &mut Reporter) -> Result<VerifiedOp, Refusal> {
+    fn prepare(&self, reporter: &mut Reporter) -> Result<Admitted, Refusal> {
         let UpdateRequest { message, client } = &reporter.request;
+        self.work.budget(*client).check().map_err(Rejection::from)?;
         let name = message.about();
         let snapshot = self.registry.snapshot()?;
         let entry = snapshot.name(&name)?.filter(|entry| entry.is_live(reporter.now));
@@ -172,12 +174,14 @@ impl Engine {
                 reporter.secret = secret;
                 let error = error.or((tsig.key.parent().as_ref() != Some(&name)).then_some(TsigError::BadKey));
                 match (error, entry) {
-                    (None, Some(entry)) => self.by_key(message, tsig, &entry, &snapshot, reporter.now),
+                    (None, Some(entry)) => {
+                        self.by_key(message, tsig, &entry, &self.door(&snapshot, *client, reporter.now))
+                    }
                     (error, _) => Err(Refusal::tsig(error.unwrap_or(TsigError::BadKey))),
                 }
             }
             (Some(Signature::Sig0(sig)), Some(entry)) => {
-                self.by_owner(message, sig, &entry, &self.door(&snapshot, client.proven(), reporter.now))
+                self.by_owner(message, sig, &entry, &self.door(&snapshot, *client, reporter.now))
             }
             (Some(Signature::Sig0(_)), None) => Err(Rejection::UnknownName(name).into()),
             // Turned away before.
@@ -243,61 +247,55 @@ impl Engine {
         sig: &Sig0,
         entry: &NameEntry,
         door: &Door<'_>,
-    ) -> Result<VerifiedOp, Refusal> {
+    ) -> Result<Admitted, Refusal> {
         let update = SignedUpdate::of(message.clone())?;
-        let bytes = op::seal_update(entry.owner, message.octets());
         let key = entry.owner.key().ok_or(Rejection::BadSignature)?;
         op::check_sig0(&update, sig, &key, door.now)?;
-        self.check_funds(&update, entry, OpKind::Update, bytes.len(), door.snapshot, door.now)?;
-        let author = entry.owner.into();
-        if let Err(rejection) = self.gate.listen(door, author) {
+        if let Err(rejection) = self.gate.listen(door, entry.owner.into()) {
             let refusal = Refusal::from(rejection);
             return Err(Refusal { truncated: door.client.is_none(), ..refusal });
         }
-        let verified = op::verify(&bytes, self.registry.id(), door.now);
-        if verified.is_err() {
-            self.gate.strike(door, author);
-        }
-        Ok(verified?)
+        let _stint = door.budget().stint();
+        let bytes = op::seal_update(entry.owner, message.octets());
+        let candidate = self.admit(door, Unproven::open(&bytes, door.registry, door.now)?)?;
+        Ok(self.verify(door, candidate)?)
     }
 
-    /// An op by which this gateway vouches for a TSIG.
+    /// An op by which this gateway vouches for a TSIG. The owner pays for it.
     fn by_key(
         &self,
         message: &UpdateMessage,
         tsig: &Tsig,
         entry: &NameEntry,
-        snapshot: &Snapshot,
-        now: u64,
-    ) -> Result<VerifiedOp, Refusal> {
+        door: &Door<'_>,
+    ) -> Result<Admitted, Refusal> {
         let update = SignedUpdate::of(message.clone())?;
-        let price = self.check_funds(&update, entry, OpKind::UpdateByKey, message.octets().len(), snapshot, now)?;
-        let (label, row, until) =
-            (label_of(tsig).unwrap_or_default(), snapshot.updates(update.name())?, tsig::until(tsig));
-        let issued = row.key(&label, now).map(|key| key.issued);
+        let (work, until) = (Work { bytes: message.octets().len(), rrsigs: 0 }, tsig::until(tsig));
+        let base = self.tlds.price(update.name().parent().as_ref(), OpKind::UpdateByKey, work);
+        // What it stores may cost more.
+        let price = door.snapshot.load()?.at(door.now).price(base);
+        let pass = self.writer.intake().enter(&Applicant {
+            author: entry.owner.into(),
+            account: &door.snapshot.account(&entry.owner)?,
+            nonce: None,
+            client: door.client,
+            price: Some(price),
+            // Whoever has the key must not run its owner into debt.
+            dear: 0,
+            budget: door.budget(),
+            now: door.now,
+        })?;
+        let (label, row) = (label_of(tsig).unwrap_or_default(), door.snapshot.updates(update.name())?);
+        let issued = row.key(&label, door.now).map(|key| key.issued);
         // Before this gateway signs anything: a key without budget or room is told so.
-        row.check_new(&update, until, now)?;
-        row.noting(update.name(), (&update, until), Some((&label, price)), now)?;
+        row.check_new(&update, until, door.now)?;
+        row.noting(update.name(), (&update, until), Some((&label, price)), door.now)?;
+        let _stint = door.budget().stint();
         let op = Op::UpdateByKey { label, update, issued };
-        let body = OpBody { registry: self.registry.id(), nonce: 0, expires: until, op };
-        Ok(op::verify(&op::sign(&self.sigil, &body), self.registry.id(), now)?)
-    }
-
-    /// Whoever cannot pay is told so before anything costly; what counts is still decided by `apply`. Gives the least price:
-    /// what it stores may cost more.
-    fn check_funds(
-        &self,
-        update: &SignedUpdate,
-        entry: &NameEntry,
-        kind: OpKind,
-        bytes: usize,
-        snapshot: &Snapshot,
-        now: u64,
-    ) -> Result<u64, Refusal> {
-        let base = self.tlds.price(update.name().parent().as_ref(), kind, Work { bytes, rrsigs: 0 });
-        let price = snapshot.load()?.at(now).price(base);
-        snapshot.account(&entry.owner)?.pay(now, price)?;
-        Ok(price)
+        let body = OpBody { registry: door.registry, nonce: 0, expires: until, op };
+        let op = op::verify(&op::sign(&self.sigil, &body), door.registry, door.now)?;
+        self.make_ready(door.snapshot, op.op())?;
+        Ok(Admitted { op, pass })
     }
 
     /// The secret of the update key `name` that op `seq` issued.

@@ -12,6 +12,8 @@ use super::Counter;
 pub enum Trouble {
     /// The wall clock disagrees with the monotonic clock or the log.
     Clock,
+    /// The last op in the log is of a time that has not come.
+    LogAhead,
     /// The store takes no commits.
     Store,
     /// Something that is stored is not what was written.
@@ -30,8 +32,9 @@ pub enum Trouble {
 
 impl Trouble {
     /// Every kind, its label value, and what `/readyz` says of it.
-    pub const ALL: [(Self, &'static str, &'static str); 8] = [
+    pub const ALL: [(Self, &'static str, &'static str); 9] = [
         (Self::Clock, "clock", "the clock has jumped; writes are refused until it is right, or --accept-time is given"),
+        (Self::LogAhead, "log_ahead", "the log's last op is ahead of the clock; see `ghostplane log amend-time`"),
         (Self::Store, "store", "the store takes no commits; it is opened again and again until it does"),
         (Self::Damage, "damage", "stored data is damaged; run `ghostplane log verify`, and restore a copy"),
         (Self::Disk, "disk", "a file cannot be written; see the log"),

@@ -5,11 +5,11 @@ use ed25519_dalek::{SigningKey, VerifyingKey};
 use minicbor::{Decode, Decoder, Encode, Encoder, decode, encode};
 
 use super::envelope::{self, EnvelopeError};
-use super::{DnskeyRdata, Identity, Op, OpBody, OpKind, Rejection, SigilId, VerifiedOp, shared, update};
+use super::{DnskeyRdata, Identity, Op, OpBody, OpKind, Rejection, SigilId, Unproven, VerifiedOp, shared};
 use crate::dnssec::{self, FLAGS_OWNER, PublicKey, RrsigError};
 use crate::limits::{
-    MAX_NAME, MAX_OP, MAX_OP_LIFETIME, MAX_PUT_RRSETS, MAX_RDATA, MAX_RRSET_RECORDS, MAX_RRSIGS,
-    MAX_SHARED_OP_LIFETIME, MAX_ZONE_KEYS,
+    MAX_NAME, MAX_OP_LIFETIME, MAX_PUT_RRSETS, MAX_RDATA, MAX_RRSET_RECORDS, MAX_RRSIGS, MAX_SHARED_OP_LIFETIME,
+    MAX_ZONE_KEYS,
 };
 use crate::wire::{Name, Rrset, Rtype, rdata};
 
@@ -45,23 +45,7 @@ pub fn sign(key: &SigningKey, body: &OpBody) -> Vec<u8> {
 /// # Errors
 /// The first check that fails.
 pub fn verify(bytes: &[u8], registry: RegistryId, now: u64) -> Result<VerifiedOp, Rejection> {
-    if bytes.len() > MAX_OP {
-        return Err(Rejection::TooLarge { max: MAX_OP });
-    }
-    if update::is_sealed(bytes) {
-        return update::verify(bytes, registry, now);
-    }
-    if shared::is_shared(bytes) {
-        return shared::verify(bytes, registry, now);
-    }
-    let opened = envelope::open(OP_CONTEXT, bytes)?;
-    let body = decode_body(&opened.payload)?;
-    check_scope(&body, registry, now)?;
-    update::check_envelope(&body)?;
-    opened.verify()?;
-    let author = Identity::Sigil(opened.author);
-    check_records(&body.op, author, now)?;
-    Ok(VerifiedOp { author, cosigners: Vec::new(), body, bytes: bytes.to_vec() })
+    Unproven::open(bytes, registry, now)?.prove()?.verify(now)
 }
 
 /// The RRSIGs of an op that puts records.
@@ -89,24 +73,26 @@ pub struct Claim {
     pub kind: OpKind,
 }
 
-/// Reads what an op claims, without looking at its signatures; of one that a single sigil signs, without looking at the
-/// op itself and without allocating. `None` for what is no such op, a sealed DNS UPDATE included.
+/// Reads what an op claims, without looking at its signatures or the op itself, and without allocating. `None` for what is
+/// no such op, a sealed DNS UPDATE included.
 pub fn peek(bytes: &[u8]) -> Option<Claim> {
     if shared::is_shared(bytes) {
-        let draft = shared::Draft::open(bytes).ok()?;
-        let OpBody { registry, nonce, expires, ref op } = *draft.body();
-        return Some(Claim { author: draft.author(), registry, nonce, expires, kind: op.kind() });
+        let (author, payload) = shared::peek(bytes)?;
+        return peek_body(author, payload);
     }
     // 18([<< {1: -8, 4: kid} >>, {}, << [registry, nonce, expires, op] >>, signature]); one legal encoding.
     const START: &[u8] = &[0xd2, 0x84, 0x58, 0x26, 0xa2, 0x01, 0x27, 0x04, 0x58, 0x20];
     let (author, rest) = bytes.strip_prefix(START)?.split_first_chunk::<32>()?;
-    let mut body = Decoder::new(Decoder::new(rest.strip_prefix(&[0xa0])?).bytes().ok()?);
+    peek_body(Identity::Sigil(SigilId(*author)), Decoder::new(rest.strip_prefix(&[0xa0])?).bytes().ok()?)
+}
+
+fn peek_body(author: Identity, payload: &[u8]) -> Option<Claim> {
+    let mut body = Decoder::new(payload);
     body.array().ok().flatten().filter(|fields| *fields == 4)?;
     let registry = body.bytes().ok()?.try_into().ok()?;
     let (nonce, expires) = (body.u64().ok()?, body.u64().ok()?);
     body.array().ok().flatten().filter(|fields| *fields == 2)?;
     let kind = OpKind::numbered(body.u8().ok()?)?;
-    let author = Identity::Sigil(SigilId(*author));
     Some(Claim { author, registry: RegistryId(registry), nonce, expires, kind })
 }
 
@@ -165,7 +151,7 @@ impl From<EnvelopeError> for Rejection {
     }
 }
 
-fn check_scope(body: &OpBody, registry: RegistryId, now: u64) -> Result<(), Rejection> {
+pub(super) fn check_scope(body: &OpBody, registry: RegistryId, now: u64) -> Result<(), Rejection> {
     check_lifetime(body, registry, now, MAX_OP_LIFETIME)
 }
 

@@ -15,6 +15,7 @@ mod rejection;
 mod shared;
 mod sigil;
 mod token;
+mod unproven;
 mod update;
 
 pub(crate) use action::beside_records;
@@ -27,6 +28,7 @@ pub use rejection::Rejection;
 pub use shared::{Draft, OtherOp};
 pub use sigil::{NotADid, SigilId};
 pub use token::{NotASymbol, Symbol};
+pub use unproven::{Signed, Unproven};
 pub use update::{SecretRequest, SignedUpdate, UPDATE_KEY_CONTEXT, UpdateScope, check_sig0, key_name, seal_update};
 
 use minicbor::{Decode, Encode};

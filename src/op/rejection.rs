@@ -244,11 +244,30 @@ pub enum Rejection {
     Busy,
     #[error("the server is shutting down")]
     Stopping,
+    #[error("too much work has been done for your network, or this author, of late; try again in {seconds} s")]
+    Overdrawn { seconds: u64 },
     #[error("the registry failed: {0}")]
     Fault(String),
+    #[error("the store takes no writes now, and is tried again every few seconds: {reason}")]
+    StoreFailed { reason: String },
+    #[error(
+        "the server's clock has jumped by more than an hour from {now}, which it counts itself: nothing is written until the \
+         clock is right, or its operator restarts it with --accept-time"
+    )]
+    ClockJump { now: u64 },
+    #[error(
+        "the log's last op is of {latest}, it is {now}: nothing is written until the operator has set the log's time right \
+         (`log amend-time`)"
+    )]
+    LogAhead { latest: u64, now: u64 },
 }
 
 impl Rejection {
+    /// True for what the server cannot do now, whatever the op.
+    pub fn is_ours(&self) -> bool {
+        self.code() >= 900
+    }
+
     /// The stable number.
     pub fn code(&self) -> u16 {
         match self {
@@ -358,6 +377,10 @@ impl Rejection {
             Self::Busy => 900,
             Self::Stopping => 901,
             Self::Fault(_) => 902,
+            Self::StoreFailed { .. } => 903,
+            Self::ClockJump { .. } => 904,
+            Self::LogAhead { .. } => 905,
+            Self::Overdrawn { .. } => 906,
         }
     }
 }

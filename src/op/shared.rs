@@ -13,9 +13,11 @@ use std::collections::BTreeMap;
 use coset::{CoseSign, CoseSignBuilder, CoseSignature, CoseSignatureBuilder, Header, HeaderBuilder, iana};
 use coset::{TaggedCborSerializable as _, sig_structure_data};
 use ed25519_dalek::{Signature, Signer as _, SigningKey};
+use minicbor::Decoder;
 
-use super::codec::{check_lifetime, check_records, decode_body, encode_body};
-use super::{Identity, OP_CONTEXT, OpBody, RegistryId, Rejection, SigilId, VerifiedOp};
+use super::codec::{check_lifetime, decode_body, encode_body};
+use super::unproven::Signatures;
+use super::{Identity, OP_CONTEXT, OpBody, RegistryId, Rejection, SigilId, Unproven};
 use crate::limits::{MAX_SHARED_OP, MAX_SHARED_OP_LIFETIME, MAX_SIGNATURES};
 
 /// The tag of COSE_Sign, 98, as its first octets: no other op begins so.
@@ -120,7 +122,10 @@ impl Draft {
     /// # Errors
     /// One does not verify.
     pub fn check_signatures(&self) -> Result<(), Rejection> {
-        for (id, signature) in &self.signatures {
+        // The author's first: whoever forges the rest mostly lacks that one.
+        let author = self.author.sigil();
+        let first = self.signatures.iter().filter(|(id, _)| Some(**id) == author);
+        for (id, signature) in first.chain(self.signatures.iter().filter(|(id, _)| Some(**id) != author)) {
             let key = id.key().ok_or(Rejection::BadSignature)?;
             let signature = Signature::from_slice(signature).map_err(|_| Rejection::BadSignature)?;
             key.verify_strict(&self.signed_by(*id), &signature).map_err(|_| Rejection::BadSignature)?;
@@ -163,8 +168,21 @@ pub(super) fn is_shared(bytes: &[u8]) -> bool {
     bytes.starts_with(&TAG)
 }
 
-/// [`super::verify`] for them.
-pub(super) fn verify(bytes: &[u8], registry: RegistryId, now: u64) -> Result<VerifiedOp, Rejection> {
+/// Author and payload, without a look at anything else.
+pub(super) fn peek(bytes: &[u8]) -> Option<(Identity, &[u8])> {
+    // 98([<< {4: author} >>, {}, << body >>, [signatures]]); one legal encoding.
+    let mut decoder = Decoder::new(bytes.strip_prefix(&TAG)?);
+    decoder.array().ok().flatten().filter(|fields| *fields == 4)?;
+    let mut header = Decoder::new(decoder.bytes().ok()?);
+    header.map().ok().flatten().filter(|fields| *fields == 1)?;
+    header.u8().ok().filter(|label| *label == 4)?;
+    let author = Identity::from_octets(header.bytes().ok()?)?;
+    decoder.map().ok().flatten().filter(|fields| *fields == 0)?;
+    Some((author, decoder.bytes().ok()?))
+}
+
+/// [`Unproven::open`] for them.
+pub(super) fn open(bytes: &[u8], registry: RegistryId, now: u64) -> Result<Unproven, Rejection> {
     let draft = Draft::open(bytes)?;
     check_lifetime(&draft.body, registry, now, MAX_SHARED_OP_LIFETIME)?;
     let signed = match draft.author {
@@ -175,8 +193,6 @@ pub(super) fn verify(bytes: &[u8], registry: RegistryId, now: u64) -> Result<Ver
     if !signed {
         return Err(Rejection::AuthorUnsigned(draft.author));
     }
-    draft.check_signatures()?;
-    check_records(&draft.body.op, draft.author, now)?;
     let cosigners = draft.signers().filter(|id| draft.author != *id).collect();
-    Ok(VerifiedOp { author: draft.author, cosigners, body: draft.body, bytes: bytes.to_vec() })
+    Ok(Unproven::new(draft.author, cosigners, draft.body.clone(), bytes, Signatures::Several(Box::new(draft))))
 }

@@ -11,7 +11,8 @@ use minicbor::{Decode, Decoder, Encode, Encoder, decode, encode};
 use sha2::{Digest as _, Sha256};
 
 use super::codec::{RegistryId, bounded_bytes};
-use super::{Op, OpBody, Rejection, SigilId, VerifiedOp, envelope};
+use super::unproven::Signatures;
+use super::{Op, OpBody, Rejection, SigilId, Unproven, envelope};
 use crate::dnssec::sig0::{self, Sig0Error};
 use crate::dnssec::tsig;
 use crate::limits::{MAX_QUERY, SECRET_REQUEST_SKEW};
@@ -139,8 +140,8 @@ pub(super) fn is_sealed(bytes: &[u8]) -> bool {
     bytes.first() == Some(&ARRAY_OF_TWO)
 }
 
-/// Checks a sealed message: form, canonicity, signer and time, then the signature.
-pub(super) fn verify(bytes: &[u8], registry: RegistryId, now: u64) -> Result<VerifiedOp, Rejection> {
+/// Checks of a sealed message form, canonicity, signer and time.
+pub(super) fn open(bytes: &[u8], registry: RegistryId, now: u64) -> Result<Unproven, Rejection> {
     let Sealed { author, message } = minicbor::decode(bytes).map_err(|_| Rejection::Malformed)?;
     if seal_update(author, &message) != bytes {
         return Err(Rejection::NotCanonical);
@@ -151,9 +152,15 @@ pub(super) fn verify(bytes: &[u8], registry: RegistryId, now: u64) -> Result<Ver
         return Err(Rejection::BadUpdate("it has no SIG(0)"));
     };
     let expires = check_sig0(&update, sig, &key, now)?;
-    sig0::verify(&update.message, sig, &key).map_err(Rejection::BadSig0)?;
     let body = OpBody { registry, nonce: 0, expires, op: Op::Update { update } };
-    Ok(VerifiedOp { author: author.into(), cosigners: Vec::new(), body, bytes: bytes.to_vec() })
+    Ok(Unproven::new(author.into(), Vec::new(), body, bytes, Signatures::Message(Box::new(key))))
+}
+
+/// Checks the SIG(0) of a message.
+pub(super) fn check_signature(op: &Op, key: &VerifyingKey) -> Result<(), Rejection> {
+    let Op::Update { update } = op else { return Err(Rejection::Malformed) };
+    let Some(Signature::Sig0(sig)) = &update.message.signature else { return Err(Rejection::Malformed) };
+    sig0::verify(&update.message, sig, key).map_err(Rejection::BadSig0)
 }
 
 /// What can be checked of a SIG(0) at little cost: it is by `key`, for the name, at this time. Gives when it ends.

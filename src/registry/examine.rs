@@ -47,6 +47,7 @@ pub fn examine(path: &Path) -> Result<Examined, OpenError> {
     let overlay = Overlay::open(path)?.in_two_phases().map_err(|error| damaged(error.to_string()))?;
     let newest = Database::builder().set_check_integrity_on_open(true).create_with_backend(overlay).is_ok();
     let registry = read(database).map_err(|error| match error {
+        Founding::InUse => OpenError::InUse { path: shown.clone() },
         Founding::Format(found) => OpenError::Format { path: shown.clone(), found },
         Founding::Damaged(reason) => damaged(reason),
         Founding::Fault(fault) => damaged(fault.0),

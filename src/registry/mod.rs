@@ -6,21 +6,27 @@
 mod compare;
 mod examine;
 mod log;
+mod scan;
 mod stamps;
 mod tables;
 
 pub use compare::{Difference, Expected, Wrong};
 pub use examine::{Examined, examine};
+pub use scan::Scan;
 pub use stamps::{Stamp, Stamps};
 pub use tables::{LogEntry, Snapshot, WriteTables, WriteTransaction};
 
-use std::path::Path;
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{PoisonError, RwLock};
 
 use minicbor::{Decode, Encode};
-use redb::{Database, ReadableDatabase as _};
+use redb::{Database, DatabaseError, ReadableDatabase as _, StorageBackend};
 use sha2::Digest as _;
 
+use crate::limits::{CHECKED_AT_OPEN, ROOM};
 use crate::op::{RegistryId, SigilId};
 
 type Octets = &'static [u8];
@@ -70,6 +76,13 @@ pub enum OpenError {
 #[error("{0}")]
 pub struct Fault(pub(crate) String);
 
+impl Fault {
+    /// What somebody above the store has found.
+    pub fn new(sentence: &str) -> Self {
+        Self(sentence.to_owned())
+    }
+}
+
 macro_rules! fault_from {
     ($($error:ty),*) => {$(
         impl From<$error> for Fault {
@@ -82,9 +95,17 @@ macro_rules! fault_from {
 
 fault_from!(redb::TransactionError, redb::TableError, redb::StorageError, redb::CommitError, redb::SetDurabilityError);
 
+/// Opens the same store once more.
+type Opening = Box<dyn Fn() -> Result<Database, DatabaseError> + Send + Sync>;
+
 /// An open registry. Shared by all threads.
 pub struct Registry {
-    database: Database,
+    /// `None` while it is opened again. redb takes no reads either after an error of the disk, until then.
+    database: RwLock<Option<Database>>,
+    /// `None` for a store that cannot be opened twice.
+    opening: Option<Opening>,
+    /// The folder that the store stands in.
+    folder: Option<PathBuf>,
     genesis: Genesis,
     id: RegistryId,
     /// Sequence of the last durable op whose touched names have been stamped.
@@ -99,24 +120,15 @@ impl Registry {
     /// [`OpenError`]; the file is left as it was.
     pub fn open(path: &Path, genesis: impl FnOnce() -> Genesis) -> Result<Self, OpenError> {
         let shown = path.display().to_string();
-        let told = shown.clone();
-        let mut builder = Database::builder();
-        builder.set_repair_callback(move |repair| {
-            tracing::info!("{told} was not closed: checking it, {:.0}%", repair.progress() * 100.0);
-            // redb says 0.3 between its first scan and its second: only if it has to fall back (`db.rs`, `do_repair`).
-            if (0.1..0.5).contains(&repair.progress()) {
-                tracing::warn!("{told}: the newest commit is torn or damaged; going on from the one before");
-            }
-        });
-        let database = builder.create(path).map_err(|error| match error {
-            redb::DatabaseError::DatabaseAlreadyOpen => OpenError::InUse { path: shown.clone() },
-            other => OpenError::Damaged { path: shown.clone(), reason: other.to_string() },
-        })?;
-        Self::over(database, genesis).map_err(|error| match error {
+        let file = path.to_owned();
+        let opening: Opening = Box::new(move || open_file(&file));
+        let registry = Self::over(opening, genesis).map_err(|error| match error {
+            Founding::InUse => OpenError::InUse { path: shown },
             Founding::Format(found) => OpenError::Format { path: shown, found },
             Founding::Damaged(reason) => OpenError::Damaged { path: shown, reason },
             Founding::Fault(fault) => OpenError::Fault { path: shown, fault },
-        })
+        })?;
+        Ok(Self { folder: path.parent().map(Path::to_owned), ..registry })
     }
 
     /// A registry in memory, for tests and trials.
@@ -124,37 +136,96 @@ impl Registry {
     /// # Errors
     /// As [`Registry::open`].
     pub fn in_memory(genesis: Genesis) -> Result<Self, OpenError> {
-        let path = || "memory".to_owned();
-        let backend = redb::backends::InMemoryBackend::new();
-        let database = Database::builder()
-            .create_with_backend(backend)
-            .map_err(|error| OpenError::Damaged { path: path(), reason: error.to_string() })?;
-        Self::over(database, || genesis).map_err(|error| OpenError::Damaged { path: path(), reason: error.to_string() })
+        let in_memory = || Database::builder().create_with_backend(redb::backends::InMemoryBackend::new());
+        let registry = Self::over(Box::new(in_memory), || genesis)?;
+        // Opened again, it would be another one.
+        Ok(Self { opening: None, ..registry })
     }
 
-    fn over(database: Database, genesis: impl FnOnce() -> Genesis) -> Result<Self, Founding> {
-        let transaction = WriteTransaction::begin(&database)?;
-        let found = transaction.genesis()?;
+    /// A registry over whatever `backend` gives, which must be the same octets each time: for tests of failing disks.
+    ///
+    /// # Errors
+    /// As [`Registry::open`].
+    pub fn on<B: StorageBackend>(
+        backend: impl Fn() -> B + Send + Sync + 'static,
+        genesis: impl FnOnce() -> Genesis,
+    ) -> Result<Self, OpenError> {
+        Ok(Self::over(Box::new(move || Database::builder().create_with_backend(backend())), genesis)?)
+    }
+
+    fn over(opening: Opening, genesis: impl FnOnce() -> Genesis) -> Result<Self, Founding> {
+        let database = opening()?;
+        let found = WriteTransaction::begin(&database)?.genesis()?;
         let genesis = match found {
-            Some(found) => {
-                drop(transaction);
-                decode_genesis(&found)?
-            }
+            Some(found) => decode_genesis(&found)?,
             None => {
                 let genesis = genesis();
-                transaction.found(&genesis)?;
+                WriteTransaction::begin(&database)?.found(&genesis)?;
                 genesis
             }
         };
-        Ok(Self::opened(database, genesis, Stamps::new())?)
+        Ok(Self { opening: Some(opening), ..Self::opened(database, genesis, Stamps::new())? })
     }
 
     fn opened(database: Database, genesis: Genesis, stamps: Stamps) -> Result<Self, Fault> {
-        let id = genesis.id();
-        let registry = Self { database, genesis, id, published: AtomicU64::new(0), stamps };
+        let (id, database) = (genesis.id(), RwLock::new(Some(database)));
+        let published = AtomicU64::new(0);
+        let registry = Self { database, opening: None, folder: None, genesis, id, published, stamps };
         let last = registry.snapshot()?.last_seq()?;
         registry.published.store(last, Ordering::Release);
         Ok(registry)
+    }
+
+    /// Closes the store and opens it again: after an error of the disk, it takes neither reads nor writes before. Snapshots
+    /// that were taken before fail from now on.
+    ///
+    /// # Errors
+    /// It does not open, or has lost ops that were durable. There is no store then, until this succeeds.
+    pub fn reopen(&self) -> Result<(), Fault> {
+        let Some(opening) = &self.opening else { return Err(Fault("this store is in memory alone".into())) };
+        // Not under the lock: mending a large store takes seconds, for which readers are told that there is none.
+        drop(self.database.write().unwrap_or_else(PoisonError::into_inner).take());
+        let database = opening().map_err(|error| Fault(error.to_string()))?;
+        let found = WriteTransaction::begin(&database)?.genesis()?.map(|found| decode_genesis(&found));
+        if !matches!(found, Some(Ok(found)) if found == self.genesis) {
+            return Err(Fault("another registry stands where this one was".into()));
+        }
+        let (last, published) = (Snapshot::new(database.begin_read()?, 0)?.last_seq()?, self.published());
+        if last < published {
+            return Err(Fault(format!("the store has lost ops {} to {published}; restore a copy", last + 1)));
+        }
+        *self.database.write().unwrap_or_else(PoisonError::into_inner) = Some(database);
+        if last > published {
+            // A commit that failed has reached the disk all the same. Nobody knows any more which names it touched.
+            self.stamps.raise_all(last);
+            self.published.store(last, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Whether the store takes transactions: false after an error of the disk, until it is opened again.
+    pub fn is_sound(&self) -> bool {
+        self.begin_write().is_ok_and(|transaction| transaction.genesis().is_ok())
+    }
+
+    /// Whether the disk has room for a few commits.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn check_room(&self) -> io::Result<()> {
+        let Some(folder) = &self.folder else { return Ok(()) };
+        let path = folder.join("registry.room");
+        let written = File::create(&path).and_then(|mut file| {
+            (0..ROOM / 4_096).try_for_each(|_| file.write_all(&[0; 4_096]))?;
+            file.sync_data()
+        });
+        let removed = std::fs::remove_file(&path);
+        written.and(removed)
+    }
+
+    /// Sequence of the last op that is durable and known to readers.
+    pub fn published(&self) -> u64 {
+        self.published.load(Ordering::Acquire)
     }
 
     /// The registry's id: what every op must name.
@@ -175,7 +246,8 @@ impl Registry {
         // Loaded first: the snapshot may hold more than this says, never less. What is cached under it is
         // then at worst thrown away too early.
         let seq = self.published.load(Ordering::Acquire);
-        Snapshot::new(self.database.begin_read()?, seq)
+        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        Snapshot::new(database.as_ref().ok_or_else(closed)?.begin_read()?, seq)
     }
 
     /// Begins the transaction of the one writer.
@@ -183,7 +255,8 @@ impl Registry {
     /// # Errors
     /// The store failed.
     pub fn begin_write(&self) -> Result<WriteTransaction, Fault> {
-        WriteTransaction::begin(&self.database)
+        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        WriteTransaction::begin(database.as_ref().ok_or_else(closed)?)
     }
 
     /// Makes a durable commit known: from now on no answer read before `seq` under one of `changed` is valid.
@@ -200,14 +273,52 @@ impl Registry {
     }
 }
 
+fn closed() -> Fault {
+    Fault("the store is being opened again after an error of the disk".into())
+}
+
+fn open_file(path: &Path) -> Result<Database, DatabaseError> {
+    let told = path.display().to_string();
+    let mut builder = Database::builder();
+    builder.set_repair_callback(move |repair| {
+        tracing::info!("{told}: checking it, {:.0}%", repair.progress() * 100.0);
+        // redb says 0.3 between its first scan and its second: only if it has to fall back (`db.rs`, `do_repair`).
+        if (0.1..0.5).contains(&repair.progress()) {
+            tracing::warn!("{told}: the newest commit is torn or damaged; going on from the one before");
+        }
+    });
+    // Every page against its checksum: redb trusts a store that was closed, and may panic over one that was damaged since.
+    let octets = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+    builder.set_check_integrity_on_open(octets <= CHECKED_AT_OPEN);
+    builder.create(path)
+}
+
 #[derive(Debug, thiserror::Error)]
 enum Founding {
+    #[error("in use")]
+    InUse,
     #[error("format {0}")]
     Format(u32),
     #[error("{0}")]
     Damaged(String),
     #[error("{0}")]
     Fault(#[from] Fault),
+}
+
+impl From<DatabaseError> for Founding {
+    fn from(error: DatabaseError) -> Self {
+        match error {
+            DatabaseError::DatabaseAlreadyOpen => Self::InUse,
+            other => Self::Damaged(other.to_string()),
+        }
+    }
+}
+
+/// Of a store that is no file.
+impl From<Founding> for OpenError {
+    fn from(error: Founding) -> Self {
+        Self::Damaged { path: "memory".into(), reason: error.to_string() }
+    }
 }
 
 fn decode_genesis(octets: &[u8]) -> Result<Genesis, Founding> {

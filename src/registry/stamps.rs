@@ -48,6 +48,13 @@ impl Stamps {
         self.slot(stamp).fetch_max(seq, Ordering::Release);
     }
 
+    /// Notes a change of everything.
+    pub(super) fn raise_all(&self, seq: u64) {
+        for slot in &self.0 {
+            slot.fetch_max(seq, Ordering::Release);
+        }
+    }
+
     /// True if nothing read at `seq` under these stamps has changed since.
     pub fn unchanged_since(&self, seq: u64, stamps: &[Stamp]) -> bool {
         stamps.iter().all(|stamp| self.slot(*stamp).load(Ordering::Acquire) <= seq)

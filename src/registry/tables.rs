@@ -496,6 +496,13 @@ impl WriteTables<'_> {
         append(&mut self.tree.borrow_mut(), seq - 1, leaf_hash(&entry.leaf()))
     }
 
+    /// Puts another op into the log in the place of one: what a damaged disk may do.
+    #[cfg(test)]
+    pub(super) fn replace_log_entry(&self, seq: u64, entry: &LogEntry) -> Result<(), Fault> {
+        self.log.borrow_mut().insert(seq, &encode(entry)[..])?;
+        Ok(())
+    }
+
     /// Writes rows that no op has changed: what a test begins with.
     ///
     /// # Errors

@@ -106,21 +106,21 @@ impl Account {
             need: price,
             ready_at: self.ready_at(time, price),
         })?;
-        Ok(Self { balance, as_of: time.max(self.as_of), ..self })
+        // After the log's time was set back, it fills from then on.
+        Ok(Self { balance, as_of: time, ..self })
     }
 
     /// The account with `amount` mana more, as far as it holds so much.
     pub fn refunded(self, time: u64, amount: u64) -> Self {
         let full = self.capacity() * MICRO;
         let balance = self.balance_at(time).saturating_add(amount.saturating_mul(MICRO)).min(full);
-        Self { balance, as_of: time.max(self.as_of), ..self }
+        Self { balance, as_of: time, ..self }
     }
 
     /// The account at another level, filled by `amount` mana up to that level's capacity.
     pub fn granted(self, time: u64, level: u8, amount: u64) -> Self {
         let carried = self.balance_at(time);
-        let as_of = time.max(self.as_of);
-        let account = Self { next_nonce: self.next_nonce, level, balance: 0, as_of, until: None, by: None };
+        let account = Self { next_nonce: self.next_nonce, level, balance: 0, as_of: time, until: None, by: None };
         let balance = carried.saturating_add(amount.saturating_mul(MICRO)).min(account.capacity() * MICRO);
         Self { balance, ..account }
     }

@@ -25,7 +25,7 @@ use load::Load;
 use minicbor::{Decode, Encode};
 use updates::Updates;
 
-use crate::op::{CodeHash, Covenant, Identity, OpKind, RrsetKey, SetId, SigilId, Symbol};
+use crate::op::{CodeHash, Covenant, Identity, Op, OpKind, RrsetKey, SetId, SigilId, Symbol, Unproven, VerifiedOp};
 use crate::wire::{Name, Rrset, Rtype};
 
 /// A registered name.
@@ -72,7 +72,7 @@ impl NameEntry {
 pub struct At {
     /// The op's place in the log.
     pub seq: u64,
-    /// Seconds since 1970; never before that of an earlier op.
+    /// Seconds since 1970; never before that of an earlier op, unless this one [`amends_time`].
     pub time: u64,
 }
 
@@ -143,6 +143,36 @@ pub trait Rules {
     fn terms(&self, tld: &Name) -> Terms;
     /// What the TLD's operator is paid for a label.
     fn fee(&self, tld: &Name, label: &[u8], what: FeeFor) -> Option<Fee>;
+}
+
+/// Whether the time of an op may be earlier than that of the op before it: with this kind, and no other, the operator sets
+/// the time of a log right that stands in the future. That it is the operator's, `apply` sees to.
+pub fn amends_time(op: &Op) -> bool {
+    matches!(op, Op::SetLoad { .. })
+}
+
+/// Mana that an op costs at `time`, if it is accepted.
+///
+/// # Errors
+/// The view failed.
+pub fn price_of<V: View, R: Rules + ?Sized>(view: &V, rules: &R, time: u64, op: &VerifiedOp) -> Result<u64, V::Fault> {
+    let tld = op.op().name().and_then(Name::parent);
+    let work = Work { bytes: op.bytes().len(), rrsigs: op.op().rrsigs() };
+    Ok(view.load()?.at(time).price(rules.price(tld.as_ref(), op.op().kind(), work)))
+}
+
+/// What `apply` would say of an op if its signatures were good: every rule, at the cost of reads alone. It is for whoever
+/// has to decide whether they are worth checking.
+///
+/// # Errors
+/// As [`apply`].
+pub fn foresee<V: View, R: Rules + ?Sized>(
+    view: &V,
+    rules: &R,
+    at: At,
+    op: &Unproven,
+) -> Result<(), ApplyError<V::Fault>> {
+    apply(view, rules, at, op.presumed()).map(drop)
 }
 
 /// One change of one row.

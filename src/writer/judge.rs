@@ -13,7 +13,8 @@
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use crate::contract::{CodeRef, ContractHost, ReadFault, Reads, Verdict, Worlds, Write, worlds};
+use crate::contract::{CodeRef, ContractHost, Failure, ReadFault, Reads, Verdict, Worlds, Write, worlds};
+use crate::limits::COVENANT_FUEL;
 use crate::op::{CodeHash, Covenant, Identity, Op, Rejection, SigilId, VerifiedOp};
 use crate::registry::{Fault, WriteTables};
 use crate::state::guardians::account_of;
@@ -21,31 +22,51 @@ use crate::state::{At, NameEntry, View};
 use crate::wire::{Name, Resolution, Rrset, Rtype, Scope, Subnet};
 use crate::zone::{ZoneView, lookup};
 
-/// Whether the covenants let the op pass, in the state that it is about to be applied to.
+/// What the covenants say, and the fuel that it took them.
+pub(super) struct Judgement {
+    /// [`Rejection::Denied`], [`Rejection::CovenantBroke`]
+    pub verdict: Result<(), Rejection>,
+    pub fuel: u64,
+}
+
+/// The covenants that have a say in an op: those of the TLD first.
 ///
 /// # Errors
-/// The store failed; within: [`Rejection::Denied`], [`Rejection::CovenantBroke`].
+/// The store failed.
+pub(super) fn bound(tables: &WriteTables<'_>, op: &Op) -> Result<Vec<Bound>, Fault> {
+    let Some(name) = op.name() else { return Ok(Vec::new()) };
+    let tld = name.suffix(1);
+    let mut bound = bound_to(tables, &tld)?;
+    // Whoever stole the owner's key binds the name's covenants, and must not bind the guardians by them.
+    let by_guardians = op.actions().iter().all(|action| action.is_above_covenants());
+    if tld != *name && !by_guardians {
+        bound.extend(bound_to(tables, name)?);
+    }
+    Ok(bound)
+}
+
+/// Who is answerable for an op. What comes with an update key is the owner's doing, whoever vouches for it.
+///
+/// # Errors
+/// The store failed.
+pub(super) fn answerable(tables: &WriteTables<'_>, op: &VerifiedOp) -> Result<Identity, Fault> {
+    let Op::UpdateByKey { update, .. } = op.op() else { return Ok(op.author()) };
+    Ok(tables.name(update.name())?.map_or(op.author(), |entry| entry.owner.into()))
+}
+
+/// Whether these covenants let the op of `author` pass, in the state that it is about to be applied to.
+///
+/// # Errors
+/// The store failed.
 pub(super) fn judge(
     host: &ContractHost,
     tables: &WriteTables<'_>,
     at: At,
-    op: &VerifiedOp,
-) -> Result<Result<(), Rejection>, Fault> {
-    let Some(name) = op.op().name() else { return Ok(Ok(())) };
-    let tld = name.suffix(1);
-    let mut bound = bound_to(tables, &tld)?;
-    // Whoever stole the owner's key binds the name's covenants, and must not bind the guardians by them.
-    let by_guardians = op.op().actions().iter().all(|action| action.is_above_covenants());
-    if tld != *name && !by_guardians {
-        bound.extend(bound_to(tables, name)?);
-    }
-    if bound.is_empty() {
-        return Ok(Ok(()));
-    }
-    let entry = tables.name(name)?;
-    // What comes with an update key is the owner's doing, whoever vouches for it.
-    let by_key = entry.as_ref().filter(|_| matches!(op.op(), Op::UpdateByKey { .. }));
-    let author = by_key.map_or(op.author(), |entry| entry.owner.into());
+    (op, author): (&VerifiedOp, Identity),
+    bound: Vec<Bound>,
+) -> Result<Judgement, Fault> {
+    let Some(name) = op.op().name() else { return Ok(Judgement { verdict: Ok(()), fuel: 0 }) };
+    let (entry, tld) = (tables.name(name)?, name.suffix(1));
     let case = Case {
         host,
         op: op.op(),
@@ -60,25 +81,34 @@ pub(super) fn judge(
         let (asks, asked) = channel();
         let bench = std::thread::Builder::new().name("covenant".into());
         let judging = bench.spawn_scoped(threads, || case.judge_all(bound, asks));
-        let judging = judging.map_err(|error| Fault(format!("no thread for covenants: {error}")))?;
+        let Ok(judging) = judging.inspect_err(|error| tracing::warn!(%error, "no thread for covenants")) else {
+            return Ok(BUSY);
+        };
         serve(tables, at.time, &asked)?;
-        judging.join().map_err(|_| Fault("a covenant's thread panicked".into()))
+        // A panic has been printed where it happened.
+        Ok(judging.join().unwrap_or(BUSY))
     })
 }
 
+/// Nobody judged: the machine's trouble.
+const BUSY: Judgement = Judgement { verdict: Err(Rejection::Busy), fuel: 0 };
+
 /// A covenant, and the name or TLD that it is bound to.
-struct Bound {
+pub(super) struct Bound {
     scope: Name,
     covenant: Covenant,
-    code: Arc<[u8]>,
+}
+
+impl Bound {
+    /// The covenant's hash.
+    pub fn code(&self) -> &[u8; 32] {
+        &self.covenant.code.0
+    }
 }
 
 fn bound_to(tables: &WriteTables<'_>, scope: &Name) -> Result<Vec<Bound>, Fault> {
-    let bound = |covenant: Covenant| {
-        let code = tables.contract(&covenant.code)?.unwrap_or_default().into();
-        Ok(Bound { scope: scope.clone(), covenant, code })
-    };
-    tables.covenants(scope)?.into_iter().map(bound).collect()
+    let bound = |covenant| Bound { scope: scope.clone(), covenant };
+    Ok(tables.covenants(scope)?.into_iter().map(bound).collect())
 }
 
 /// One op before its judges.
@@ -94,14 +124,17 @@ struct Case<'a> {
 }
 
 impl Case<'_> {
-    /// The first covenant that denies decides.
-    fn judge_all(&self, bound: Vec<Bound>, asks: Sender<Ask>) -> Result<(), Rejection> {
-        bound.into_iter().try_for_each(|bound| self.judge(bound, asks.clone()))
+    /// The first covenant that denies decides. All of them share one allowance.
+    fn judge_all(&self, bound: Vec<Bound>, asks: Sender<Ask>) -> Judgement {
+        let mut left = COVENANT_FUEL;
+        let verdict = bound.into_iter().try_for_each(|bound| self.judge(bound, &mut left, asks.clone()));
+        Judgement { verdict, fuel: COVENANT_FUEL - left }
     }
 
-    fn judge(&self, bound: Bound, asks: Sender<Ask>) -> Result<(), Rejection> {
-        let Bound { scope, covenant: Covenant { code, parameters }, code: wasm } = bound;
-        let load = || Ok((!wasm.is_empty()).then(|| wasm.to_vec()));
+    fn judge(&self, bound: Bound, left: &mut u64, asks: Sender<Ask>) -> Result<(), Rejection> {
+        let Bound { scope, covenant: Covenant { code, parameters } } = bound;
+        // Only of what is not compiled yet.
+        let load = || ask(&asks, |reply| Ask::Code(code, reply));
         let owner = self.entry.as_ref().map(|entry| entry.owner);
         let contract = self.entry.as_ref().and_then(|entry| entry.contract);
         let write = Write {
@@ -113,12 +146,15 @@ impl Case<'_> {
             names: self.names,
             cosigners: self.cosigners,
         };
-        let reads = Bench { zone: scope.clone(), parameters, owner, contract, now: self.time, asks };
-        let (execution, _) = self.host.judge(CodeRef { hash: code.0, load: &load }, &write, reads);
+        let reads = Bench { zone: scope.clone(), parameters, owner, contract, now: self.time, asks: asks.clone() };
+        let (execution, _) = self.host.judge(CodeRef { hash: code.0, load: &load }, &write, *left, reads);
+        *left = left.saturating_sub(execution.fuel);
         let covenant = code.to_string()[..16].to_owned();
         match execution.outcome {
             Ok(Verdict::Allowed) => Ok(()),
             Ok(Verdict::Denied(reason)) => Err(Rejection::Denied { scope, covenant, reason }),
+            // The machine's trouble is no judgement.
+            Err(Failure::Busy | Failure::Deadline) => Err(Rejection::Busy),
             // Broken, it must not keep whoever bound it from taking it off.
             Err(_) if matches!(self.op, Op::BindCovenants { name, .. } if *name == scope) => Ok(()),
             Err(failure) => Err(Rejection::CovenantBroke { scope, covenant, reason: failure.to_string() }),
@@ -130,6 +166,14 @@ impl Case<'_> {
 enum Ask {
     Lookup(Name, Rtype, Sender<Result<Resolution, Fault>>),
     Worlds(CodeHash, Sender<Result<Worlds, Fault>>),
+    Code(CodeHash, Sender<Result<Option<Vec<u8>>, Fault>>),
+}
+
+fn ask<T>(asks: &Sender<Ask>, make: impl FnOnce(Sender<Result<T, Fault>>) -> Ask) -> Result<T, ReadFault> {
+    let (reply, answer) = channel();
+    let gone = || ReadFault("the writer is gone".into());
+    asks.send(make(reply)).map_err(|_| gone())?;
+    answer.recv().map_err(|_| gone())?.map_err(|fault| ReadFault(fault.to_string().into()))
 }
 
 /// Answers until every covenant has judged.
@@ -140,6 +184,7 @@ fn serve(tables: &WriteTables<'_>, time: u64, asked: &Receiver<Ask>) -> Result<(
         match ask {
             Ask::Lookup(name, rtype, reply) => drop(reply.send(note(&mut fault, look_up(tables, time, &name, rtype)))),
             Ask::Worlds(hash, reply) => drop(reply.send(note(&mut fault, worlds_of(tables, &hash)))),
+            Ask::Code(hash, reply) => drop(reply.send(note(&mut fault, tables.contract(&hash)))),
         }
     }
     // A store that fails is no reason to deny.
@@ -199,18 +244,9 @@ struct Bench {
     asks: Sender<Ask>,
 }
 
-impl Bench {
-    fn ask<T>(&self, make: impl FnOnce(Sender<Result<T, Fault>>) -> Ask) -> Result<T, ReadFault> {
-        let (reply, answer) = channel();
-        let gone = || ReadFault("the writer is gone".into());
-        self.asks.send(make(reply)).map_err(|_| gone())?;
-        answer.recv().map_err(|_| gone())?.map_err(|fault| ReadFault(fault.to_string().into()))
-    }
-}
-
 impl Reads for Bench {
     fn lookup(&mut self, name: &Name, rtype: Rtype) -> Result<Resolution, ReadFault> {
-        self.ask(|reply| Ask::Lookup(name.clone(), rtype, reply))
+        ask(&self.asks, |reply| Ask::Lookup(name.clone(), rtype, reply))
     }
 
     fn zone(&mut self) -> Name {
@@ -227,7 +263,7 @@ impl Reads for Bench {
 
     fn bound_worlds(&mut self) -> Result<Worlds, ReadFault> {
         match self.contract {
-            Some(hash) => self.ask(|reply| Ask::Worlds(hash, reply)),
+            Some(hash) => ask(&self.asks, |reply| Ask::Worlds(hash, reply)),
             None => Ok(Worlds::default()),
         }
     }

@@ -9,7 +9,7 @@ const LAYERS: [&[&str]; 5] = [
     // Where a secret lies is no IO: nothing comes out otherwise.
     &["config", "dnssec", "limits", "locked", "metrics", "op", "state", "tlog", "wire", "zone"],
     &["contract", "registry", "secret_file", "threads"],
-    &["audit", "cache", "forward", "gateway", "notary", "processors", "stopwatch", "work", "writer"],
+    &["audit", "cache", "clock", "forward", "gateway", "notary", "processors", "stopwatch", "work", "writer"],
     &["api", "observe", "transport"],
     &["cli", "descriptors", "lib", "main", "node", "server"],
 ];
