@@ -303,8 +303,28 @@ pub const FORWARD_FAILURE_FIRST: u64 = 1;
 pub const FORWARD_FAILURE_LONGEST: u64 = 300;
 /// An answer that was given so often is asked for again in the last tenth of its life.
 pub const PREFETCH_HITS: u32 = 3;
-/// RRsets whose DNSSEC proof is remembered.
-pub const FORWARD_PROOFS: usize = 16_384;
+/// Zone cuts that are remembered with the keys of what begins there, and their octets.
+pub const FORWARD_CUTS: usize = 16_384;
+pub const FORWARD_CUT_BYTES: u64 = 16 << 20;
+/// Questions about keys and delegations that one question may lead to: reverse names have 34 labels.
+pub const FORWARD_CHAIN: usize = 64;
+
+// --- DNSSEC validation, of upstreams' answers and by our client -----------------------------------
+
+/// Signatures that are checked for one RRset, and for one answer with all of the chain above it; keys of a zone, and those
+/// of one tag (KeyTrap, CVE-2023-50387).
+pub const CHECKS_PER_RRSET: usize = 8;
+pub const CHECKS_PER_ANSWER: usize = 128;
+pub const MAX_KEYS: usize = 64;
+pub const KEYS_PER_TAG: usize = 4;
+/// DS records, and RRsets of one denial, that are looked at.
+pub const MAX_DS: usize = 16;
+pub const MAX_PROOFS: usize = 12;
+/// Iterations of NSEC3 that are followed, and with which a denial is secure (RFC 9276 §3.2); rounds of hashing for one
+/// denial (CVE-2023-50868).
+pub const NSEC3_ITERATIONS: u16 = 500;
+pub const NSEC3_SECURE_ITERATIONS: u16 = 100;
+pub const NSEC3_ROUNDS: u32 = 16_384;
 
 // --- Log --------------------------------------------------------------------------------------
 
@@ -493,6 +513,8 @@ const _: () = {
     assert!(2 * MAX_GRACE_DAYS * 24 * 3_600 < YEAR);
     assert!(FORWARD_OUTSTANDING <= FORWARD_WAITING && FORWARD_NEGATIVE_SECONDS <= FORWARD_SECONDS);
     assert!(STALE_SECONDS_DEFAULT <= STALE_SECONDS && 1 <= FORWARD_FAILURE_FIRST && FORWARD_FAILURE_LONGEST <= 300);
+    assert!(KEYS_PER_TAG <= CHECKS_PER_RRSET && CHECKS_PER_RRSET <= CHECKS_PER_ANSWER);
+    assert!(NSEC3_SECURE_ITERATIONS <= NSEC3_ITERATIONS && NSEC3_ROUNDS > 128);
     assert!(FORWARD_TIMEOUT.as_millis() > STALE_AFTER.as_millis());
     assert!(FORWARD_DEADLINE.as_millis() > FORWARD_TIMEOUT.as_millis());
     assert!(IDLE_LOOK.as_secs() < REQUEST_TIMEOUT.as_secs() && REQUEST_TIMEOUT.as_secs() < IDLE_TIMEOUT.as_secs());

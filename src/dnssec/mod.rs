@@ -1,6 +1,7 @@
 //! DNSSEC with Ed25519 (algorithm 15, RFC 8080) and ECDSA P-256 (algorithm 13, RFC 6605): keys, RRSIGs over canonical
 //! RRsets, denial, validation; signatures over transactions. Pure.
 
+pub mod absence;
 pub mod chain;
 mod delegation;
 pub mod denial;
@@ -14,7 +15,7 @@ pub mod validate;
 pub use delegation::{ds_set, is_strict};
 pub use key::{INCEPTION_SKEW, ONLINE_SECONDS, Secret, ZoneKey, ds};
 pub use public::PublicKey;
-pub use rrsig::{Rrsig, RrsigError, verify};
+pub use rrsig::{Rrsig, RrsigError, signed_octets, verify};
 
 /// DNSSEC algorithm number of Ed25519 (RFC 8080 §7).
 pub const ALGORITHM_ED25519: u8 = 15;

@@ -40,6 +40,8 @@ pub enum RrsigError {
     Expired,
     #[error("RRSIG signature does not verify with the owner's key")]
     Signature,
+    #[error("RRSIGs and keys of one tag are more than are tried")]
+    Checks,
 }
 
 /// Octets before the signer's name.
@@ -155,14 +157,8 @@ pub(super) fn verify_answer(rdata: &[u8], rrset: &Rrset, key: &PublicKey, now: u
     if let Some((_, error)) = checks.into_iter().find(|(holds, _)| !holds) {
         return Err(error);
     }
-    let expanded = labels < usize::from(labels_of(&rrset.owner));
-    let source = if expanded {
-        rrset.owner.suffix(labels).child(b"*").map_err(|_| RrsigError::Labels)?
-    } else {
-        rrset.owner.clone()
-    };
-    let signed = Rrset { owner: source, rrsigs: Vec::new(), ..rrset.clone() };
-    key.check(&signed_data(&rrsig, &signed), &rrsig.signature)?;
+    let data = signed_octets(&rrsig, rrset).ok_or(RrsigError::Labels)?;
+    key.check(&data, &rrsig.signature)?;
     Ok(rrsig)
 }
 
@@ -176,6 +172,20 @@ fn check_fields(rrsig: &Rrsig, rrset: &Rrset, apex: &Name, key: &PublicKey) -> R
         (rrsig.key_tag == key.tag(), RrsigError::KeyTag),
     ];
     checks.into_iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, error)| Err(error))
+}
+
+/// The octets under the signature of an RRset that may have been expanded from a wildcard (RFC 4035 §5.3.2); `None` if the
+/// Labels field fits neither the owner nor the signer.
+pub fn signed_octets(rrsig: &Rrsig, rrset: &Rrset) -> Option<Vec<u8>> {
+    let labels = usize::from(rrsig.labels);
+    if labels > usize::from(labels_of(&rrset.owner)) || labels < rrsig.signer.label_count() {
+        return None;
+    }
+    if rrsig.next_closer(&rrset.owner).is_none() {
+        return Some(signed_data(rrsig, rrset));
+    }
+    let source = rrset.owner.suffix(labels).child(b"*").ok()?;
+    Some(signed_data(rrsig, &Rrset { owner: source, ..rrset.clone() }))
 }
 
 /// The octets under the signature (RFC 4034 §3.1.8.1): RRSIG RDATA without signature, then every record in

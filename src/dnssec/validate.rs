@@ -7,10 +7,13 @@
 //!
 //! Algorithms 15 and 13; denial by NSEC, compact (RFC 9824) or with a chain (RFC 4035 §5.4).
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
+use super::absence::{bitmap, covers, denied_around, hides, lacks};
 use super::rrsig::verify_answer;
-use super::{PublicKey, Rrsig, RrsigError, ds};
+use super::{PublicKey, Rrsig, RrsigError, ds, key_tag};
+use crate::limits::{CHECKS_PER_ANSWER, CHECKS_PER_RRSET, KEYS_PER_TAG, MAX_DS, MAX_KEYS};
 use crate::wire::{Message, MessageRecord, Name, Rrset, Rtype, rdata};
 
 /// What the validator trusts: DS or DNSKEY RDATA by zone.
@@ -75,6 +78,8 @@ pub struct Report {
     pub steps: Vec<String>,
     /// DNSKEY RDATA of the keys that the DS or the anchor of each signed zone vouches for: its owner's.
     pub keys: BTreeMap<Name, Vec<PublicKey>>,
+    /// Signatures that were checked.
+    pub checks: usize,
 }
 
 /// Validates the reply to a question of class IN at `now`, seconds since 1970.
@@ -82,7 +87,8 @@ pub struct Report {
 /// # Errors
 /// Those of `ask`.
 pub fn validate<A: Ask>(reply: &Message, anchors: &Anchors, now: u64, ask: &mut A) -> Result<Report, A::Error> {
-    let mut walk = Walk { anchors, now, ask, zones: BTreeMap::new(), used: Vec::new(), asked: 0, steps: Vec::new() };
+    let (zones, used, asked, checks, steps) = Default::default();
+    let mut walk = Walk { anchors, now, ask, zones, used, asked, checks, steps };
     let verdict = match walk.reply(reply) {
         Ok(verdict) => verdict,
         Err(Stop::Bogus(why)) => {
@@ -92,7 +98,7 @@ pub fn validate<A: Ask>(reply: &Message, anchors: &Anchors, now: u64, ask: &mut 
         Err(Stop::Ask(error)) => return Err(error),
     };
     let keys = walk.zones.into_iter().filter_map(|(zone, keys)| Some((zone, keys?.vouched))).collect();
-    Ok(Report { verdict, steps: walk.steps, keys })
+    Ok(Report { verdict, steps: walk.steps, keys, checks: walk.checks.get() })
 }
 
 /// Names in one chain of aliases.
@@ -125,6 +131,8 @@ struct Walk<'a, A> {
     /// RRsets of the answer section that belong to the answer.
     used: Vec<(Name, Rtype)>,
     asked: usize,
+    /// Signatures that were checked.
+    checks: Cell<usize>,
     steps: Vec<String>,
 }
 
@@ -221,7 +229,7 @@ impl<A: Ask> Walk<'_, A> {
 
     /// The next closer name does not exist: an NSEC covers it.
     fn wildcard(&mut self, closer: &Name, zone: &Name, keys: &Keys, authority: &[Rrset]) -> Result<(), Stop<A::Error>> {
-        let covers = |nsec: &&Rrset| nsec.rtype == Rtype::NSEC && covers(nsec, closer, zone);
+        let covers = |nsec: &&Rrset| nsec.rtype == Rtype::NSEC && covers(nsec, closer, zone) && !hides(nsec, closer);
         let Some(nsec) = authority.iter().find(covers) else {
             return bogus(format!("expanded from a wildcard, but nothing proves that {closer} does not exist"));
         };
@@ -366,10 +374,11 @@ impl<A: Ask> Walk<'_, A> {
         let Some(set) = answer.iter().find(|rrset| rrset.owner == *zone && rrset.rtype == Rtype::DNSKEY) else {
             return bogus(format!("{zone} has no DNSKEY"));
         };
-        let all: Vec<PublicKey> = set.rdata.iter().filter_map(|key| PublicKey::from_dnskey(key)).collect();
+        let all = usable(&set.rdata);
         let named = |key: &PublicKey| {
-            vouching.iter().any(|(rtype, data)| match *rtype {
-                Rtype::DS => *data == ds(zone, key.dnskey()),
+            let of_key = ds(zone, key.dnskey());
+            vouching.iter().take(MAX_DS).any(|(rtype, data)| match *rtype {
+                Rtype::DS => *data == of_key,
                 _ => *data == key.dnskey(),
             })
         };
@@ -385,21 +394,37 @@ impl<A: Ask> Walk<'_, A> {
         Ok(Keys { all, vouched })
     }
 
-    /// The first RRSIG that one of the keys made over the RRset.
+    /// The first RRSIG that one of the keys made over the RRset. Each costs a signature's check, so a few are tried.
     fn signed(&self, rrset: &Rrset, keys: &[PublicKey]) -> Result<Rrsig, RrsigError> {
-        let mut first = None;
+        let (mut first, mut checks) = (None, 0);
         for rrsig in &rrset.rrsigs {
-            for key in keys {
+            let tag = Rrsig::parse(rrsig).map(|rrsig| rrsig.key_tag);
+            // Another key's tag says less than what is wrong with the right key's signature.
+            for key in keys.iter().filter(|key| tag == Ok(key.tag())) {
+                if checks == CHECKS_PER_RRSET || self.checks.get() == CHECKS_PER_ANSWER {
+                    return Err(RrsigError::Checks);
+                }
+                checks += 1;
+                self.checks.set(self.checks.get() + 1);
                 match verify_answer(rrsig, rrset, key, self.now) {
                     Ok(rrsig) => return Ok(rrsig),
-                    // Another key's tag says less than what is wrong with the right key's signature.
-                    Err(RrsigError::KeyTag) => {}
                     Err(error) => first = first.or(Some(error)),
                 }
             }
         }
         Err(first.unwrap_or(RrsigError::KeyTag))
     }
+}
+
+/// The zone keys among DNSKEY RDATA: of one tag a few, for each may have to be tried (CVE-2023-50387).
+fn usable(rdata: &[Box<[u8]>]) -> Vec<PublicKey> {
+    let mut of_tag: BTreeMap<u16, usize> = BTreeMap::new();
+    let few = |dnskey: &&[u8]| {
+        let held = of_tag.entry(key_tag(dnskey)).or_default();
+        *held += 1;
+        *held <= KEYS_PER_TAG
+    };
+    rdata.iter().map(|dnskey| &**dnskey).filter(few).take(MAX_KEYS).filter_map(PublicKey::from_dnskey).collect()
 }
 
 /// Records of a section, RRSIGs beside what they cover.
@@ -435,11 +460,7 @@ fn target(rrset: &Rrset) -> Option<Name> {
 /// The NSECs that can say something of the type at `name`, and the zone that signed them: for DS the parent's, for
 /// everything else those of the zone that the name is in. (Others deny what led here, or are the other side of a cut.)
 fn denying<'a>(name: &Name, rtype: Rtype, authority: &'a [Rrset]) -> Option<(Name, Vec<&'a Rrset>)> {
-    let of_parent = |nsec: &Rrset| {
-        let types = bitmap(nsec);
-        let cut = types.contains(&Rtype::NS) && !types.contains(&Rtype::SOA);
-        cut && name.is_at_or_below(&nsec.owner) && !(rtype == Rtype::DS && *name == nsec.owner)
-    };
+    let of_parent = |nsec: &Rrset| hides(nsec, name) && !(rtype == Rtype::DS && *name == nsec.owner);
     let nsecs = authority.iter().filter(|rrset| rrset.rtype == Rtype::NSEC && !of_parent(rrset));
     let signed: Vec<(Name, &Rrset)> = nsecs.filter_map(|nsec| Some((signer(nsec)?, nsec))).collect();
     let fits = |zone: &Name| name.is_at_or_below(zone) && !(rtype == Rtype::DS && zone == name);
@@ -447,62 +468,6 @@ fn denying<'a>(name: &Name, rtype: Rtype, authority: &'a [Rrset]) -> Option<(Nam
     let zone = zones.max_by_key(|zone| zone.label_count())?.clone();
     let nsecs = signed.iter().filter(|(signer, _)| *signer == zone).map(|(_, nsec)| *nsec).collect();
     Some((zone, nsecs))
-}
-
-/// What an NSEC at a name denies of it, or why it does not.
-fn lacks(nsec: &Rrset, rtype: Rtype, rcode: u16) -> Result<String, String> {
-    let types = bitmap(nsec);
-    if rcode == 3 || types.contains(&rtype) || types.contains(&Rtype::CNAME) {
-        return Err(format!("NSEC {} does not deny {rtype}", nsec.owner));
-    }
-    Ok(format!("{} has no {rtype}", nsec.owner))
-}
-
-/// What the NSECs of a chain deny of a name that they are around (RFC 4035 §5.4): it is an empty non-terminal, or there is
-/// neither it nor a wildcard for it, or the wildcard lacks the type.
-fn denied_around(name: &Name, rtype: Rtype, rcode: u16, zone: &Name, nsecs: &[&Rrset]) -> Result<String, String> {
-    let around = |wanted: &Name| nsecs.iter().find(|nsec| spans(nsec, wanted, zone)).copied();
-    let nsec = around(name).ok_or_else(|| format!("no NSEC is about {name}"))?;
-    if name.is_below(&nsec.owner) && bitmap(nsec).contains(&Rtype::DNAME) {
-        return Err(format!("NSEC {} is of a DNAME above {name}", nsec.owner));
-    }
-    let next = next(nsec).unwrap_or_else(Name::root);
-    if next.is_below(name) {
-        let missing = || Err(format!("{name} is an empty non-terminal, but is said not to exist"));
-        return if rcode == 3 { missing() } else { Ok(format!("{name} has only names below it")) };
-    }
-    // The closest encloser is what the name shares with one of its neighbours.
-    let shared = |other: &Name| (0..name.label_count()).rev().find(|count| other.is_at_or_below(&name.suffix(*count)));
-    let encloser = shared(&nsec.owner).max(shared(&next)).unwrap_or(0);
-    let source = name.suffix(encloser).child(b"*").map_err(|_| format!("no wildcard fits {name}"))?;
-    if let Some(wildcard) = nsecs.iter().find(|nsec| nsec.owner == source) {
-        return lacks(wildcard, rtype, rcode);
-    }
-    if around(&source).is_none() || rcode != 3 {
-        return Err(format!("nothing proves that {source} does not stand for {name}"));
-    }
-    Ok(format!("{name} does not exist, nor does {source}"))
-}
-
-/// True if `name` lies strictly between the owner and the next name of an NSEC of the zone; the last NSEC's next
-/// name is the apex.
-fn spans(nsec: &Rrset, name: &Name, zone: &Name) -> bool {
-    next(nsec).is_some_and(|next| nsec.owner < *name && (*name < next || next == *zone))
-}
-
-/// [`spans`], and nothing is below the name: else it would be an empty non-terminal.
-fn covers(nsec: &Rrset, name: &Name, zone: &Name) -> bool {
-    spans(nsec, name, zone) && next(nsec).is_some_and(|next| !next.is_at_or_below(name))
-}
-
-fn next(nsec: &Rrset) -> Option<Name> {
-    Name::from_wire_prefix(nsec.rdata.first()?).ok().map(|(next, _)| next)
-}
-
-fn bitmap(nsec: &Rrset) -> Vec<Rtype> {
-    let Some(data) = nsec.rdata.first() else { return Vec::new() };
-    let Ok((_, used)) = Name::from_wire_prefix(data) else { return Vec::new() };
-    rdata::types_of(&data[used..])
 }
 
 fn tags(ds: &Rrset) -> String {

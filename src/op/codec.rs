@@ -186,10 +186,14 @@ fn check_rrset(rrset: &Rrset, apex: &Name, signers: &[PublicKey], now: u64) -> R
     }
     for rrsig in &rrset.rrsigs {
         let error = match dnssec::Rrsig::parse(rrsig) {
-            Ok(fields) => match signers.iter().find(|key| key.tag() == fields.key_tag) {
-                Some(key) => dnssec::verify(rrsig, rrset, apex, key, now).err(),
-                None => Some(RrsigError::KeyTag),
-            },
+            Ok(fields) => {
+                // Two keys may have one tag, by chance or by algorithm: a few at most, as there are few keys.
+                let fits = |key: &&PublicKey| key.tag() == fields.key_tag && key.algorithm() == fields.algorithm;
+                let mut tried =
+                    signers.iter().filter(fits).map(|key| dnssec::verify(rrsig, rrset, apex, key, now).err());
+                let first = tried.next().unwrap_or(Some(RrsigError::KeyTag));
+                first.filter(|_| tried.all(|error| error.is_some()))
+            }
             Err(error) => Some(error),
         };
         if let Some(error) = error {
@@ -336,6 +340,31 @@ mod tests {
             dnssec::ZoneKey::of_sigil(&key()).sign_until(&name("alice.ghost."), &rrset, NOW - 60, NOW + 86_400).into(),
         ];
         rrset
+    }
+
+    /// T14: of two keys with one tag, each may sign; who has neither may not.
+    #[test]
+    fn an_owner_whose_keys_share_a_tag_is_not_locked_out() {
+        let key = |seed: u16| {
+            let mut octets = [3; 32];
+            octets[..2].copy_from_slice(&seed.to_be_bytes());
+            dnssec::ZoneKey::of_sigil(&SigningKey::from_bytes(&octets))
+        };
+        let mut of_tag = std::collections::BTreeMap::new();
+        let collide = |seed| {
+            let key = key(seed);
+            of_tag.insert(key.public().tag(), key.clone()).map(|other| [other, key])
+        };
+        let keys = (0..u16::MAX).find_map(collide).unwrap();
+        let (apex, signers) = (name("alice.ghost."), keys.each_ref().map(|key| key.public().clone()));
+        for key in &keys {
+            let mut rrset = signed_a(60);
+            rrset.rrsigs = vec![key.sign_until(&apex, &rrset, NOW - 60, NOW + 60).into()];
+            assert_eq!(check_rrset(&rrset, &apex, &signers, NOW), Ok(()));
+            *rrset.rrsigs[0].last_mut().unwrap() ^= 1;
+            let wrong = check_rrset(&rrset, &apex, &signers, NOW);
+            assert!(matches!(wrong, Err(Rejection::BadRrsig { error: RrsigError::Signature, .. })), "{wrong:?}");
+        }
     }
 
     #[test]

@@ -78,6 +78,12 @@ impl Name {
     /// Reads the possibly compressed name (RFC 1035 §4.1.4) at `start` of a whole message; gives it and
     /// the offset behind it. Pointers must point strictly backwards.
     pub fn from_message(message: &[u8], start: usize) -> Result<(Self, usize), NameError> {
+        let (octets, end) = Self::decompress(message, start)?;
+        Ok((Self(lower(&octets)), end))
+    }
+
+    /// [`Name::from_message`] with its letters as they are: signatures are over some names in their own case (RFC 6840 §5.1).
+    pub(super) fn decompress(message: &[u8], start: usize) -> Result<(Vec<u8>, usize), NameError> {
         let mut octets = Vec::with_capacity(32);
         let (mut at, mut end, mut hops) = (start, None, 0);
         loop {
@@ -85,8 +91,7 @@ impl Name {
             match len {
                 0 => {
                     octets.push(0);
-                    let end = end.unwrap_or(at + 1);
-                    return Ok((Self(lower(&octets)), end));
+                    return Ok((octets, end.unwrap_or(at + 1)));
                 }
                 1..=MAX_LABEL => {
                     octets.extend_from_slice(message.get(at..=at + len).ok_or(NameError::Short)?);

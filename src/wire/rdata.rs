@@ -154,8 +154,11 @@ pub fn from_message(rtype: Rtype, message: &[u8], range: Range<usize>) -> Result
     let mut at = range.start;
     for field in fields(rtype).unwrap_or_default() {
         if matches!(field, DomainName | PlainName) {
-            let (name, end) = Name::from_message(data, at)?;
-            octets.extend_from_slice(name.as_wire());
+            let (mut name, end) = Name::decompress(data, at)?;
+            if *field == DomainName {
+                name.make_ascii_lowercase();
+            }
+            octets.extend_from_slice(&name);
             at = end;
         } else {
             let rest = data.get(at..).ok_or(RdataError::Short("field"))?;

@@ -136,10 +136,10 @@ macro_rules! ede_codes {
 }
 
 ede_codes! {
-    Other = 0, StaleAnswer = 3, DnssecBogus = 6, SignatureExpired = 7, SignatureNotYetValid = 8, DnskeyMissing = 9,
+    Other = 0, StaleAnswer = 3, DnssecIndeterminate = 5, DnssecBogus = 6, SignatureExpired = 7, SignatureNotYetValid = 8, DnskeyMissing = 9,
     RrsigsMissing = 10, NsecMissing = 12, NotReady = 14, Blocked = 15, Prohibited = 18, StaleNxdomain = 19,
     NotAuthoritative = 20, NotSupported = 21, NoReachableAuthority = 22, NetworkError = 23, InvalidData = 24,
-    TooEarly = 26, InvalidQueryType = 30,
+    TooEarly = 26, Nsec3Iterations = 27, InvalidQueryType = 30,
 }
 
 impl EdeCode {
@@ -148,6 +148,7 @@ impl EdeCode {
         match code {
             0 => "Other Error",
             3 => "Stale Answer",
+            5 => "DNSSEC Indeterminate",
             6 => "DNSSEC Bogus",
             7 => "Signature Expired",
             8 => "Signature Not Yet Valid",
@@ -164,6 +165,7 @@ impl EdeCode {
             23 => "Network Error",
             24 => "Invalid Data",
             26 => "Too Early",
+            27 => "Unsupported NSEC3 Iterations Value",
             30 => "Invalid Query Type",
             _ => "Unassigned",
         }

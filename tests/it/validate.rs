@@ -5,10 +5,11 @@ use std::convert::Infallible;
 use ed25519_dalek::SigningKey;
 use ghostplane::dnssec::chain::Chain;
 use ghostplane::dnssec::validate::{Anchors, Ask, Report, Verdict, validate};
-use ghostplane::dnssec::{FLAGS_ONLINE, PublicKey, Secret, ZoneKey, ds};
+use ghostplane::dnssec::{FLAGS_ONLINE, PublicKey, Secret, ZoneKey, ds, key_tag};
 use ghostplane::gateway::{Client, Transport};
+use ghostplane::limits::CHECKS_PER_RRSET;
 use ghostplane::op::Op;
-use ghostplane::wire::{Message, MessageRecord, Name, Rtype};
+use ghostplane::wire::{Message, MessageRecord, Name, Rrset, Rtype};
 use ghostplane::work::Budget;
 
 use crate::support::{CO, DO, World, name, query};
@@ -278,4 +279,77 @@ fn a_walk_ends_whatever_it_is_told() {
             assert!(parrot.1 < 10, "{} questions", parrot.1);
         }
     }
+}
+
+/// A zone whose keys share one tag, with more RRSIGs than anybody needs.
+struct Trap {
+    keys: Vec<MessageRecord>,
+}
+
+impl Ask for Trap {
+    type Error = Infallible;
+
+    fn ask(&mut self, name: &Name, rtype: Rtype) -> Result<Message, Infallible> {
+        let answer = if rtype == Rtype::DNSKEY { self.keys.clone() } else { Vec::new() };
+        Ok(reply(name, rtype, answer))
+    }
+}
+
+fn reply(name: &Name, rtype: Rtype, answer: Vec<MessageRecord>) -> Message {
+    let sections = [answer, Vec::new(), Vec::new()];
+    Message { id: 0, flags: 0x8400, question: Some((name.clone(), rtype)), sections, opt: None, size: 0 }
+}
+
+fn record(owner: &Name, rtype: Rtype, rdata: Vec<u8>) -> MessageRecord {
+    MessageRecord { owner: owner.clone(), rtype, class: 1, ttl: 60, rdata }
+}
+
+/// DNSKEY RDATA of the tag of another, points of the curve or not.
+fn collisions(of: &[u8], count: usize) -> Vec<Vec<u8>> {
+    let word = |octets: &[u8], at: usize| u32::from(u16::from_be_bytes([octets[at], octets[at + 1]]));
+    let changed = |number: u32| {
+        let mut other = of.to_vec();
+        let first = (word(of, 4) + number) % 0xffff;
+        let second = (word(of, 4) + word(of, 6) + 0xffff - first) % 0xffff;
+        other[4..6].copy_from_slice(&(first as u16).to_be_bytes());
+        other[6..8].copy_from_slice(&(second as u16).to_be_bytes());
+        other
+    };
+    (1..).map(changed).filter(|other| key_tag(other) == key_tag(of)).take(count).collect()
+}
+
+/// T14, CVE-2023-50387: 128 keys of one tag and 400 RRSIGs that name it.
+#[test]
+fn colliding_key_tags_cost_a_few_checks() {
+    let (zone, owner) = (name("ghost"), name("www.ghost"));
+    let key = ZoneKey::new(Secret::Ed25519(SigningKey::from_bytes(&[7; 32])), 257);
+    let mut anchors = Anchors::default();
+    anchors.add(zone.clone(), Rtype::DNSKEY, key.dnskey().to_vec());
+    let now = 1_000_000;
+    let sign = |rrset: &Rrset| key.sign_until(&zone, rrset, now - 60, now + 60);
+    let others = collisions(key.dnskey(), 127);
+    let verdict = |keys: Vec<Vec<u8>>, wrong: usize, right: bool| {
+        let set = Rrset::new(zone.clone(), Rtype::DNSKEY, 60, keys.clone());
+        let mut keys: Vec<_> = keys.into_iter().map(|key| record(&zone, Rtype::DNSKEY, key)).collect();
+        keys.push(record(&zone, Rtype::RRSIG, sign(&set)));
+        let address = Rrset::new(owner.clone(), Rtype::A, 60, [vec![192, 0, 2, 1]]);
+        let forged = (0..wrong).map(|number| {
+            let mut rrsig = sign(&address);
+            let at = rrsig.len() - 1 - number % 60;
+            rrsig[at] ^= 1 + (number / 60) as u8;
+            rrsig
+        });
+        let rrsigs = forged.chain(right.then(|| sign(&address)));
+        let mut answer = vec![record(&owner, Rtype::A, vec![192, 0, 2, 1])];
+        answer.extend(rrsigs.map(|rrsig| record(&owner, Rtype::RRSIG, rrsig)));
+        let Ok(report) = validate(&reply(&owner, Rtype::A, answer), &anchors, now, &mut Trap { keys });
+        report
+    };
+    let trapped = verdict([vec![key.dnskey().to_vec()], others.clone()].concat(), 400, true);
+    assert_eq!(trapped.verdict, Verdict::Bogus);
+    assert!(trapped.checks <= 3 * CHECKS_PER_RRSET, "{}", trapped.checks);
+    assert!(trapped.steps.last().unwrap().contains("more than are tried"), "{:?}", trapped.steps);
+    // Chance makes two of them collide, not a hundred.
+    let honest = verdict(vec![key.dnskey().to_vec(), others[0].clone()], 2, true);
+    assert_eq!((honest.verdict, honest.checks <= CHECKS_PER_RRSET), (Verdict::Secure, true), "{honest:?}");
 }

@@ -1,12 +1,15 @@
 //! Any octets as a message: no panic; whatever is answered, or cut, another parser reads.
 #![no_main]
 
+use ghostplane::dnssec::absence::Proofs;
 use ghostplane::wire::{Builder, Cookies, Message, Name, Query, QueryError, Rcode, Rrset, Rtype, Section, Transport};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|octets: &[u8]| {
-    // The client's parser sees octets from any server.
-    let _ = Message::parse(octets);
+    // The client's parser sees octets from any server, and the forwarder those of any upstream.
+    if let Ok(message) = Message::parse(octets) {
+        prove(&message);
+    }
     // A datagram of a balancer.
     let _ = ghostplane::transport::proxy::split(octets);
     let mut query = match Query::parse(octets) {
@@ -36,6 +39,19 @@ fuzz_target!(|octets: &[u8]| {
         }
     }
 });
+
+/// What an upstream's proofs say of its own question, as if they were signed: no panic, and an end.
+fn prove(message: &Message) {
+    let Some((name, rtype)) = &message.question else { return };
+    let rrsets: Vec<Rrset> = message.sections[1]
+        .iter()
+        .map(|record| Rrset::new(record.owner.clone(), record.rtype, record.ttl, [record.rdata.clone()]))
+        .collect();
+    let hash = |salt: &[u8], name: &[u8], _: u16| [salt.len() as u8 ^ name.len() as u8; 20];
+    let zone = name.suffix(1);
+    let proofs = Proofs::new(&zone, &rrsets, hash);
+    let _ = (proofs.deny(name, *rtype, message.rcode()), proofs.absent(name), proofs.is_unsigned_cut(name, 0));
+}
 
 fn readable(wire: &[u8]) {
     Message::parse(wire).expect("our own parser reads our replies");
