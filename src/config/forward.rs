@@ -27,7 +27,7 @@ pub struct Forward {
     /// Seconds after its TTL for which an answer is good enough if no other can be had; 0 for never.
     pub serve_stale: u64,
     pub validate: bool,
-    /// DNSKEY records that validation begins at; those of the root if left out.
+    /// DNSKEY or DS records that validation begins at; those of the root if left out.
     pub anchors: Option<PathBuf>,
     /// Seconds for which it is remembered that there is nothing, at most.
     pub negative: u32,

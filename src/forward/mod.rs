@@ -14,6 +14,7 @@ mod found;
 mod local;
 mod store;
 mod upstreams;
+mod validate;
 mod worker;
 
 pub use ask::ForwardError;

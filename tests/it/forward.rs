@@ -173,7 +173,7 @@ fn example(query: &Query) -> Option<Answer> {
 }
 
 /// A gateway whose clock the test turns, with these lines in its configuration.
-fn world_with(config: &str, start: u64) -> World {
+pub fn world_with(config: &str, start: u64) -> World {
     let config = Config::from_toml(config).unwrap();
     let time = Arc::new(AtomicU64::new(start));
     let (operator, clock) = (Person::new(200), time.clone());
@@ -495,6 +495,30 @@ fn what_does_not_fit_in_a_datagram_is_asked_for_over_tcp() {
     let world = world(&upstream, "");
     assert_eq!(world.ask_plain("long.example", "TXT").records.len(), 8);
     assert_eq!(upstream.asked(), ["long.example. TXT", "long.example. TXT"]);
+}
+
+/// As many addresses as a message holds: all of them, or none.
+#[test]
+fn a_large_rrset_is_whole_or_not_there() {
+    let upstream = Upstream::start(|query| {
+        let count: u32 = query.name.to_string().split('.').next()?.strip_prefix('n')?.parse().ok()?;
+        let data = (0..count).map(|number| number.to_be_bytes().to_vec());
+        Some(made(query, Rcode::NoError, &[Rrset::new(query.name.clone(), Rtype::A, 300, data)], &[]))
+    });
+    let port = upstream.port;
+    let world = world_with(&format!("[forward]\nupstreams = [\"tcp://127.0.0.1:{port}\"]\nvalidate = false"), START);
+    for count in [100, 1_800, 1_837, 1_838, 2_500, 3_700, 4_060] {
+        let name = format!("n{count}.a-long-name-that-is-not-compressed.in-an-answer.example");
+        for _ in 0..2 {
+            let told = world.ask(&name, "A");
+            assert_eq!((told.rcode, told.records.len()), (0, count), "{count}");
+        }
+    }
+    // More than a message holds: the upstream's own is cut short, and says so.
+    for _ in 0..2 {
+        let told = world.ask("n5000.example", "A");
+        assert!(told.rcode == 2 && told.ede.is_some() && told.records.is_empty(), "{told:?}");
+    }
 }
 
 /// RFC 9520: each failure is remembered for longer than the one before it.
