@@ -12,6 +12,10 @@ const PREFIX: &str = "xn--";
 /// Characters that stand for the dot between labels (UTS 46 §2.3).
 pub(super) const DOTS: [char; 3] = ['\u{3002}', '\u{ff0e}', '\u{ff61}'];
 
+/// Hebrew, Arabic and their like.
+const RIGHT_TO_LEFT: [std::ops::RangeInclusive<char>; 3] =
+    ['\u{590}'..='\u{8ff}', '\u{fb1d}'..='\u{fdff}', '\u{fe70}'..='\u{feff}'];
+
 /// Why a label that begins with `xn--` is not an A-label.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ALabelError {
@@ -44,8 +48,10 @@ pub fn check_confusion(a_label: &str) -> Result<(), Confusion> {
     if label.detect_restriction_level() > RestrictionLevel::HighlyRestrictive {
         return Err(Confusion::Mixed(label.into_owned()));
     }
+    // Letters of right-to-left scripts are alike to single Latin ones by the table, their words to no reader.
+    let leftwards = label.chars().any(|letter| RIGHT_TO_LEFT.iter().any(|range| range.contains(&letter)));
     let ascii: String = skeleton(&label).collect();
-    match ascii.is_ascii() {
+    match ascii.is_ascii() && !leftwards {
         true => Err(Confusion::LooksLike { label: label.into_owned(), ascii }),
         false => Ok(()),
     }
@@ -121,6 +127,7 @@ mod tests {
             "日本語",
             "ひらがなカタカナ",
             "東京tokyo",
+            "סוס",
             "алиса",
             "مثال",
             "한국어",

@@ -761,7 +761,7 @@ impl Script {
 
     /// Mana comes from time and from those who may give it. What an op gives back, ops that stored those rows have cost.
     fn check_mana(&mut self, before: &Model, op: &VerifiedOp, effects: &Effects) {
-        let gives = [OpKind::GrantMana, OpKind::Attest, OpKind::RevokeAttestation].contains(&op.op().kind());
+        let gives = op.op().kind() == OpKind::GrantMana;
         let payer = match (op.op(), op.author()) {
             (Op::UpdateByKey { update, .. }, _) => Identity::Sigil(before.names[update.name()].owner),
             (_, author) => author,
@@ -769,6 +769,11 @@ impl Script {
         for (id, account) in self.model.accounts.iter().filter(|_| !gives) {
             let was = before.accounts.get(id).copied().unwrap_or_default().mana(self.time);
             assert!(payer == *id || account.mana(self.time) <= was, "{id} has more mana by {:?}", op.op().kind());
+        }
+        for (id, set) in &self.model.sets {
+            let was = before.sets.get(id).map_or(0, |set| set.account.mana(self.time));
+            let is = set.account.mana(self.time);
+            assert!(payer == Identity::Set(*id) || is <= was, "{id} has more mana by {:?}", op.op().kind());
         }
         let put = effects.changes.iter().filter_map(|change| match change {
             Change::PutRrset(rrset, _) => Some(rrset),
