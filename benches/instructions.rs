@@ -46,7 +46,7 @@ fn asked(dnssec_ok: bool) -> (Edge, Vec<u8>) {
     author.node.gateway.answer(&message, CLIENT).unwrap();
     let most = NonZeroU32::new(1_000_000).unwrap();
     let limits = Limits { queries_per_second: most, burst: most, ..Limits::default() };
-    let rpc = Arc::new(Rpc { service: author.node.service.clone() });
+    let rpc = Arc::new(Rpc::start(author.node.service.clone()).unwrap());
     let edge = Edge::new(author.node.gateway, rpc, Admission::new(limits), author.node.metrics, Shutdown::default());
     // What is done once for each thread.
     hit((&edge, &message));

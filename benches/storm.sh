@@ -2,7 +2,7 @@
 # What honest clients feel while others do their worst to the edge: a server on loopback, honest questions at a fixed rate
 # over DoQ, alone and beside each kind of attack (examples/storm.rs); prints p99, the server's CPU and its memory.
 #
-#   benches/storm.sh [SECONDS]       default 15 seconds for each of seven kinds
+#   benches/storm.sh [SECONDS]       default 15 seconds for each of eight kinds
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
@@ -34,7 +34,7 @@ echo "| beside | p50 / p99 us | p99 ratio | lost | server CPU s of $seconds | me
 echo "|---|---|---|---|---|---|---|"
 read -r p50 alone lost cpu <<<"$(honest)"
 echo "| nobody | $p50 / $alone | 1.0 | $lost | $cpu | $(memory) | |"
-for kind in churn slow streams garbage half-open reflect gets; do
+for kind in churn slow streams garbage half-open reflect gets bodies; do
     # Last in line for the processor: theirs would be another machine's.
     nice -n 19 target/release/examples/storm "$kind" 7700 "$work/data/ca.pem" "$((seconds + 1))" >"$work/done" &
     storm=$!

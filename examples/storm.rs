@@ -138,7 +138,8 @@ async fn run(kind: String, storm: Arc<Storm>, number: u64) {
             "half-open" => half_open(&storm).await,
             "reflect" => reflect(&storm, &mut dice).await,
             "gets" => gets(&storm).await,
-            _ => Err("kinds: churn slow streams garbage half-open reflect gets".into()),
+            "bodies" => bodies(&storm, &mut dice).await,
+            _ => Err("kinds: churn slow streams garbage half-open reflect gets bodies".into()),
         };
         if let Err(error) = done {
             storm.count(&format!("failed: {error}"));
@@ -309,4 +310,62 @@ async fn gets(storm: &Storm) -> Result<(), Fault> {
     timeout(Duration::from_secs(10), recv.read_to_end(70_000)).await??;
     storm.count("long queries");
     Ok(())
+}
+
+/// JSON-RPC bodies a second, of all clients together: what one prefix may send.
+const BODIES: u64 = 200;
+
+/// A connection that posts one JSON-RPC body after another, each of a kind that takes much work for its octets.
+async fn bodies(storm: &Storm, dice: &mut Dice) -> Result<(), Fault> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((SOURCE, 0).into())?;
+    let stream = socket.connect(storm.addr(2)).await?;
+    let mut stream = TlsConnector::from(storm.https.clone()).connect("localhost".try_into()?, stream).await?;
+    while !storm.is_over() {
+        let began = Instant::now();
+        let (kind, body) = worst(dice);
+        let head = format!(
+            "POST /rpc HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(&[head.as_bytes(), body.as_bytes()].concat()).await?;
+        let status = timeout(Duration::from_secs(30), reply(&mut stream)).await??;
+        storm.count(&format!("{kind}: {status}"));
+        sleep(Duration::from_millis(1_000 * CLIENTS / BODIES).saturating_sub(began.elapsed())).await;
+    }
+    Ok(())
+}
+
+/// A batch of what is dearest, or one object of as many keys as fit.
+fn worst(dice: &mut Dice) -> (&'static str, String) {
+    let batch = |method: &str, params: String| {
+        let call = format!("{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"{method}\",\"params\":{params}}}");
+        format!("[{}]", vec![call; 32].join(","))
+    };
+    let receipt = format!("{{\"name\":\"x{}.wild.ghost\",\"type\":\"A\"}}", dice.below(NEW));
+    match dice.below(4) {
+        0 => ("names", batch("name.list", "{}".to_owned())),
+        1 => ("receipts", batch("answer.receipt", receipt)),
+        2 => ("exports", batch("zone.export", "{\"name\":\"ghost\"}".to_owned())),
+        _ => (
+            "keys",
+            format!(
+                "{{\"op.submit\":{{{}\"x\":0}}}}",
+                (0..300_000).map(|key| format!("\"{key}\":0,")).collect::<String>()
+            ),
+        ),
+    }
+}
+
+/// Reads a reply over HTTP/1.1 to its end; gives its status.
+async fn reply(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> Result<String, Fault> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await?);
+    }
+    let head = String::from_utf8_lossy(&head).to_ascii_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok()).unwrap_or(0);
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await?;
+    Ok(head.split(' ').nth(1).unwrap_or_default().to_owned())
 }

@@ -34,6 +34,8 @@ pub struct Config {
     pub server_name: Option<Name>,
     /// A page about this server, for people.
     pub info_url: Option<String>,
+    /// Names beside those of the certificates under which the API and the metrics may be asked for; `*`: any.
+    pub hosts: Vec<String>,
     /// Who may transfer zones.
     pub transfer_to: Vec<IpNet>,
     /// Balancers that say for whom they ask.
@@ -49,6 +51,8 @@ pub struct Config {
     pub query_burst: Option<u32>,
     pub calls_per_second: Option<u32>,
     pub call_burst: Option<u32>,
+    pub program_calls_per_second: Option<u32>,
+    pub program_call_burst: Option<u32>,
     pub cpu_ms_per_second: Option<u32>,
     pub limit_loopback: bool,
     /// Keys of witnesses whose cosignatures are taken, and how many make a checkpoint a witnessed one.
@@ -190,6 +194,8 @@ struct File {
     server_name: Option<String>,
     info_url: Option<String>,
     #[serde(default)]
+    hosts: Vec<String>,
+    #[serde(default)]
     tls: TlsFiles,
     /// Addresses or prefixes.
     #[serde(default)]
@@ -295,6 +301,8 @@ struct LimitsFile {
     query_burst: Option<u32>,
     calls_per_second: Option<u32>,
     call_burst: Option<u32>,
+    program_calls_per_second: Option<u32>,
+    program_call_burst: Option<u32>,
     cpu_ms_per_second: Option<u32>,
     #[serde(default)]
     loopback: bool,
@@ -473,6 +481,8 @@ impl Config {
             ("query_burst", limits.query_burst),
             ("calls_per_second", limits.calls_per_second),
             ("call_burst", limits.call_burst),
+            ("program_calls_per_second", limits.program_calls_per_second),
+            ("program_call_burst", limits.program_call_burst),
             ("cpu_ms_per_second", limits.cpu_ms_per_second),
             ("responses_per_second", limits.responses_per_second),
             ("network_responses_per_second", limits.network_responses_per_second),
@@ -498,10 +508,13 @@ impl Config {
             certificates: certificates(file.tls)?,
             server_name: file.server_name.as_deref().map(server_name).transpose()?,
             info_url: file.info_url.as_deref().map(info_url).transpose()?,
+            hosts: file.hosts,
             queries_per_second: limits.queries_per_second,
             query_burst: limits.query_burst,
             calls_per_second: limits.calls_per_second,
             call_burst: limits.call_burst,
+            program_calls_per_second: limits.program_calls_per_second,
+            program_call_burst: limits.program_call_burst,
             cpu_ms_per_second: limits.cpu_ms_per_second,
             limit_loopback: limits.loopback,
             witnesses: witnesses(&file.log)?,

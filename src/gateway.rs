@@ -33,9 +33,9 @@ pub use call::{Call, CallError, Called};
 pub use canary::CanaryDone;
 pub use chain::{ChainDone, ChainReply};
 pub use discovery::Announced;
-pub use export::export;
+pub use export::{NoZone, export};
 pub use gate::{Door, Gate};
-pub use meter::{Meter, OutOfGas, Pending, Settlement};
+pub use meter::{Meter, OutOfGas, Pending, Purpose, Settlement};
 pub use mirror::{Mirror, Mirrors};
 pub use quarantine::Quarantine;
 pub use signer::{Keys, Signer};
@@ -686,7 +686,11 @@ impl<'a> Work<'a> {
         // The TLD's own contract answers for everybody, free of charge.
         let payer = zone.entry.as_ref().map(|entry| entry.owner).filter(|_| hash != zone.tld.contract);
         if let Some(owner) = payer
-            && let Err(out) = self.engine.meter.admit(&zone.apex, owner, snapshot, now).map_err(reads::read_fault)?
+            && let Err(out) = self
+                .engine
+                .meter
+                .admit(&zone.apex, owner, Purpose::Resolution, snapshot, now)
+                .map_err(reads::read_fault)?
         {
             self.without_gas(owner, out);
             return self.execute_one(zone, zone.tld.contract, name, rtype).outcome;
@@ -700,8 +704,10 @@ impl<'a> Work<'a> {
         if watched {
             quarantine.note(&zone.apex, hash, now, execution.outcome.as_ref().err());
         }
-        if let Some(owner) = payer {
-            let noted = self.engine.meter.note(&zone.apex, owner, execution.fuel, snapshot, now);
+        // A receipt is for whoever asks for it, and taken from what may be done for that one.
+        if let Some(owner) = payer.filter(|_| self.trace.is_none()) {
+            let used = (Purpose::Resolution, execution.fuel);
+            let noted = self.engine.meter.note(&zone.apex, owner, used, snapshot, now);
             noted.map_err(reads::read_fault)?;
         }
         execution.outcome

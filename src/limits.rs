@@ -207,6 +207,11 @@ pub const CACHE_HERE_BYTES: usize = 2 << 10;
 pub const CACHE_SECONDS: u32 = 86_400;
 /// Online signatures over SOA that are kept.
 pub const KEPT_SIGNATURES: usize = 16_384;
+/// Online signatures of exported zones that are kept.
+pub const EXPORTED_SIGNATURES: usize = 65_536;
+/// What one name of a TLD is taken to cost in an export, and how long one is good for whoever asks again, if nothing changes.
+pub const EXPORT_CPU_PER_NAME: Duration = Duration::from_micros(100);
+pub const EXPORT_SECONDS: u64 = 60;
 /// Misses waiting for a worker; one more is answered SERVFAIL with EDE 14.
 pub const MISS_QUEUE: usize = 1_024;
 /// Threads that execute contracts.
@@ -344,7 +349,7 @@ pub const WITNESS_CLOCK_SKEW: u64 = 300;
 /// Between two checkpoints that are written down.
 pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 /// Octets of ops in one page of the log, after which it ends.
-pub const LOG_PAGE_BYTES: usize = 4 << 20;
+pub const LOG_PAGE_BYTES: usize = 1 << 20;
 
 // --- DNS UPDATE -------------------------------------------------------------------------------
 
@@ -416,8 +421,23 @@ pub const NANOS_PER_LASTING_OCTET: u64 = 100;
 pub const MAX_PIPELINED: usize = 128;
 /// Octets of a PROXY header: addresses, and what balancers add to them.
 pub const MAX_PROXY_HEADER: usize = 1_024;
-/// Octets of a JSON-RPC body: `SUBMIT_OPS` small ops or one contract, in base64.
+/// Threads that do what is asked for over HTTP beside DNS, at most; jobs that wait for them, in all and of one client.
+/// And threads for what of it blocks: as many as may wait for the compiler, and some.
+pub const API_WORKERS: usize = 8;
+pub const API_ASIDE: usize = DEPLOYS_COMPILING + DEPLOYS_WAITING + 8;
+pub const API_JOBS: usize = 1_024;
+pub const API_JOBS_PER_CLIENT: usize = 128;
+/// Octets of a JSON-RPC body that submits: `SUBMIT_OPS` small ops or one contract, in base64; and of any other.
 pub const MAX_RPC_BODY: usize = 4 << 20;
+pub const MAX_RPC_CALL: usize = 64 << 10;
+/// Values of a JSON-RPC body, keys included, and how deep they are nested.
+pub const MAX_JSON_VALUES: usize = 4_096;
+pub const MAX_JSON_DEPTH: usize = 16;
+/// Rows that one page of a listing looks at, at most: a filter may leave few of them.
+pub const PAGE_SCAN: usize = 4_096;
+/// Octets of the results of one batch, and of one page of rows, after which it ends.
+pub const MAX_BATCH_REPLY: usize = 4 << 20;
+pub const PAGE_BYTES: usize = 1 << 20;
 /// Octets of an exported zone: the RPC client reads no more.
 pub const MAX_EXPORT: usize = 48 << 20;
 /// Octets of a DoH POST body and of a decoded GET parameter.
@@ -500,8 +520,9 @@ const _: () = {
     assert!(COVENANT_FUEL_LEAST < COVENANT_FUEL_HEAVY && COVENANT_FUEL <= COVENANT_FUEL_PER_COMMIT);
     assert!(CONTRACT_LOOKUPS < CONTRACT_CALLS && CONTRACT_OUTPUT < CONTRACT_LIFT);
     // Workers, sockets' threads, the writer, and calls of the API that try something out.
-    assert!(CONTRACT_INSTANCES as usize >= MISS_WORKERS + MAX_CORES + 16);
-    assert!(MISSES_PER_ZONE < MISS_QUEUE);
+    assert!(CONTRACT_INSTANCES as usize >= MISS_WORKERS + MAX_CORES + API_WORKERS + 16);
+    assert!(MISSES_PER_ZONE < MISS_QUEUE && API_JOBS_PER_CLIENT < API_JOBS);
+    assert!(MAX_RPC_CALL < MAX_RPC_BODY && PAGE_BYTES < MAX_BATCH_REPLY && 4 * SUBMIT_OPS < MAX_JSON_VALUES);
     assert!(MAX_LEAF <= u16::MAX as usize && MAX_WITNESSES < MAX_NOTE_SIGNATURES);
     assert!(COMPILATIONS < MISS_WORKERS && CODE_FILE < CODE_FILES_BYTES);
     assert!(UDP_PAYLOAD_MIN <= UDP_PAYLOAD && MAX_JSON_QUERY > 3 * MAX_NAME);

@@ -6,7 +6,7 @@ use std::sync::{Arc, mpsc};
 use ed25519_dalek::SigningKey;
 use ipnet::IpNet;
 
-use crate::api::Service;
+use crate::api::{Exports, Service};
 use crate::cache::AnswerCache;
 use crate::config::Forward;
 use crate::contract::{CodeFolder, ContractHost, HostConfig, HostError};
@@ -231,6 +231,7 @@ impl Node {
             gateway: gateway.clone(),
             notary: Arc::new(notary),
             work: parts.work,
+            exports: Exports::default(),
             clock,
         });
         Ok(Self { gateway, service, metrics })

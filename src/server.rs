@@ -29,6 +29,7 @@ use crate::metrics::Metrics;
 use crate::observe::Audience;
 use crate::processors::{Processors, stand_back};
 use crate::transport::admission::{Admission, Limits};
+use crate::transport::hosts::Hosts;
 use crate::transport::tls::{ALPN_DOQ, ALPN_DOT, ALPN_H3, ALPN_HTTPS, Identity, TlsError, resume_statelessly};
 use crate::transport::{Answerer, Edge, RpcHandler, Shutdown, beat, doq, h3, https, metrics, quic, stream, udp};
 
@@ -54,6 +55,8 @@ pub struct ServerConfig {
     pub audience: Audience,
     /// Descriptors that other parts of the program take while it runs.
     pub other_descriptors: usize,
+    /// Names that it is called by beside those of its certificates.
+    pub hosts: Vec<String>,
     /// Drain on SIGTERM and SIGINT.
     pub signals: bool,
 }
@@ -211,7 +214,8 @@ pub fn run(
         Some(meter) => admission.metered_by(meter),
         None => admission,
     };
-    let edge = Edge::new(answerer, rpc, admission, metrics, shutdown).observed_by(config.audience);
+    let hosts = Hosts::new(config.hosts).of(config.identity.clone());
+    let edge = Edge::new(answerer, rpc, admission, metrics, shutdown).observed_by(config.audience).called(hosts);
     let edge = Arc::new(edge.on_cores(cores.count()));
     let setup = Setup::new(&config.identity, cores)?;
     let Listeners { cores, metrics } = listeners;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AccountView, PAGE, Service, ServiceError};
+use super::{AccountView, PAGE, Page, Service, ServiceError};
 use crate::op::{Identity, SetId, SigilId};
 use crate::registry::Snapshot;
 use crate::state::guardians::{Attestor, Guard, GuardianSet, account_of};
@@ -158,10 +158,11 @@ impl Service {
         })
     }
 
-    /// Everybody whom the operator has made an attestor.
-    pub fn attestors(&self) -> Result<Vec<AttestorView>, ServiceError> {
-        let now = (self.clock)();
-        Ok(self.snapshot()?.attestors()?.iter().map(|(who, row)| AttestorView::new(*who, row, now)).collect())
+    /// Everybody whom the operator has made an attestor, those after `after`.
+    pub fn attestors(&self, after: Option<&str>) -> Result<Page<AttestorView>, ServiceError> {
+        let (after, now) = (after.map(parse_identity).transpose()?, (self.clock)());
+        let rows = self.snapshot()?.attestors(after, PAGE + 1)?;
+        Ok(Page::of(rows.iter().map(|(who, row)| AttestorView::new(*who, row, now)).collect(), |row| row.who.clone()))
     }
 
     /// Whom an attestor has attested last, those after `after`, at most [`PAGE`].

@@ -1,7 +1,6 @@
 //! What is fetched and called by its path: `GET /contract/HASH`, `POST /v1/call/NAME`.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use data_encoding::BASE64;
@@ -11,30 +10,30 @@ use super::{Service, ServiceError};
 use crate::contract::Failure;
 use crate::gateway::{Call, Called};
 use crate::limits::CONTRACT_FUEL;
-use crate::transport::Resource;
+use crate::transport::{Caller, Resource};
 use crate::wire::{Name, Subnet};
 
 /// The code of a contract. What its SHA-256 names never changes.
 pub(super) fn code(service: &Service, hash: &str) -> Resource {
     match service.code(hash) {
-        Ok(code) => Resource { status: 200, content_type: "application/wasm", immutable: true, body: code.into() },
+        Ok(code) => Resource::new(200, "application/wasm", code).immutable(),
         Err(error) => refused(&error),
     }
 }
 
 /// A call: `gas=FUEL` and `receipt=1` in the query string, octets in, JSON out.
-pub(super) async fn call(service: Arc<Service>, path: String, query: String, input: Bytes, peer: IpAddr) -> Resource {
-    let call = match parse(&path, &query, input, peer) {
+pub(super) async fn call(service: &Service, path: &str, query: &str, input: Bytes, caller: &Caller) -> Resource {
+    let call = match parse(path, query, &input, caller.client.addr) {
         Ok(call) => call,
         Err(error) => return refused(&error),
     };
-    match service.call(call).await {
+    match service.call(call, &caller.budget).await {
         Ok(called) => told(&called),
         Err(error) => refused(&error),
     }
 }
 
-fn parse(path: &str, query: &str, input: Bytes, peer: IpAddr) -> Result<Call, ServiceError> {
+fn parse(path: &str, query: &str, input: &Bytes, peer: IpAddr) -> Result<Call, ServiceError> {
     let bad = |what: String| ServiceError::Bad(what);
     let name = Name::from_uri(path).map_err(|_| bad(format!("{path:?} is not a name")))?;
     let (mut fuel, mut receipt) = (CONTRACT_FUEL, false);
@@ -69,8 +68,7 @@ fn told(called: &Called) -> Resource {
     if let Some(receipt) = &called.receipt {
         body["receipt"] = BASE64.encode(receipt).into();
     }
-    let body = (body.to_string() + "\n").into();
-    Resource { status, content_type: "application/json", immutable: false, body }
+    Resource::new(status, "application/json", body.to_string() + "\n")
 }
 
 pub(super) fn refused(error: &ServiceError) -> Resource {
@@ -78,9 +76,14 @@ pub(super) fn refused(error: &ServiceError) -> Resource {
         ServiceError::Bad(_) => 400,
         ServiceError::OutOfGas(_) => 402,
         ServiceError::NotFound(_) => 404,
+        ServiceError::Overdrawn(_) => 429,
         ServiceError::Busy => 503,
-        ServiceError::Fault(_) => 500,
+        ServiceError::Fault(_) | ServiceError::Broken => 500,
     };
-    let body = format!("{error}\n").into();
-    Resource { status, content_type: "text/plain; charset=utf-8", immutable: false, body }
+    let retry_after = match error {
+        ServiceError::Overdrawn(overdrawn) => Some(overdrawn.seconds),
+        ServiceError::Busy => Some(1),
+        _ => None,
+    };
+    Resource { retry_after, ..Resource::new(status, "text/plain; charset=utf-8", format!("{error}\n")) }
 }

@@ -3,7 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{PAGE, Service, ServiceError, parse_name};
+use super::{PAGE, Page, Service, ServiceError, parse_name};
+use crate::limits::PAGE_SCAN;
 use crate::op::{GasPolicy, SigilId, Symbol};
 use crate::registry::Snapshot;
 use crate::state::gas::{GAS_UNIT, GasState, NameGas};
@@ -116,26 +117,28 @@ impl Service {
         Ok(TokenView::new(symbol, &row.ok_or_else(|| ServiceError::NotFound(format!("token {symbol}")))?))
     }
 
-    /// Every token, by symbol.
-    pub fn tokens(&self) -> Result<Vec<TokenView>, ServiceError> {
-        let snapshot = self.snapshot()?;
-        let mut rows = snapshot.tokens()?;
+    /// Tokens by symbol, those after `after`.
+    pub fn tokens(&self, after: Option<&str>) -> Result<Page<TokenView>, ServiceError> {
+        let (snapshot, after) = (self.snapshot()?, after.map(parse_symbol).transpose()?);
+        let mut rows = snapshot.tokens(after, PAGE + 1)?;
         for symbol in [Symbol::GCC, Symbol::SPRT] {
-            if !rows.iter().any(|(found, _)| *found == symbol)
+            if after.is_none_or(|after| symbol > after)
+                && !rows.iter().any(|(found, _)| *found == symbol)
                 && let Some(token) = self.find_token(&snapshot, symbol)?
             {
                 rows.push((symbol, token));
             }
         }
         rows.sort_by_key(|(symbol, _)| *symbol);
-        Ok(rows.iter().map(|(symbol, token)| TokenView::new(*symbol, token)).collect())
+        let rows = rows.iter().map(|(symbol, token)| TokenView::new(*symbol, token)).collect();
+        Ok(Page::of(rows, |row| row.token.clone()))
     }
 
-    /// What an identity holds.
-    pub fn balances(&self, did: &str) -> Result<Vec<BalanceView>, ServiceError> {
-        let (id, snapshot) = (parse_did(did)?, self.snapshot()?);
+    /// What an identity holds, of tokens after `after`.
+    pub fn balances(&self, did: &str, after: Option<&str>) -> Result<Page<BalanceView>, ServiceError> {
+        let (id, snapshot, after) = (parse_did(did)?, self.snapshot()?, after.map(parse_symbol).transpose()?);
         let mut rows = Vec::new();
-        for (symbol, balance) in snapshot.balances(&id)? {
+        for (symbol, balance) in snapshot.balances(&id, after, PAGE + 1)? {
             rows.push(BalanceView {
                 token: symbol.to_string(),
                 decimals: self.decimals(&snapshot, symbol)?,
@@ -143,7 +146,7 @@ impl Service {
                 held: balance.held.to_string(),
             });
         }
-        Ok(rows)
+        Ok(Page::of(rows, |row| row.token.clone()))
     }
 
     /// An identity's history before op `before`, the newest line first; at most [`PAGE`].
@@ -157,14 +160,16 @@ impl Service {
         Ok(rows)
     }
 
-    /// Holds that an identity made or that are for it, from number `after` + 1 on; at most [`PAGE`].
-    pub fn holds(&self, did: &str, after: u64, limit: usize) -> Result<Vec<HoldView>, ServiceError> {
+    /// Holds that an identity made or that are for it, from number `after` + 1 on; at most [`PAGE`], among the next
+    /// [`PAGE_SCAN`].
+    pub fn holds(&self, did: &str, after: u64, limit: usize) -> Result<Page<HoldView>, ServiceError> {
         let (id, snapshot) = (parse_did(did)?, self.snapshot()?);
         let mut rows = Vec::new();
-        for (number, hold) in snapshot.holds(&id, after, limit.min(PAGE))? {
+        let (holds, rest) = snapshot.holds(&id, after, limit.min(PAGE), PAGE_SCAN)?;
+        for (number, hold) in holds {
             rows.push(HoldView::new(number, self.decimals(&snapshot, hold.token)?, &hold));
         }
-        Ok(rows)
+        Ok(Page { rows, next: rest.map(|number| number.to_string()) })
     }
 
     /// What gas costs now.
@@ -186,10 +191,8 @@ impl Service {
             snapshot.gas_after(after.as_ref(), limit)?.into_iter().map(|(name, _)| name).collect();
         let last = (names.len() == limit).then(|| names.last().cloned()).flatten();
         // Those of which nothing is settled yet, within the page.
-        let counted = self.gateway.engine().meter.names().into_iter();
-        names.extend(counted.filter(|name| {
-            after.as_ref().is_none_or(|after| name > after) && last.as_ref().is_none_or(|last| name < last)
-        }));
+        let counted = self.gateway.engine().meter.names_after(after.as_ref(), limit).into_iter();
+        names.extend(counted.filter(|name| last.as_ref().is_none_or(|last| name < last)));
         names.sort();
         names.dedup();
         names.truncate(limit);

@@ -205,7 +205,7 @@ pub(super) fn get(service: &Arc<Service>, path: &str) -> Resource {
         _ => Err(ServiceError::NotFound(format!("/log/{path}"))),
     };
     match found {
-        Ok((content_type, immutable, body)) => Resource { status: 200, content_type, immutable, body: body.into() },
+        Ok((content_type, immutable, body)) => Resource { immutable, ..Resource::new(200, content_type, body) },
         Err(error) => super::http::refused(&error),
     }
 }
@@ -224,7 +224,7 @@ pub(super) fn cosign(service: &Service, note: &[u8]) -> Resource {
             (status, format!("{refusal}\n"))
         }
     };
-    Resource { status, content_type: "text/plain; charset=utf-8", immutable: false, body: body.into() }
+    Resource::new(status, "text/plain; charset=utf-8", body)
 }
 
 /// The hash of the leaf of an op as the log tells of it.

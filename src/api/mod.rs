@@ -1,5 +1,6 @@
 //! One service; JSON-RPC and what comes later are codecs over it.
 
+mod exports;
 mod guardians;
 mod http;
 mod jsonrpc;
@@ -7,7 +8,9 @@ mod ledger;
 mod life;
 pub mod log;
 mod views;
+mod workers;
 
+pub use exports::Exports;
 pub use guardians::{
     AttestationView, AttestorView, CosignView, GuardView, MemberView, PendingView, RecoveryView, SetView,
 };
@@ -26,8 +29,8 @@ use tokio::sync::oneshot;
 
 use crate::contract::ContractHost;
 use crate::dnssec::{Rrsig, is_strict};
-use crate::gateway::{self, Call, CallError, Called, Client, Gateway, Keys, OutOfGas, Tlds, Transport};
-use crate::limits::{LOG_PAGE_BYTES, MAX_EXPORT, SUBMIT_OPS};
+use crate::gateway::{Call, CallError, Called, Client, Gateway, Keys, OutOfGas, Tlds, Transport};
+use crate::limits::{LOG_PAGE_BYTES, PAGE_BYTES, PAGE_SCAN, SUBMIT_OPS};
 use crate::notary::Notary;
 use crate::op::{self, CodeHash, Op, OpKind, Rejection, SigilId};
 use crate::registry::{Fault, Registry};
@@ -35,15 +38,40 @@ use crate::state::guardians::account_of;
 use crate::state::load::Load;
 use crate::state::{Rules as _, View as _, Work};
 use crate::wire::{Name, Rrset, Rtype, Subnet};
-use crate::work::WorkMeter;
+use crate::work::{Budget, Overdrawn, WorkMeter};
 use crate::writer::{Admitted, Clock, Outcome, Writer};
-use crate::zone::export::to_master_file;
 
 /// Seconds before the end of a signature from which on it is renewed, and its owner warned.
 pub const RESIGN_SOON: u64 = 14 * 86_400;
 
 /// Rows in one page of a listing.
 pub const PAGE: usize = 500;
+
+/// Octets that one name of a listing is taken to have, beside its parameters.
+const ROW_OCTETS: usize = 1_024;
+
+/// Rows of a listing, and what to give as `after` for those that may follow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page<T> {
+    pub rows: Vec<T>,
+    pub next: Option<String>,
+}
+
+impl<T> Default for Page<T> {
+    fn default() -> Self {
+        Self { rows: Vec::new(), next: None }
+    }
+}
+
+impl<T> Page<T> {
+    /// At most [`PAGE`] rows of one more, if there are so many; the next page begins after the last one's `key`.
+    fn of(mut rows: Vec<T>, key: impl Fn(&T) -> String) -> Self {
+        let more = rows.len() > PAGE;
+        rows.truncate(PAGE);
+        let next = rows.last().filter(|_| more).map(key);
+        Self { rows, next }
+    }
+}
 
 /// Everything the doors to the registry share.
 pub struct Service {
@@ -56,6 +84,7 @@ pub struct Service {
     pub notary: Arc<Notary>,
     /// What work is taken from, whoever asks for it.
     pub work: Arc<WorkMeter>,
+    pub exports: Exports,
     pub clock: Clock,
 }
 
@@ -70,6 +99,10 @@ pub enum ServiceError {
     Busy,
     #[error(transparent)]
     OutOfGas(OutOfGas),
+    #[error(transparent)]
+    Overdrawn(#[from] Overdrawn),
+    #[error("it could not be done")]
+    Broken,
     #[error("the registry failed: {0}")]
     Fault(#[from] Fault),
 }
@@ -81,6 +114,7 @@ impl From<CallError> for ServiceError {
             CallError::Fault(fault) => Self::Fault(fault),
             CallError::Busy => Self::Busy,
             CallError::OutOfGas(out) => Self::OutOfGas(out),
+            CallError::Overdrawn(overdrawn) => Self::Overdrawn(overdrawn),
             other => Self::Bad(other.to_string()),
         }
     }
@@ -221,7 +255,13 @@ impl Service {
         if dids.len() > PAGE {
             return Err(ServiceError::Bad(format!("at most {PAGE} identities at once")));
         }
-        dids.iter().map(|did| self.account(did)).collect()
+        let (snapshot, now) = (self.registry.snapshot()?, (self.clock)());
+        let view = |did: &String| {
+            let id = guardians::parse_identity(did)?;
+            let account = account_of(&snapshot, &id)?.ok_or_else(|| ServiceError::NotFound(id.to_string()))?;
+            Ok(AccountView::new(id, &account, now))
+        };
+        dids.iter().map(view).collect()
     }
 
     /// A registered name.
@@ -232,32 +272,62 @@ impl Service {
         self.name_view(&snapshot, &name, &entry)
     }
 
-    /// Names after `after` in canonical order, at most [`PAGE`]; only those of `owner` if given.
-    pub fn names(&self, after: Option<&str>, owner: Option<&str>, limit: usize) -> Result<Vec<NameView>, ServiceError> {
-        let after = after.map(parse_name).transpose()?;
+    /// Names after `after` in canonical order, at most [`PAGE`]; only those of `owner` if given, among the next
+    /// [`PAGE_SCAN`].
+    pub fn names(
+        &self,
+        after: Option<&str>,
+        owner: Option<&str>,
+        limit: usize,
+    ) -> Result<Page<NameView>, ServiceError> {
+        let mut after = after.map(parse_name).transpose()?;
         let owner = owner.map(str::parse::<SigilId>).transpose().map_err(|e| ServiceError::Bad(e.to_string()))?;
-        let snapshot = self.registry.snapshot()?;
-        let rows = snapshot.names_after(after.as_ref(), limit.min(PAGE))?;
-        let wanted = rows.iter().filter(|(_, entry)| owner.is_none_or(|owner| entry.owner == owner));
-        wanted.map(|(name, entry)| self.name_view(&snapshot, name, entry)).collect()
+        let (snapshot, limit) = (self.registry.snapshot()?, limit.clamp(1, PAGE));
+        let (mut page, mut octets, mut looked_at) = (Page::default(), 0, 0);
+        while looked_at < PAGE_SCAN {
+            let rows = snapshot.names_after(after.as_ref(), limit)?;
+            let more = rows.len() == limit;
+            looked_at += rows.len();
+            for (name, entry) in rows {
+                if owner.is_none_or(|owner| entry.owner == owner) {
+                    octets += ROW_OCTETS + 2 * entry.parameters.len();
+                    if octets > PAGE_BYTES || page.rows.len() >= limit {
+                        page.next = after.map(|after| after.to_string());
+                        return Ok(page);
+                    }
+                    page.rows.push(self.name_view(&snapshot, &name, &entry)?);
+                }
+                after = Some(name);
+            }
+            if !more {
+                return Ok(page);
+            }
+            if page.rows.len() >= limit {
+                break;
+            }
+        }
+        page.next = after.map(|after| after.to_string());
+        Ok(page)
     }
 
-    /// RRsets stored at and below a registered name.
-    pub fn records(&self, name: &str) -> Result<Vec<RrsetView>, ServiceError> {
+    /// RRsets stored at and below a registered name, those after `after`: `OWNER TYPE`.
+    pub fn records(&self, name: &str, after: Option<&str>) -> Result<Page<RrsetView>, ServiceError> {
         let name = parse_name(name)?;
         let snapshot = self.registry.snapshot()?;
         if snapshot.name(&name)?.is_none() {
             return Err(ServiceError::NotFound(name.to_string()));
         }
-        let rrsets = snapshot.rrsets_below(&name)?;
+        let after = after.map(parse_rrset_key).transpose()?;
+        let after = after.as_ref().map(|(owner, rtype)| (owner, *rtype));
+        let (rrsets, rest) = snapshot.rrsets_after(&name, after, PAGE, PAGE_BYTES / 4)?;
         // Without the owner's RRSIG, a delegated zone's data is signed by the gateway; without keys there is no zone.
-        let keys = rrsets.iter().find(|rrset| rrset.owner == name && rrset.rtype == Rtype::DNSKEY);
-        let online = keys.is_some_and(|keys| !is_strict(keys));
+        let online = snapshot.rrset(&name, Rtype::DNSKEY)?.is_some_and(|keys| !is_strict(&keys));
         let view = |rrset: &Rrset| match rrset.rrsigs.is_empty() && online && !op::is_parent_side(rrset, &name) {
             true => RrsetView { signed_by: "online".into(), ..RrsetView::from(rrset) },
             false => RrsetView::from(rrset),
         };
-        Ok(rrsets.iter().map(view).collect())
+        let next = rest.map(|(owner, rtype)| format!("{owner} {rtype}"));
+        Ok(Page { rows: rrsets.iter().map(view).collect(), next })
     }
 
     /// The update keys of a registered name, those that have ended included.
@@ -305,11 +375,20 @@ impl Service {
     ///
     /// # Errors
     /// [`ServiceError`]
-    pub async fn receipt(&self, name: &str, rtype: &str, asker: Option<Subnet>) -> Result<Vec<u8>, ServiceError> {
+    pub async fn receipt(
+        &self,
+        name: &str,
+        rtype: &str,
+        asker: Option<Subnet>,
+        budget: &Budget,
+    ) -> Result<Vec<u8>, ServiceError> {
         let name = parse_name(name)?;
         let rtype = rtype.parse().map_err(|_| ServiceError::Bad(format!("{rtype:?} is not a record type")))?;
+        if self.gateway.is_warm(&name) {
+            return Ok(self.gateway.receipt_here(&name, rtype, asker)?);
+        }
         let (sender, receiver) = oneshot::channel();
-        self.gateway.receipt(name, rtype, asker, |receipt| drop(sender.send(receipt)));
+        self.gateway.receipt(name, rtype, asker, budget.clone(), |receipt| drop(sender.send(receipt)));
         Ok(receiver.await.unwrap_or(Err(CallError::Busy))?)
     }
 
@@ -317,23 +396,13 @@ impl Service {
     ///
     /// # Errors
     /// [`ServiceError`]; what the program itself says is no error.
-    pub async fn call(&self, call: Call) -> Result<Called, ServiceError> {
-        let (sender, receiver) = oneshot::channel();
-        self.gateway.call(call, |called| drop(sender.send(called)));
-        Ok(receiver.await.unwrap_or(Err(CallError::Busy))?)
-    }
-
-    /// The master file of a TLD or a registered name, signed, with its ZONEMD.
-    pub fn zone(&self, name: &str) -> Result<String, ServiceError> {
-        let apex = parse_name(name)?;
-        let snapshot = Arc::new(self.registry.snapshot()?);
-        let contents = gateway::export(&self.tlds, &self.keys.get(), snapshot, (self.clock)(), &apex)?;
-        let contents = contents.ok_or_else(|| ServiceError::NotFound(format!("zone {apex}")))?;
-        let text = to_master_file(&apex, &contents);
-        if text.len() > MAX_EXPORT {
-            return Err(ServiceError::Bad(format!("zone {apex} is longer than {MAX_EXPORT} octets")));
+    pub async fn call(&self, call: Call, budget: &Budget) -> Result<Called, ServiceError> {
+        if self.gateway.is_warm(&call.name) {
+            return Ok(self.gateway.call_here(&call)?);
         }
-        Ok(text)
+        let (sender, receiver) = oneshot::channel();
+        self.gateway.call(call, budget.clone(), |called| drop(sender.send(called)));
+        Ok(receiver.await.unwrap_or(Err(CallError::Busy))?)
     }
 
     /// Live names whose DNSKEY RRset holds the online key with this DNSKEY RDATA and none of `others`.
@@ -385,6 +454,13 @@ impl Service {
         let entries = self.registry.snapshot()?.log_entries(from, limit.min(PAGE), LOG_PAGE_BYTES)?;
         Ok(entries.iter().map(|(seq, entry)| LogView::new(*seq, entry)).collect())
     }
+}
+
+/// `OWNER TYPE`
+fn parse_rrset_key(text: &str) -> Result<(Name, Rtype), ServiceError> {
+    let bad = || ServiceError::Bad(format!("{text:?} is not the owner and type of an RRset"));
+    let (owner, rtype) = text.rsplit_once(' ').ok_or_else(bad)?;
+    Ok((parse_name(owner)?, rtype.parse().map_err(|_| bad())?))
 }
 
 fn parse_name(text: &str) -> Result<Name, ServiceError> {

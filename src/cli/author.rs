@@ -18,8 +18,28 @@ const APEX_TTL: u32 = 3_600;
 
 /// A JSON-RPC connection.
 pub trait Call {
+    /// Calls a method; gives its result, and where the next page of it begins.
+    fn call_page(&mut self, method: &str, params: Value) -> anyhow::Result<(Value, Option<Value>)>;
+
     /// Calls a method; gives its result.
-    fn call(&mut self, method: &str, params: Value) -> anyhow::Result<Value>;
+    fn call(&mut self, method: &str, params: Value) -> anyhow::Result<Value> {
+        Ok(self.call_page(method, params)?.0)
+    }
+
+    /// Every row of a listing, page by page.
+    fn call_all(&mut self, method: &str, mut params: Value) -> anyhow::Result<Value> {
+        let mut rows = Vec::new();
+        loop {
+            let (page, next) = self.call_page(method, params.clone())?;
+            let Value::Array(page) = page else { bail!("the server's answer to {method} is no list") };
+            rows.extend(page);
+            match next {
+                Some(next) if params["after"] != next => params["after"] = next,
+                Some(_) => bail!("the server repeats itself"),
+                None => return Ok(Value::Array(rows)),
+            }
+        }
+    }
 }
 
 /// One op's outcome as the server told it.

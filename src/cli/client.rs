@@ -509,14 +509,18 @@ impl RpcClient {
 }
 
 impl super::author::Call for RpcClient {
-    fn call(&mut self, method: &str, params: serde_json::Value) -> anyhow::Result<serde_json::Value> {
+    fn call_page(
+        &mut self,
+        method: &str,
+        params: serde_json::Value,
+    ) -> anyhow::Result<(serde_json::Value, Option<serde_json::Value>)> {
         let call = serde_json::json!({ "jsonrpc": "2.0", "id": self.next_id, "method": method, "params": params });
         self.next_id += 1;
         let request = post(&self.authority, "/rpc", "application/json", call.to_string().into());
         let mut reply: serde_json::Value = serde_json::from_slice(&self.fetch(request)?)?;
         match reply.get("error") {
             Some(error) => anyhow::bail!("{}", error["message"].as_str().unwrap_or("the server gave no reason")),
-            None => Ok(reply["result"].take()),
+            None => Ok((reply["result"].take(), reply.get("next").cloned())),
         }
     }
 }

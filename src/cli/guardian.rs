@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Subcommand;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::author::Call as _;
 use super::{Registrar, author, output};
@@ -265,7 +265,7 @@ fn member_facts(member: &MemberView) -> Vec<(&'static str, String)> {
 }
 
 fn list_attestors(registrar: &Registrar) -> anyhow::Result<()> {
-    let listed = registrar.rpc()?.call("attestor.list", Value::Null)?;
+    let listed = registrar.rpc()?.call_all("attestor.list", json!({}))?;
     if registrar.json {
         println!("{listed:#}");
         return Ok(());

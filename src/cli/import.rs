@@ -176,7 +176,7 @@ impl<'a> Import<'a> {
 
     /// The planned RRsets that the server does not have as they are planned.
     fn missing(&mut self, name: &Name, planned: Vec<Rrset>) -> anyhow::Result<Vec<Rrset>> {
-        let listed = self.rpc.call("record.list", json!({ "name": name.to_string() }))?;
+        let listed = self.rpc.call_all("record.list", json!({ "name": name.to_string() }))?;
         let there: Vec<RrsetView> = serde_json::from_value(listed)?;
         let same = |rrset: &Rrset| {
             let wanted = RrsetView::from(rrset);

@@ -195,7 +195,7 @@ pub fn run(command: LedgerCommand) -> anyhow::Result<()> {
 fn show(did: Option<String>, registrar: &Registrar) -> anyhow::Result<()> {
     let did = registrar.did(did)?;
     let mut rpc = registrar.rpc()?;
-    let balances = rpc.call("ledger.balances", json!({ "did": did }))?;
+    let balances = rpc.call_all("ledger.balances", json!({ "did": did }))?;
     let account = super::author::account(&mut rpc, &did.parse()?)?;
     if registrar.json {
         println!("{:#}", json!({ "did": did, "mana": account.mana, "balances": balances }));
@@ -219,7 +219,10 @@ fn table<T: DeserializeOwned>(
     params: Value,
     (heading, row): Columns<T>,
 ) -> anyhow::Result<()> {
-    let listed = registrar.rpc()?.call(method, params)?;
+    let mut rpc = registrar.rpc()?;
+    // Of a history the newest lines are asked for, so many as they are.
+    let all = params.get("limit").is_none();
+    let listed = if all { rpc.call_all(method, params)? } else { rpc.call(method, params)? };
     if registrar.json {
         println!("{listed:#}");
         return Ok(());

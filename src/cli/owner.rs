@@ -408,7 +408,7 @@ pub fn name(command: NameCommand) -> anyhow::Result<()> {
             if registrar.json {
                 return print_json(&shown);
             }
-            let records = rpc.call("record.list", json!({ "name": name }))?;
+            let records = rpc.call_all("record.list", json!({ "name": name }))?;
             let time = Target::fetch(&mut rpc)?.time;
             print_name(&serde_json::from_value(shown)?, &serde_json::from_value::<Vec<RrsetView>>(records)?, time)
         }
@@ -506,7 +506,7 @@ pub fn record(command: RecordCommand) -> anyhow::Result<()> {
             registrar.write_all(|session| session.zone(name)?.resign(&session.signers, &session.target, valid_days))
         }
         RecordCommand::List { name, registrar } => {
-            let listed = registrar.rpc()?.call("record.list", json!({ "name": name }))?;
+            let listed = registrar.rpc()?.call_all("record.list", json!({ "name": name }))?;
             if registrar.json { print_json(&listed) } else { print_records(&serde_json::from_value(listed)?) }
         }
     }
@@ -783,7 +783,7 @@ impl Session {
     }
 
     fn zone(&mut self, name: Name) -> anyhow::Result<Zone> {
-        let listed = self.rpc.call("record.list", json!({ "name": name.to_string() }))?;
+        let listed = self.rpc.call_all("record.list", json!({ "name": name.to_string() }))?;
         Zone::new(name, &serde_json::from_value::<Vec<RrsetView>>(listed)?)
     }
 

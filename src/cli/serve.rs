@@ -140,6 +140,7 @@ struct Settings {
     ports: Ports,
     certificates: Vec<(PathBuf, PathBuf)>,
     naming: Naming,
+    hosts: Vec<String>,
     transfer_to: Vec<IpNet>,
     proxies: Vec<IpNet>,
     ecs_from: Vec<IpNet>,
@@ -273,7 +274,8 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let update_secret = keys::load_or_create(&data.join("keys/update.pem"))?;
     let update_secret = Locked::new(tsig::Secret::new(update_secret.to_bytes()));
     let code = Some(CodeFolder::new(data.join("compiled"), sigil.as_bytes()));
-    let Settings { addrs, metrics, ports, limits, naming, proxies, cores, mirror, forward, observed, .. } = settings;
+    let Settings { addrs, metrics, ports, limits, naming, hosts, proxies, cores, mirror, forward, observed, .. } =
+        settings;
     let ecs_from = settings.ecs_from;
     // A socket for each question on its way upstream, and for each time that it is asked again.
     let other_descriptors = if forward.is_some() { 2 * FORWARD_OUTSTANDING } else { 0 };
@@ -306,9 +308,10 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
         proxies,
         audience,
         other_descriptors,
+        hosts: hosts.into_iter().chain(naming.server.as_ref().map(Name::to_string)).collect(),
         signals: true,
     };
-    let rpc = Arc::new(Rpc { service: node.service.clone() });
+    let rpc = Arc::new(Rpc::start(node.service.clone())?);
     let on_ready = |addrs: &server::Addrs| {
         // It serves all the same; what cannot be announced is said.
         if let Err(error) = look_after(&node, identity, naming, addrs.clone(), apexes) {
@@ -417,6 +420,8 @@ fn settings(args: &ServeArgs) -> anyhow::Result<Settings> {
         cpu_ms_per_second: rate(config.cpu_ms_per_second, defaults.cpu_ms_per_second),
         rpc_per_second: rate(config.calls_per_second, defaults.rpc_per_second),
         rpc_burst: rate(config.call_burst, defaults.rpc_burst),
+        programs_per_second: rate(config.program_calls_per_second, defaults.programs_per_second),
+        program_burst: rate(config.program_call_burst, defaults.program_burst),
         exempt_loopback: !config.limit_loopback,
         ..defaults
     };
@@ -437,6 +442,7 @@ fn settings(args: &ServeArgs) -> anyhow::Result<Settings> {
         ports,
         certificates,
         naming,
+        hosts: config.hosts,
         transfer_to,
         proxies,
         ecs_from,

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use super::reads::{self, Noted, SnapshotReads, Sources, Zone};
-use super::{Engine, Gateway, OutOfGas, Work};
+use super::{Engine, Gateway, OutOfGas, Purpose, Work};
 use crate::contract::receipt::{Asked, ReceiptError, Recorder, Trace};
 use crate::contract::{CodeRef, Failure};
 use crate::limits::{CONTRACT_FUEL, CONTRACT_INPUT};
 use crate::op::CodeHash;
 use crate::registry::{Fault, Snapshot};
 use crate::wire::{Name, Query, Rtype, Subnet};
+use crate::work::{Budget, Cost, Overdrawn};
 
 /// Why there is no receipt or no result.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -22,6 +23,8 @@ pub enum CallError {
     Input,
     #[error("too many questions are waiting")]
     Busy,
+    #[error(transparent)]
+    Overdrawn(#[from] Overdrawn),
     #[error(transparent)]
     OutOfGas(#[from] OutOfGas),
     #[error(transparent)]
@@ -52,26 +55,57 @@ pub struct Called {
 }
 
 impl Gateway {
-    /// Answers a question on a worker's thread, cache or no cache, and calls `done` there, exactly once, with the
-    /// receipt; at once if too many are waiting.
+    /// Whether what answers for a name is compiled: else an execution may wait for the compiler, for which there are
+    /// [`Gateway::receipt`] and [`Gateway::call`].
+    pub fn is_warm(&self, name: &Name) -> bool {
+        self.engine.is_warm(name)
+    }
+
+    /// Answers a question on the calling thread, cache or no cache; gives the receipt.
+    ///
+    /// # Errors
+    /// [`CallError`]
+    pub fn receipt_here(&self, name: &Name, rtype: Rtype, asker: Option<Subnet>) -> Result<Vec<u8>, CallError> {
+        self.engine.receipt(name, rtype, asker)
+    }
+
+    /// Calls a program on the calling thread.
+    ///
+    /// # Errors
+    /// [`CallError`]
+    pub fn call_here(&self, call: &Call) -> Result<Called, CallError> {
+        self.engine.call(call)
+    }
+
+    /// Answers a question on a worker's thread, as [`Gateway::receipt_here`] does, and calls `done` there, exactly once, with
+    /// the receipt; at once if too many are waiting.
     pub fn receipt(
         &self,
         name: Name,
         rtype: Rtype,
         asker: Option<Subnet>,
+        budget: Budget,
         done: impl FnOnce(Result<Vec<u8>, CallError>) + Send + 'static,
     ) {
         self.work(name.clone(), move |engine| {
-            done(engine.map_or(Err(CallError::Busy), |engine| engine.receipt(&name, rtype, asker)))
+            done(spend(&budget, engine, |engine| engine.receipt(&name, rtype, asker)))
         });
     }
 
     /// Calls a program on a worker's thread, and `done` there, exactly once; at once if too many are waiting.
-    pub fn call(&self, call: Call, done: impl FnOnce(Result<Called, CallError>) + Send + 'static) {
-        self.work(call.name.clone(), move |engine| {
-            done(engine.map_or(Err(CallError::Busy), |engine| engine.call(&call)))
-        });
+    pub fn call(&self, call: Call, budget: Budget, done: impl FnOnce(Result<Called, CallError>) + Send + 'static) {
+        self.work(call.name.clone(), move |engine| done(spend(&budget, engine, |engine| engine.call(&call))));
     }
+}
+
+/// Executes on a worker's thread, if there is one and the budget has something left.
+fn spend<T>(
+    budget: &Budget,
+    engine: Option<&Engine>,
+    execute: impl FnOnce(&Engine) -> Result<T, CallError>,
+) -> Result<T, CallError> {
+    let engine = engine.ok_or(CallError::Busy)?;
+    budget.spend(Cost::default(), || execute(engine))?
 }
 
 impl Engine {
@@ -110,14 +144,14 @@ impl Engine {
             return Err(no_program());
         }
         let snapshot: &Snapshot = &sources.snapshot;
-        self.meter.admit(&call.name, owner, snapshot, sources.now)??;
+        self.meter.admit(&call.name, owner, Purpose::Call, snapshot, sources.now)??;
         let load = || self.tlds.code(snapshot, &hash).map_err(reads::read_fault);
         let code = CodeRef { hash: hash.0, load: &load };
         let reads = SnapshotReads::new(zone, sources.clone(), call.asker);
         let fuel = call.fuel.min(CONTRACT_FUEL);
         let (execution, reads) = self.host.call(code, &call.input, fuel, Recorder::new(reads));
         self.count(execution.fuel, execution.outcome.as_ref().err());
-        self.meter.note(&call.name, owner, execution.fuel, snapshot, sources.now)?;
+        self.meter.note(&call.name, owner, (Purpose::Call, execution.fuel), snapshot, sources.now)?;
         let receipt = if call.receipt {
             let mut trace = Trace::default();
             trace.called(hash, &call.input, fuel, &execution, &reads);

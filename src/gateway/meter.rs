@@ -5,12 +5,15 @@
 //! note:  fuel of the execution, under the name and the epoch
 //! take -> SettleGas op -> settled        every few seconds; what is under way counts until its op is durable
 //! ```
+//! Anybody may call a program; nobody may thereby take away what its name's resolution needs. So calls are counted apart,
+//! and have half of the free fuel and half of the most at most. A settlement knows one sum of both.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::limits::{MAX_GAS_USES, METERED_NAMES};
-use crate::op::{GasUse, SigilId, Symbol};
+use crate::op::{GasPolicy, GasUse, SigilId, Symbol};
 use crate::registry::{Fault, Snapshot};
 use crate::state::View as _;
 use crate::state::gas::GasState;
@@ -23,8 +26,17 @@ pub enum OutOfGas {
     Unfunded,
     #[error("out of gas: the name has used the most fuel that a name may in one epoch")]
     Most,
+    #[error("out of gas: calls have used the half that they may of the most fuel of one epoch")]
+    MostOfCalls,
     #[error("out of gas: too many names are waiting to be settled")]
     Full,
+}
+
+/// What a contract is executed for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    Resolution,
+    Call,
 }
 
 /// One settlement: when its epoch began, and what was used in it.
@@ -60,8 +72,35 @@ struct Use {
     /// Fuel of the epoch that the registry knows of.
     settled: u64,
     pending: Pending,
+    /// Fuel of calls in the epoch, settled or not.
+    called: u64,
     /// What the pending fuel costs.
     owing: u64,
+}
+
+/// What an execution may take from.
+#[derive(Debug, PartialEq, Eq)]
+enum Share {
+    Free,
+    /// The owner's account.
+    Paid,
+    Spent(OutOfGas),
+}
+
+impl Use {
+    fn share(&self, purpose: Purpose, policy: &GasPolicy) -> Share {
+        let all = self.settled.saturating_add(self.pending.fuel);
+        let resolved = all.saturating_sub(self.called);
+        let (free, most) = (policy.free / 2, policy.most / 2);
+        match purpose {
+            Purpose::Call if self.called >= most => Share::Spent(OutOfGas::MostOfCalls),
+            Purpose::Resolution if resolved < policy.free - free => Share::Free,
+            _ if all >= policy.most => Share::Spent(OutOfGas::Most),
+            Purpose::Call if self.called < free && all < policy.free => Share::Free,
+            Purpose::Resolution if all < policy.free => Share::Free,
+            _ => Share::Paid,
+        }
+    }
 }
 
 impl Meter {
@@ -73,18 +112,17 @@ impl Meter {
         &self,
         name: &Name,
         owner: SigilId,
+        purpose: Purpose,
         snapshot: &Snapshot,
         now: u64,
     ) -> Result<Result<(), OutOfGas>, Fault> {
         let mut counts = self.lock();
         let state = counts.state(snapshot, now)?;
         let Some(used) = counts.used(name, owner, &state, snapshot)? else { return Ok(Err(OutOfGas::Full)) };
-        let fuel = used.settled.saturating_add(used.pending.fuel);
-        if fuel < state.policy.free {
-            return Ok(Ok(()));
-        }
-        if fuel >= state.policy.most {
-            return Ok(Err(OutOfGas::Most));
+        match used.share(purpose, &state.policy) {
+            Share::Free => return Ok(Ok(())),
+            Share::Spent(out) => return Ok(Err(out)),
+            Share::Paid => {}
         }
         let owed = counts.owed.get(&owner).copied().unwrap_or(0);
         drop(counts);
@@ -100,7 +138,7 @@ impl Meter {
         &self,
         name: &Name,
         owner: SigilId,
-        fuel: u64,
+        (purpose, fuel): (Purpose, u64),
         snapshot: &Snapshot,
         now: u64,
     ) -> Result<(), Fault> {
@@ -109,6 +147,9 @@ impl Meter {
         let Some(mut used) = counts.used(name, owner, &state, snapshot)? else { return Ok(()) };
         used.pending.fuel = used.pending.fuel.saturating_add(fuel);
         used.pending.executions += 1;
+        if purpose == Purpose::Call {
+            used.called = used.called.saturating_add(fuel);
+        }
         let due = state.cost(used.settled.saturating_add(used.pending.fuel)) - state.cost(used.settled);
         let more = due.saturating_sub(used.owing);
         used.owing = used.owing.max(due);
@@ -152,9 +193,11 @@ impl Meter {
             let into = counts.uses.entry((now, gas.name.clone())).or_insert(Use {
                 settled: 0,
                 pending: Pending::default(),
+                called: 0,
                 owing: 0,
                 ..used
             });
+            into.called = into.called.saturating_add(used.called.min(used.pending.fuel));
             into.pending.fuel = into.pending.fuel.saturating_add(used.pending.fuel);
             into.pending.executions += used.pending.executions;
             into.owing = into.owing.saturating_add(used.owing);
@@ -166,10 +209,21 @@ impl Meter {
         self.lock().uses.get(&(epoch, name.clone())).map(|used| used.pending).unwrap_or_default()
     }
 
-    /// Names with fuel that is not settled.
-    pub fn names(&self) -> Vec<Name> {
+    /// Names with fuel that is not settled, in canonical order after `after`: the first ones, at most `most`.
+    pub fn names_after(&self, after: Option<&Name>, most: usize) -> Vec<Name> {
         let counts = self.lock();
-        counts.uses.iter().filter(|(_, used)| used.pending.executions > 0).map(|((_, name), _)| name.clone()).collect()
+        let mut names = BTreeSet::new();
+        let mut epochs = counts.uses.keys().next().map(|(epoch, _)| *epoch);
+        while let Some(epoch) = epochs {
+            let from = (epoch, after.cloned().unwrap_or_else(Name::root));
+            let of_epoch = counts.uses.range((Bound::Excluded(from), Bound::Unbounded));
+            let of_epoch =
+                of_epoch.take_while(|((of, _), _)| *of == epoch).filter(|(_, used)| used.pending.executions > 0);
+            names.extend(of_epoch.take(most).map(|((_, name), _)| name.clone()));
+            let next = (epoch.saturating_add(1), Name::root());
+            epochs = counts.uses.range(next..).next().map(|((next, _), _)| *next).filter(|next| *next > epoch);
+        }
+        names.into_iter().take(most).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Counts> {
@@ -213,7 +267,9 @@ impl Counts {
             return Ok(None);
         }
         let settled = snapshot.name_gas(name)?.at(state.epoch).fuel;
-        let used = Use { owner, settled, pending: Pending::default(), owing: 0 };
+        // Of what was settled before this process began, nobody knows what it was for: calls may have had their whole share.
+        let called = settled.min(state.policy.most / 2);
+        let used = Use { owner, settled, pending: Pending::default(), called, owing: 0 };
         self.uses.insert(key, used);
         Ok(Some(used))
     }
@@ -231,5 +287,33 @@ impl Counts {
             *owed = owed.saturating_sub(used.owing - left);
         }
         used.owing = left;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn used(resolved: u64, called: u64) -> Use {
+        let pending = Pending { fuel: resolved + called, executions: 1 };
+        Use { owner: SigilId([1; 32]), settled: 0, pending, called, owing: 0 }
+    }
+
+    #[test]
+    fn calls_never_use_up_what_resolution_needs() {
+        let policy = GasPolicy { epoch: 100, free: 100, most: 1_000, target: 1, lowest: 1, highest: 1 };
+        let share = |resolved, called, purpose| used(resolved, called).share(purpose, &policy);
+        // Calls have had all that they may: resolution has half of everything left.
+        for (resolved, expected) in [(0, Share::Free), (49, Share::Free), (50, Share::Paid), (499, Share::Paid)] {
+            assert_eq!(share(resolved, 500, Purpose::Resolution), expected, "{resolved}");
+        }
+        assert_eq!(share(0, 500, Purpose::Call), Share::Spent(OutOfGas::MostOfCalls));
+        assert_eq!(share(500, 500, Purpose::Resolution), Share::Spent(OutOfGas::Most));
+        assert_eq!(share(0, 49, Purpose::Call), Share::Free);
+        assert_eq!(share(0, 50, Purpose::Call), Share::Paid);
+        // What calls leave is resolution's; and what is paid for is paid for once.
+        assert_eq!(share(99, 0, Purpose::Resolution), Share::Free);
+        assert_eq!(share(100, 0, Purpose::Call), Share::Paid);
+        assert_eq!(share(1_000, 0, Purpose::Call), Share::Spent(OutOfGas::Most));
     }
 }

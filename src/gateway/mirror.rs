@@ -47,7 +47,7 @@ impl Mirrors {
         Self(suffixes)
     }
 
-    fn of(&self, name: &Name) -> Option<&Name> {
+    pub(super) fn of(&self, name: &Name) -> Option<&Name> {
         self.0.iter().find(|suffix| name.is_at_or_below(suffix))
     }
 }

@@ -14,10 +14,24 @@ use super::pool::Task;
 use super::{Begun, Client, Done, Engine, Gateway, Miss, error, servfail};
 use crate::cache::Key;
 use crate::forward::{Forwarder, Ordinary};
-use crate::wire::{Answer, Builder, EdeCode, Message, Name, Query, Rcode, Reply, Rrset, Rtype, Section};
+use crate::wire::{Answer, Builder, EdeCode, HEADER, Message, Name, Query, Rcode, Reply, Rrset, Rtype, Section};
 
 /// Recursion Available, in the header's second octet of flags.
 const RA: u8 = 0x80;
+
+impl Gateway {
+    /// Whether a reply is what everybody gets, of what everybody may know: names under our TLDs or their mirrors alone, not
+    /// where an alias of theirs leads, and for no network in particular.
+    pub fn is_public(&self, reply: &Reply) -> bool {
+        let engine = self.engine();
+        let ours = |name: &Name| engine.tlds.find(name).is_some() || engine.mirrors.of(name).is_some();
+        if reply.personal || !Name::from_message(&reply.wire, HEADER).is_ok_and(|(name, _)| ours(&name)) {
+            return false;
+        }
+        let told = || Message::parse(&reply.wire).is_ok_and(|told| told.sections[0].iter().all(|row| ours(&row.owner)));
+        engine.forward.is_none() || told()
+    }
+}
 
 impl Engine {
     /// The forwarder, if it is there for this client and this question: also of the rest of an alias of ours.

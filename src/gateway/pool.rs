@@ -263,6 +263,10 @@ fn perform(engine: &Engine, task: Task) {
 }
 
 impl Engine {
+    pub(super) fn is_warm(&self, name: &Name) -> bool {
+        !self.about(name).cold
+    }
+
     fn about(&self, name: &Name) -> About {
         // A fault shows where the answer is made.
         let entry = self.registry.snapshot().and_then(|snapshot| snapshot.name(&name.suffix(2))).ok().flatten();

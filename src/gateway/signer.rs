@@ -8,7 +8,7 @@ use quick_cache::sync::Cache;
 use super::Gateway;
 use super::reads::Zone;
 use crate::dnssec::{FLAG_REVOKE, INCEPTION_SKEW, Rrsig, ZoneKey, is_strict};
-use crate::limits::KEPT_SIGNATURES;
+use crate::limits::{EXPORTED_SIGNATURES, KEPT_SIGNATURES};
 use crate::registry::{Fault, Snapshot};
 use crate::state::View as _;
 use crate::wire::{Name, Rrset, Rtype};
@@ -23,6 +23,8 @@ pub struct Signer {
     steps: u32,
     /// RRSIGs over SOA, which stand in every answer that says that there is nothing, by what they follow from.
     kept: Cache<[u8; 32], Box<[u8]>>,
+    /// Those of exported zones, most of which are the same in the next export.
+    exported: Cache<[u8; 32], Box<[u8]>>,
 }
 
 /// The keys in force; they are replaced whole while questions are answered.
@@ -69,8 +71,8 @@ impl Signer {
     /// unsigned. Of the online keys of one algorithm the first one that an owner has signed in signs for the owner.
     pub fn new(tlds: impl IntoIterator<Item = (Name, Vec<ZoneKey>)>, online: Vec<ZoneKey>) -> Self {
         let retired = online.len();
-        let kept = Cache::new(KEPT_SIGNATURES);
-        Self { tlds: tlds.into_iter().collect(), online, retired, steps: 0, kept }
+        let (kept, exported) = (Cache::new(KEPT_SIGNATURES), Cache::new(EXPORTED_SIGNATURES));
+        Self { tlds: tlds.into_iter().collect(), online, retired, steps: 0, kept, exported }
     }
 
     /// With online keys that sign only where an owner has signed in no other, or another only just now.
@@ -117,25 +119,24 @@ impl Signer {
 
     /// RRSIGs over an RRset of a zone in which the gateway signs; none elsewhere.
     pub(super) fn sign(&self, zone: &Zone, rrset: &Rrset, now: u64) -> Vec<Box<[u8]>> {
-        let sign = |key: &ZoneKey| match rrset.rtype {
-            Rtype::SOA => self.sign_once(key, &zone.apex, rrset, now),
+        self.signatures(zone, rrset, |key| match rrset.rtype {
+            Rtype::SOA => sign_once(&self.kept, key, &zone.apex, rrset, now),
             _ => key.sign(&zone.apex, rrset, now).into(),
-        };
+        })
+    }
+
+    /// The same for an export, which is made again whenever one of its names has changed.
+    pub(super) fn sign_exported(&self, zone: &Zone, rrset: &Rrset, now: u64) -> Vec<Box<[u8]>> {
+        self.signatures(zone, rrset, |key| sign_once(&self.exported, key, &zone.apex, rrset, now))
+    }
+
+    fn signatures(&self, zone: &Zone, rrset: &Rrset, sign: impl Fn(&ZoneKey) -> Box<[u8]>) -> Vec<Box<[u8]>> {
         match (&zone.entry, &zone.mode) {
             (Some(_), Mode::Delegated(online)) => online.iter().map(|at| sign(&self.online[*at])).collect(),
             (Some(_), _) => Vec::new(),
             (None, _) if rrset.rtype == Rtype::DNSKEY => self.tld(&zone.apex).iter().map(sign).collect(),
             (None, _) => self.tld(&zone.apex).first().map(sign).into_iter().collect(),
         }
-    }
-
-    fn sign_once(&self, key: &ZoneKey, apex: &Name, rrset: &Rrset, now: u64) -> Box<[u8]> {
-        let digest = key.digest(apex, rrset, now);
-        self.kept.get(&digest).unwrap_or_else(|| {
-            let rrsig: Box<[u8]> = key.sign(apex, rrset, now).into();
-            self.kept.insert(digest, rrsig.clone());
-            rrsig
-        })
     }
 
     /// Who signs the zone of a registered name, and until when (seconds since 1970) that stands: a DNSKEY RRset with
@@ -174,6 +175,15 @@ impl Signer {
     }
 }
 
+fn sign_once(kept: &Cache<[u8; 32], Box<[u8]>>, key: &ZoneKey, apex: &Name, rrset: &Rrset, now: u64) -> Box<[u8]> {
+    let digest = key.digest(apex, rrset, now);
+    kept.get(&digest).unwrap_or_else(|| {
+        let rrsig: Box<[u8]> = key.sign(apex, rrset, now).into();
+        kept.insert(digest, rrsig.clone());
+        rrsig
+    })
+}
+
 /// True if NS stored at a registered name delegate the whole of it: the NS RRset of a strict name carries RRSIGs.
 pub(super) fn is_delegated(apex: &Name, snapshot: &Snapshot) -> Result<bool, Fault> {
     Ok(snapshot.rrset(apex, Rtype::NS)?.is_some_and(|ns| ns.rrsigs.is_empty()))
@@ -196,7 +206,7 @@ mod tests {
         for (at, rrset, now) in [(0, soa(1), hour), (1, soa(1), hour), (0, soa(2), hour), (0, soa(1), hour + 3_600)] {
             let made: Box<[u8]> = signer.online[at].sign(&apex, &rrset, now).into();
             for later in [0, 3_599] {
-                assert_eq!(signer.sign_once(&signer.online[at], &apex, &rrset, now + later), made);
+                assert_eq!(sign_once(&signer.kept, &signer.online[at], &apex, &rrset, now + later), made);
             }
         }
         assert_eq!(signer.kept.len(), 4);

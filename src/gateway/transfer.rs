@@ -96,7 +96,7 @@ impl Engine {
         }
         self.transfers.get(apex, serial, || {
             let contents = export(&self.tlds, &signer, snapshot, now, apex)?;
-            let messages = contents.map(|contents| transfer::whole(query, apex, &contents)).unwrap_or_default();
+            let messages = contents.map_or_else(|_| Vec::new(), |contents| transfer::whole(query, apex, &contents));
             let bytes: usize = messages.iter().map(Answer::weight).sum();
             Ok((!messages.is_empty() && bytes <= MAX_TRANSFER_BYTES).then(|| messages.into()))
         })

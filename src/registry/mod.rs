@@ -14,7 +14,7 @@ pub use compare::{Difference, Expected, Wrong};
 pub use examine::{Examined, examine};
 pub use scan::Scan;
 pub use stamps::{Stamp, Stamps};
-pub use tables::{LogEntry, Snapshot, WriteTables, WriteTransaction};
+pub use tables::{LogEntry, Part, Snapshot, WriteTables, WriteTransaction};
 
 use std::fs::File;
 use std::io::{self, Write as _};

@@ -79,6 +79,9 @@ pub struct LogEntry {
     pub op: Vec<u8>,
 }
 
+/// Rows, and the key of the last one that was looked at, if there are more.
+pub type Part<T, K> = (Vec<T>, Option<K>);
+
 /// A consistent view of one moment.
 pub struct Snapshot {
     pub(super) transaction: ReadTransaction,
@@ -143,24 +146,27 @@ impl Snapshot {
         page_in(&self.names, after, most)
     }
 
-    /// Tokens that were ever changed, by symbol.
-    pub fn tokens(&self) -> Result<Vec<(Symbol, Token)>, Fault> {
+    /// Tokens that were ever changed, by symbol, those after `after`, at most `most`.
+    pub fn tokens(&self, after: Option<Symbol>, most: usize) -> Result<Vec<(Symbol, Token)>, Fault> {
         let table = self.transaction.open_table(TOKENS)?;
+        // No symbol is empty.
+        let after = after.as_ref().map(Symbol::as_str).unwrap_or_default();
         let row = |row: Result<_, redb::StorageError>| {
             let (key, value): (redb::AccessGuard<'_, &str>, redb::AccessGuard<'_, Octets>) = row?;
             Ok((symbol(key.value())?, decode(value.value())?))
         };
-        table.range::<&str>(..)?.map(row).collect()
+        table.range::<&str>((Bound::Excluded(after), Bound::Unbounded))?.take(most).map(row).collect()
     }
 
-    /// What an identity holds, by token.
-    pub fn balances(&self, id: &SigilId) -> Result<Vec<(Symbol, Balance)>, Fault> {
+    /// What an identity holds, by token, those after `after`, at most `most`.
+    pub fn balances(&self, id: &SigilId, after: Option<Symbol>, most: usize) -> Result<Vec<(Symbol, Balance)>, Fault> {
         let table = self.transaction.open_table(BALANCES)?;
+        let after = after.as_ref().map(Symbol::as_str).unwrap_or_default();
         let mut found = Vec::new();
-        for row in table.range((&id.0[..], "")..)? {
+        for row in table.range((Bound::Excluded((&id.0[..], after)), Bound::Unbounded))? {
             let (key, value) = row?;
             let (holder, token) = key.value();
-            if holder != id.0 {
+            if holder != id.0 || found.len() >= most {
                 break;
             }
             found.push((symbol(token)?, decode(value.value())?));
@@ -179,14 +185,15 @@ impl Snapshot {
         rows.rev().take(most).map(line).collect()
     }
 
-    /// Everybody whom the operator has ever made an attestor.
-    pub fn attestors(&self) -> Result<Vec<(Identity, Attestor)>, Fault> {
+    /// Everybody whom the operator has ever made an attestor, those after `after`, at most `most`.
+    pub fn attestors(&self, after: Option<Identity>, most: usize) -> Result<Vec<(Identity, Attestor)>, Fault> {
         let table = self.transaction.open_table(ATTESTORS)?;
+        let after = after.map(Identity::to_octets).unwrap_or_default();
         let row = |row: Result<_, redb::StorageError>| {
             let (key, value): (redb::AccessGuard<'_, Octets>, redb::AccessGuard<'_, Octets>) = row?;
             Ok((identity(key.value())?, decode(value.value())?))
         };
-        table.range::<&[u8]>(..)?.map(row).collect()
+        table.range::<&[u8]>((Bound::Excluded(&after[..]), Bound::Unbounded))?.take(most).map(row).collect()
     }
 
     /// Whom an attestor has attested last, those after `after`; some of it may have ended.
@@ -207,21 +214,51 @@ impl Snapshot {
         Ok(found)
     }
 
-    /// Holds from number `after` + 1 on that an identity made or that are for it.
-    pub fn holds(&self, id: &SigilId, after: u64, most: usize) -> Result<Vec<(u64, Hold)>, Fault> {
+    /// Holds from number `after` + 1 on that an identity made or that are for it, at most `most` of the next `scan`; and
+    /// the last number that was looked at, if there are more.
+    pub fn holds(&self, id: &SigilId, after: u64, most: usize, scan: usize) -> Result<Part<(u64, Hold), u64>, Fault> {
         let table = self.transaction.open_table(HOLDS)?;
         let mut found = Vec::new();
-        for row in table.range(after.saturating_add(1)..)? {
+        for (looked_at, row) in table.range(after.saturating_add(1)..)?.enumerate() {
             let (number, value) = row?;
             let hold: Hold = decode(value.value())?;
             if [hold.from, hold.to].contains(id) {
                 found.push((number.value(), hold));
             }
-            if found.len() == most {
-                break;
+            if found.len() >= most || looked_at + 1 >= scan {
+                return Ok((found, Some(number.value())));
             }
         }
-        Ok(found)
+        Ok((found, None))
+    }
+
+    /// RRsets at and below `apex` after those of a type at an owner, at most `most`, and of at most `octets` if there are more
+    /// than one; and where the rest begins.
+    pub fn rrsets_after(
+        &self,
+        apex: &Name,
+        after: Option<(&Name, Rtype)>,
+        most: usize,
+        octets: usize,
+    ) -> Result<Part<Rrset, (Name, Rtype)>, Fault> {
+        let key = apex.sort_key();
+        let (first, rtype) = after.map_or_else(|| (key.clone(), 0), |(owner, rtype)| (owner.sort_key(), rtype.0));
+        let start =
+            if after.is_some() { Bound::Excluded((&first[..], rtype)) } else { Bound::Included((&first[..], 0)) };
+        let (mut found, mut taken): (Vec<Rrset>, usize) = (Vec::new(), 0);
+        for row in self.records.range((start, Bound::Unbounded))? {
+            let (row_key, value) = row?;
+            if !row_key.value().0.starts_with(&key) {
+                break;
+            }
+            taken = taken.saturating_add(value.value().len());
+            if let Some(last) = found.last().filter(|_| taken > octets || found.len() >= most) {
+                let rest = (last.owner.clone(), last.rtype);
+                return Ok((found, Some(rest)));
+            }
+            found.push(rrset_of(value.value())?);
+        }
+        Ok((found, None))
     }
 
     /// What names have used, in canonical order after `after`.

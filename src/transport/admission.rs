@@ -41,6 +41,9 @@ pub struct Limits {
     pub burst: NonZeroU32,
     pub rpc_per_second: NonZeroU32,
     pub rpc_burst: NonZeroU32,
+    /// Calls of programs that owners pay for, and so many at once.
+    pub programs_per_second: NonZeroU32,
+    pub program_burst: NonZeroU32,
     /// Responses over UDP of one owner name, or zone, to one network, to clients whose address is not proven.
     pub responses_per_second: NonZeroU32,
     /// The same of all names.
@@ -71,6 +74,8 @@ impl Default for Limits {
             burst: const { NonZeroU32::new(40_000).unwrap() },
             rpc_per_second: const { NonZeroU32::new(200).unwrap() },
             rpc_burst: const { NonZeroU32::new(1_000).unwrap() },
+            programs_per_second: const { NonZeroU32::new(20).unwrap() },
+            program_burst: const { NonZeroU32::new(100).unwrap() },
             responses_per_second: const { NonZeroU32::new(100).unwrap() },
             network_responses_per_second: const { NonZeroU32::new(1_000).unwrap() },
             amplification: const { NonZeroU32::new(AMPLIFICATION as u32).unwrap() },
@@ -123,6 +128,7 @@ pub struct Admission {
     hasher: RandomState,
     queries: Limiter,
     rpc: Limiter,
+    programs: Limiter,
     responses: Limiter,
     network_responses: Limiter,
     meter: Arc<WorkMeter>,
@@ -152,6 +158,7 @@ impl Admission {
             hasher: RandomState::new(),
             queries: quota(limits.queries_per_second, limits.burst),
             rpc: quota(limits.rpc_per_second, limits.rpc_burst),
+            programs: quota(limits.programs_per_second, limits.program_burst),
             responses: quota(limits.responses_per_second, limits.responses_per_second),
             network_responses: quota(limits.network_responses_per_second, limits.network_responses_per_second),
             meter: Arc::new(limits.work_meter()),
@@ -195,6 +202,11 @@ impl Admission {
     /// Takes one RPC call from the client's allowance; false if it is used up.
     pub fn rpc(&self, client: Client) -> bool {
         self.exempt(client.addr) || self.rpc.check_key(&self.bucket(client)).is_ok()
+    }
+
+    /// Takes one call of a program from the client's allowance; false if it is used up.
+    pub fn program(&self, client: Client) -> bool {
+        self.exempt(client.addr) || self.programs.check_key(&self.bucket(client)).is_ok()
     }
 
     /// Octets that a response over UDP may have, to a question of `asked`. So no sum of them, to whichever network and in
@@ -493,6 +505,8 @@ mod tests {
             burst: NonZeroU32::new(2).unwrap(),
             rpc_per_second: one,
             rpc_burst: one,
+            programs_per_second: one,
+            program_burst: one,
             responses_per_second: NonZeroU32::new(2).unwrap(),
             network_responses_per_second: NonZeroU32::new(100).unwrap(),
             amplification: NonZeroU32::new(3).unwrap(),

@@ -21,6 +21,7 @@ use super::Edge;
 use super::idle::Idle;
 use super::router::{BodyGone, BodySource, MAX_HEADERS, route};
 use super::stream::accept_all;
+use super::unfinished::{UnderWay, Unfinished};
 use crate::gateway::{Client, Transport};
 use crate::limits::{DRAIN_TIMEOUT, IDLE_TIMEOUT, MAX_STREAMS, REQUEST_TIMEOUT};
 
@@ -51,20 +52,21 @@ fn alt_svc(port: u16) -> Option<HeaderValue> {
 /// Serves one connection to its end.
 async fn run(site: Arc<Site>, stream: TcpStream, client: Client) {
     let Ok(Ok(stream)) = timeout(REQUEST_TIMEOUT, site.tls.accept(stream)).await else { return };
-    let activity = Activity::default();
+    let (activity, unfinished) = (Activity::default(), Unfinished::default());
     let service = service_fn(|request| {
-        let (site, request_activity) = (Arc::clone(&site), activity.begin());
+        let (site, under_way) = (Arc::clone(&site), activity.begin(&unfinished));
         async move {
-            let _activity = request_activity;
+            let _under_way = under_way;
             respond(site, client, request).await
         }
     });
     let builder = builder();
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    let connection = builder.serve_connection(TokioIo::new(unfinished.watch(stream)), service);
     let mut connection = pin!(connection);
     tokio::select! {
         _ = connection.as_mut() => return,
-        () = activity.none_since(Idle::new(&site.edge)) => {}
+        () = unfinished.lasts(REQUEST_TIMEOUT) => return,
+        () = activity.none_since(&unfinished, Idle::new(&site.edge)) => {}
         () = site.edge.shutdown.triggered() => {}
     }
     connection.as_mut().graceful_shutdown();
@@ -77,35 +79,25 @@ async fn run(site: Arc<Site>, stream: TcpStream, client: Client) {
 #[derive(Default)]
 struct Activity {
     begun: AtomicUsize,
-    under_way: Arc<AtomicUsize>,
 }
 
 impl Activity {
-    fn begin(&self) -> UnderWay {
+    fn begin(&self, unfinished: &Unfinished) -> UnderWay {
         self.begun.fetch_add(1, Relaxed);
-        self.under_way.fetch_add(1, Relaxed);
-        UnderWay(Arc::clone(&self.under_way))
+        unfinished.request()
     }
 
     /// Resolves when no request was under way or begun for too long.
-    async fn none_since(&self, mut idle: Idle<'_>) {
+    async fn none_since(&self, unfinished: &Unfinished, mut idle: Idle<'_>) {
         let mut seen = 0;
         loop {
             let now = idle.look().await;
             let begun = self.begun.load(Relaxed);
-            if idle.is_over(now, begun != seen, self.under_way.load(Relaxed) > 0) {
+            if idle.is_over(now, begun != seen, unfinished.under_way() > 0) {
                 return;
             }
             seen = begun;
         }
-    }
-}
-
-struct UnderWay(Arc<AtomicUsize>);
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
     }
 }
 

@@ -5,7 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -22,10 +23,10 @@ use prometheus_client::registry::Registry;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
-use super::Edge;
 use super::process::Process;
 use super::readiness::Readiness;
 use super::stream::pause_after;
+use super::{Edge, hosts};
 use crate::gateway::Transport;
 use crate::limits::{MAX_SCRAPERS, REQUEST_TIMEOUT};
 use crate::metrics::{
@@ -68,7 +69,8 @@ struct Site {
 async fn run(site: Arc<Site>, stream: TcpStream) {
     let service = service_fn(|request: Request<Incoming>| {
         let site = Arc::clone(&site);
-        async move { Ok::<_, Infallible>(site.respond(request.method(), request.uri().path()).await.map(Full::new)) }
+        let (parts, _) = request.into_parts();
+        async move { Ok::<_, Infallible>(site.respond(&parts).await.map(Full::new)) }
     });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(REQUEST_TIMEOUT).max_buf_size(16 << 10);
@@ -77,16 +79,24 @@ async fn run(site: Arc<Site>, stream: TcpStream) {
 }
 
 impl Site {
-    async fn respond(&self, method: &Method, path: &str) -> Response<Bytes> {
-        if method != Method::GET && method != Method::HEAD {
+    async fn respond(&self, parts: &Parts) -> Response<Bytes> {
+        if parts.method != Method::GET && parts.method != Method::HEAD {
             return text(StatusCode::METHOD_NOT_ALLOWED, "GET only\n");
         }
-        match path {
+        match parts.uri.path() {
+            // A web page whose name leads here would read what is for the operator alone.
+            "/metrics" | "/readyz" if !self.is_called(parts) => {
+                text(StatusCode::MISDIRECTED_REQUEST, "ask for this by an address, or list the name in `hosts`\n")
+            }
             "/metrics" => exposition(&self.registry),
             "/healthz" => text(StatusCode::OK, "alive\n"),
             "/readyz" => self.readyz().await,
             _ => text(StatusCode::NOT_FOUND, "nothing here; try /metrics, /healthz or /readyz\n"),
         }
+    }
+
+    fn is_called(&self, parts: &Parts) -> bool {
+        hosts::authority(parts).is_none_or(|authority| self.edge.hosts.allow(authority))
     }
 
     /// One line for each trouble, after the first.
@@ -103,9 +113,15 @@ impl Site {
 }
 
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Bytes> {
-    let mut response = Response::new(body.into());
+    let mut response = of_type("text/plain; charset=utf-8", body.into());
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+fn of_type(content_type: &'static str, body: Bytes) -> Response<Bytes> {
+    let mut response = Response::new(body);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
 
@@ -114,9 +130,7 @@ fn exposition(registry: &Registry) -> Response<Bytes> {
     if encode(&mut body, registry).is_err() {
         return text(StatusCode::INTERNAL_SERVER_ERROR, "metrics cannot be written\n");
     }
-    let mut response = Response::new(Bytes::from(body));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(OPENMETRICS));
-    response
+    of_type(OPENMETRICS, Bytes::from(body))
 }
 
 /// Reads the atomics at each scrape.

@@ -15,6 +15,7 @@ pub mod certificates;
 pub mod datagrams;
 pub mod doq;
 pub mod h3;
+pub mod hosts;
 pub mod https;
 mod idle;
 pub mod json;
@@ -29,9 +30,9 @@ pub mod sessions;
 pub mod stream;
 pub mod tls;
 pub mod udp;
+mod unfinished;
 
 use std::future::Future;
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -52,6 +53,7 @@ use crate::wire::update::{UpdateMessage, is_update};
 use crate::wire::{EdeCode, Name, Query, QueryError, Rcode, Reply, Rtype, Shape};
 use crate::work::{Budget, Cost, Overdrawn, WorkMeter};
 use admission::{Admission, ConnectionGuard, Descriptor, Kept};
+use hosts::Hosts;
 use pulses::Pulses;
 pub use pulses::beat;
 
@@ -69,6 +71,8 @@ pub trait Answerer: Send + Sync + 'static {
     fn chain(&self, name: Name, rtype: Rtype, budget: Budget, done: ChainDone);
     /// See [`Gateway::update`].
     fn update(&self, request: UpdateRequest, done: Box<dyn FnOnce(Reply) + Send>);
+    /// See [`Gateway::is_public`].
+    fn is_public(&self, reply: &Reply) -> bool;
     /// What it takes work from, if it has accounts of its own.
     fn meter(&self) -> Option<Arc<WorkMeter>> {
         None
@@ -103,6 +107,10 @@ impl Answerer for Gateway {
 
     fn update(&self, request: UpdateRequest, done: Box<dyn FnOnce(Reply) + Send>) {
         self.update(request, done);
+    }
+
+    fn is_public(&self, reply: &Reply) -> bool {
+        self.is_public(reply)
     }
 
     fn meter(&self) -> Option<Arc<WorkMeter>> {
@@ -208,23 +216,33 @@ impl Iterator for Replies {
 /// A future that owns what it needs.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// The door to the write path and the registry's API, behind `/rpc`.
+/// The door to the write path and the registry's API.
 pub trait RpcHandler: Send + Sync + 'static {
-    /// One JSON-RPC body to its reply body; an empty reply (notifications only) becomes HTTP 204. Must
-    /// itself report malformed JSON, as JSON-RPC does.
-    fn call(&self, body: Bytes, peer: IpAddr) -> BoxFuture<Bytes>;
+    /// Answers a request; its work is done on threads that serve no sockets. Must itself report malformed JSON, as JSON-RPC
+    /// does.
+    fn serve(&self, request: ApiRequest, caller: Caller) -> BoxFuture<Resource>;
+}
 
+/// What is asked of the API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ApiRequest {
+    /// A JSON-RPC body.
+    Rpc(Bytes),
     /// The code of the contract with this hash, as the path has it.
-    fn code(&self, hash: String) -> BoxFuture<Resource>;
-
-    /// A call of the program of `name`, as the path has it, with this query string and input.
-    fn run(&self, name: String, query: String, input: Bytes, peer: IpAddr) -> BoxFuture<Resource>;
-
+    Code(String),
+    /// A call of the program of `name`, as the path has it.
+    Call { name: String, query: String, input: Bytes },
     /// A part of the log, by its path below `/log/`.
-    fn log(&self, path: String) -> BoxFuture<Resource>;
-
+    Log(String),
     /// Cosignatures of witnesses: a checkpoint that carries them.
-    fn cosign(&self, note: Bytes) -> BoxFuture<Resource>;
+    Cosign(Bytes),
+}
+
+/// For whom the API works, and what that is taken from.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    pub client: Client,
+    pub budget: Budget,
 }
 
 /// An HTTP response of the API.
@@ -234,7 +252,22 @@ pub struct Resource {
     pub content_type: &'static str,
     /// True for what never changes: it may be cached for ever.
     pub immutable: bool,
+    /// Seconds after which to ask again.
+    pub retry_after: Option<u64>,
     pub body: Bytes,
+}
+
+impl Resource {
+    /// One that may change and is there now.
+    pub fn new(status: u16, content_type: &'static str, body: impl Into<Bytes>) -> Self {
+        Self { status, content_type, immutable: false, retry_after: None, body: body.into() }
+    }
+
+    /// The same for ever.
+    #[must_use]
+    pub fn immutable(self) -> Self {
+        Self { immutable: true, ..self }
+    }
 }
 
 /// Tells everyone to stop, once. Clones share the signal.
@@ -270,6 +303,8 @@ pub struct Edge {
     pub admission: Admission,
     pub metrics: Arc<Metrics>,
     pub shutdown: Shutdown,
+    /// What it may be called.
+    pub hosts: Hosts,
     observer: Arc<Observer>,
     ready: AtomicBool,
     pulses: Pulses,
@@ -284,14 +319,20 @@ impl Edge {
         shutdown: Shutdown,
     ) -> Self {
         let observer = Arc::new(Observer::new(metrics.clone(), Audience::default()));
-        let (ready, pulses) = (AtomicBool::new(false), Pulses::default());
-        Self { answerer, rpc, admission, metrics, shutdown, observer, ready, pulses }
+        let (hosts, ready, pulses) = (Hosts::default(), AtomicBool::new(false), Pulses::default());
+        Self { answerer, rpc, admission, metrics, shutdown, hosts, observer, ready, pulses }
     }
 
     /// With so many threads that serve sockets.
     #[must_use]
     pub fn on_cores(self, cores: usize) -> Self {
         Self { pulses: Pulses::of(cores), ..self }
+    }
+
+    /// Called so, too.
+    #[must_use]
+    pub fn called(self, hosts: Hosts) -> Self {
+        Self { hosts, ..self }
     }
 
     /// With others who are told of queries.

@@ -5,19 +5,23 @@ use std::future::Future;
 use bytes::Bytes;
 use data_encoding::BASE64URL_NOPAD;
 use http::header::{
-    ACCEPT, ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER,
-    VARY,
+    ACCEPT, ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, ORIGIN,
+    RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use http::request::Parts;
 use http::{HeaderMap, Method, Response, StatusCode};
 use tokio::time::timeout;
 
 use super::admission::Kept;
+use super::hosts;
 use super::json::{Form, JsonError, JsonQuestion};
-use super::{Edge, Resource};
+use super::{ApiRequest, Caller, Edge, Resource};
 use crate::gateway::Client;
-use crate::limits::{CONTRACT_INPUT, MAX_DOH_BODY, MAX_JSON_QUERY, MAX_NOTE, MAX_RPC_BODY, REQUEST_TIMEOUT};
+use crate::limits::{
+    CONTRACT_INPUT, MAX_DOH_BODY, MAX_JSON_QUERY, MAX_NOTE, MAX_RPC_BODY, MAX_RPC_CALL, REQUEST_TIMEOUT,
+};
 use crate::wire::{Name, Rcode, Reply, Rtype};
+use crate::work::{Budget, Cost, Overdrawn};
 
 /// Path of DNS over HTTPS.
 pub const DOH_PATH: &str = "/dns-query";
@@ -77,10 +81,7 @@ pub async fn route(
         let length = response.body().len();
         response.headers_mut().insert(CONTENT_LENGTH, length.into());
     }
-    if is_read(parts) && [DOH_PATH, RESOLVE_PATH].contains(&parts.uri.path()) {
-        // What any client may ask, any page may. A POST has a media type that asks leave first, and gets none.
-        response.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-    }
+    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if parts.method == Method::HEAD {
         *response.body_mut() = Bytes::new();
     }
@@ -99,8 +100,13 @@ async fn other(
     body: &mut impl BodySource,
     path: &str,
 ) -> Result<Response<Bytes>, Problem> {
+    if path == RESOLVE_PATH {
+        return json(edge, client, parts).await;
+    }
+    if !hosts::authority(parts).is_none_or(|authority| edge.hosts.allow(authority)) {
+        return Err(Problem::OtherHost);
+    }
     match path {
-        RESOLVE_PATH => json(edge, client, parts).await,
         RPC_PATH => rpc(edge, client, parts, body).await,
         COSIGN_PATH => cosign(edge, client, parts, body).await,
         path if path.starts_with(LOG_PATH) => log(edge, client, parts).await,
@@ -130,7 +136,8 @@ async fn doh(
         },
         Method::POST => {
             require_type(&parts.headers, DNS_MESSAGE)?;
-            read_body(edge, client, &parts.headers, body, MAX_DOH_BODY).await?
+            let caller = Caller { client, budget: Budget::unlimited() };
+            read_body(edge, &caller, &parts.headers, body, Limit::of(MAX_DOH_BODY)).await?
         }
         _ => return Err(Problem::Method("GET, HEAD, POST")),
     };
@@ -138,7 +145,8 @@ async fn doh(
         return Err(Problem::Limited);
     }
     let reply = edge.answer(&message, client).await.ok_or(Problem::NotAQuery)?;
-    Ok(dns_response(reply))
+    let open = is_read(parts) && edge.answerer.is_public(&reply);
+    Ok(opened(dns_response(reply), open))
 }
 
 /// A question in the query string, answered in JSON, or in whichever form is asked for.
@@ -156,13 +164,23 @@ async fn json(edge: &Edge, client: Client, parts: &Parts) -> Result<Response<Byt
     }
     let reply = edge.answer(&question.message(), client).await.ok_or(Problem::NotAQuery)?;
     let accept = parts.headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let open = edge.answerer.is_public(&reply);
     let form = question.form.or_else(|| Form::accepted(accept)).unwrap_or(Form::DnsJson);
     let mut response = match form {
         Form::Message => dns_response(reply),
         Form::DnsJson | Form::Json => json_response(&question, form, &reply).ok_or(Problem::NotAQuery)?,
     };
     response.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
-    Ok(response)
+    Ok(opened(response, open))
+}
+
+/// What says the same to everybody any web page may read: answers under our TLDs that are for nobody in particular. What is
+/// forwarded may be of names that only this network knows. (A POST has a media type that asks leave first, and gets none.)
+fn opened(mut response: Response<Bytes>, open: bool) -> Response<Bytes> {
+    if open {
+        response.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    }
+    response
 }
 
 fn json_response(question: &JsonQuestion, form: Form, reply: &Reply) -> Option<Response<Bytes>> {
@@ -242,29 +260,18 @@ async fn rpc(
     parts: &Parts,
     body: &mut impl BodySource,
 ) -> Result<Response<Bytes>, Problem> {
-    if parts.method != Method::POST {
-        return Err(Problem::Method("POST"));
-    }
+    require_post(parts)?;
     require_type(&parts.headers, JSON)?;
     // Before the body: it is the body that costs.
-    admit_call(edge, client)?;
-    let body = read_body(edge, client, &parts.headers, body, MAX_RPC_BODY).await?;
-    let reply = edge.rpc.call(body, client.addr).await;
-    let mut response = Response::new(reply);
-    if response.body().is_empty() {
-        *response.status_mut() = StatusCode::NO_CONTENT;
-        return Ok(response);
-    }
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(response)
+    let caller = admit_call(edge, client)?;
+    let body = read_body(edge, &caller, &parts.headers, body, RPC_LIMIT).await?;
+    serve(edge, caller, ApiRequest::Rpc(body)).await
 }
 
 /// The octets of a contract; whoever fetches them checks their hash.
 async fn code(edge: &Edge, client: Client, parts: &Parts) -> Result<Response<Bytes>, Problem> {
     let hash = fetched(parts, CODE_PATH)?;
-    admit_call(edge, client)?;
-    Ok(resource(edge.rpc.code(hash).await))
+    serve(edge, admit_call(edge, client)?, ApiRequest::Code(hash)).await
 }
 
 /// What a request that fetches something names behind `prefix`.
@@ -278,8 +285,7 @@ fn fetched(parts: &Parts, prefix: &str) -> Result<String, Problem> {
 /// A part of the log; whoever fetches it checks it against a checkpoint.
 async fn log(edge: &Edge, client: Client, parts: &Parts) -> Result<Response<Bytes>, Problem> {
     let path = fetched(parts, LOG_PATH)?;
-    admit_call(edge, client)?;
-    Ok(resource(edge.rpc.log(path).await))
+    serve(edge, admit_call(edge, client)?, ApiRequest::Log(path)).await
 }
 
 async fn cosign(
@@ -288,12 +294,10 @@ async fn cosign(
     parts: &Parts,
     body: &mut impl BodySource,
 ) -> Result<Response<Bytes>, Problem> {
-    if parts.method != Method::POST {
-        return Err(Problem::Method("POST"));
-    }
-    admit_call(edge, client)?;
-    let note = read_body(edge, client, &parts.headers, body, MAX_NOTE).await?;
-    Ok(resource(edge.rpc.cosign(note).await))
+    require_post(parts)?;
+    let caller = admit_call(edge, client)?;
+    let note = read_body(edge, &caller, &parts.headers, body, Limit::of(MAX_NOTE)).await?;
+    serve(edge, caller, ApiRequest::Cosign(note)).await
 }
 
 /// Octets are asked for so that a web page cannot call without a CORS preflight.
@@ -303,33 +307,67 @@ async fn call(
     parts: &Parts,
     body: &mut impl BodySource,
 ) -> Result<Response<Bytes>, Problem> {
+    require_post(parts)?;
+    require_type(&parts.headers, OCTETS)?;
+    let caller = admit_call(edge, client)?;
+    if !edge.admission.program(client) {
+        edge.metrics.rpc_limited.add(1);
+        return Err(Problem::Limited);
+    }
+    let input = read_body(edge, &caller, &parts.headers, body, Limit::of(CONTRACT_INPUT)).await?;
+    let name = parts.uri.path().strip_prefix(CALL_PATH).unwrap_or_default().to_owned();
+    let query = parts.uri.query().unwrap_or_default().to_owned();
+    serve(edge, caller, ApiRequest::Call { name, query, input }).await
+}
+
+/// A POST that no web page of another origin has sent. Browsers say which origin a page is of (RFC 6454 §7).
+fn require_post(parts: &Parts) -> Result<(), Problem> {
     if parts.method != Method::POST {
         return Err(Problem::Method("POST"));
     }
-    require_type(&parts.headers, OCTETS)?;
-    admit_call(edge, client)?;
-    let input = read_body(edge, client, &parts.headers, body, CONTRACT_INPUT).await?;
-    let name = parts.uri.path().strip_prefix(CALL_PATH).unwrap_or_default().to_owned();
-    let query = parts.uri.query().unwrap_or_default().to_owned();
-    Ok(resource(edge.rpc.run(name, query, input, client.addr).await))
+    let authority = hosts::authority(parts);
+    let own = |origin: &HeaderValue| {
+        let host = origin.to_str().ok().and_then(|origin| origin.strip_prefix("https://"));
+        host.is_some_and(|host| authority.is_some_and(|authority| host.eq_ignore_ascii_case(authority)))
+    };
+    if parts.headers.get(ORIGIN).is_none_or(own) { Ok(()) } else { Err(Problem::OtherOrigin) }
 }
 
-fn admit_call(edge: &Edge, client: Client) -> Result<(), Problem> {
-    if edge.admission.rpc(client) {
-        edge.metrics.rpc_calls.add(1);
-        return Ok(());
+/// Takes one call from what the client is allowed, and opens its budget.
+fn admit_call(edge: &Edge, client: Client) -> Result<Caller, Problem> {
+    let limited = |problem| {
+        edge.metrics.rpc_limited.add(1);
+        problem
+    };
+    if !edge.admission.rpc(client) {
+        return Err(limited(Problem::Limited));
     }
-    edge.metrics.rpc_limited.add(1);
-    Err(Problem::Limited)
+    let budget = edge.admission.budget(client).map_err(|overdrawn| limited(Problem::Overdrawn(overdrawn)))?;
+    edge.metrics.rpc_calls.add(1);
+    Ok(Caller { client, budget })
 }
 
-fn resource(resource: Resource) -> Response<Bytes> {
+/// Has others do what is asked for; what leaves is charged, too.
+async fn serve(edge: &Edge, caller: Caller, request: ApiRequest) -> Result<Response<Bytes>, Problem> {
+    let budget = caller.budget.clone();
+    let resource = edge.rpc.serve(request, caller).await;
+    budget.charge(Cost::octets(resource.body.len()));
+    Ok(response(resource))
+}
+
+fn response(resource: Resource) -> Response<Bytes> {
     let mut response = Response::new(resource.body);
     *response.status_mut() = StatusCode::from_u16(resource.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    if response.status() == StatusCode::NO_CONTENT {
+        return response;
+    }
     let cache = if resource.immutable { "public, max-age=31536000, immutable" } else { "no-store" };
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(resource.content_type));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static(cache));
+    if let Some(seconds) = resource.retry_after {
+        headers.insert(RETRY_AFTER, seconds.into());
+    }
     response
 }
 
@@ -340,47 +378,89 @@ fn require_type(headers: &HeaderMap, wanted: &'static str) -> Result<(), Problem
     if essence.eq_ignore_ascii_case(wanted) { Ok(()) } else { Err(Problem::MediaType(wanted)) }
 }
 
-/// Reads a whole body of at most `limit` octets within `REQUEST_TIMEOUT`. Of one that is a little longer as much again is
-/// read and dropped: an HTTP/1.1 client that is still writing would get a reset instead of its answer.
+/// How long a body may be.
+#[derive(Clone, Copy)]
+struct Limit {
+    octets: usize,
+    /// How long one may be that begins so.
+    more: Option<(usize, Begins)>,
+}
+
+/// Whether a body begins so.
+type Begins = fn(&[u8]) -> bool;
+
+impl Limit {
+    const fn of(octets: usize) -> Self {
+        Self { octets, more: None }
+    }
+
+    fn most(self) -> usize {
+        self.more.map_or(self.octets, |(most, _)| most)
+    }
+
+    /// What it is for a body of which this has come.
+    fn at(self, begun: &[u8]) -> usize {
+        match self.more {
+            Some((most, allows)) if begun.len() > self.octets && allows(&begun[..self.octets]) => most,
+            _ => self.octets,
+        }
+    }
+}
+
+/// Calls are short, but for those that submit: they say so at their beginning.
+const RPC_LIMIT: Limit = Limit { octets: MAX_RPC_CALL, more: Some((MAX_RPC_BODY, names_submit)) };
+
+fn names_submit(begun: &[u8]) -> bool {
+    begun.split(|octet| *octet == b'"').any(|part| part == b"op.submit")
+}
+
+/// Reads a whole body within `REQUEST_TIMEOUT`. Of one that is a little too long as much again is read and dropped: an
+/// HTTP/1.1 client that is still writing would get a reset instead of its answer.
 async fn read_body(
     edge: &Edge,
-    client: Client,
+    caller: &Caller,
     headers: &HeaderMap,
     body: &mut impl BodySource,
-    limit: usize,
+    limit: Limit,
 ) -> Result<Bytes, Problem> {
     let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    let within = |factor: u64| announced.is_none_or(|length| length <= factor * limit as u64);
-    if !within(2) {
-        return Err(Problem::TooLarge(limit));
+    let longer_than = |octets: usize| announced.is_some_and(|length| length > octets as u64);
+    let too_large = |octets| if limit.more.is_some() { Problem::CallTooLarge } else { Problem::TooLarge(octets) };
+    if longer_than(2 * limit.most()) {
+        return Err(too_large(limit.octets));
     }
-    let mut room = Room { edge, client, octets: 0, kept: Vec::new() };
+    let mut room = Room { edge, client: caller.client, octets: 0, kept: Vec::new() };
+    let mut taken = 0;
     let collect = async {
-        let mut whole = Vec::new();
-        let mut taken = 0;
+        let (mut whole, mut most) = (Vec::new(), limit.octets);
         while let Some(chunk) = body.chunk().await.map_err(|BodyGone| Problem::Gone)? {
+            let before = taken;
             taken += chunk.len();
-            if !within(1) || taken > limit {
-                whole = Vec::new();
-            } else {
+            if before <= most && !longer_than(limit.most()) {
                 room.extend_to(taken)?;
                 whole.extend_from_slice(&chunk);
+                most = most.max(limit.at(&whole));
             }
-            if taken > 2 * limit {
+            if taken > most {
+                whole = Vec::new();
+            }
+            if taken > 2 * limit.most() {
                 break;
             }
         }
         match announced {
-            _ if taken > limit => Err(Problem::TooLarge(limit)),
+            _ if taken > most => Err(too_large(most)),
             // RFC 9114 §4.1.2; hyper sees to it over HTTP/1.1 and 2.
             Some(length) if length != taken as u64 => Err(Problem::Length),
-            _ => Ok(Bytes::from(whole)),
+            _ => Ok(whole),
         }
     };
-    timeout(REQUEST_TIMEOUT, collect).await.unwrap_or(Err(Problem::Slow))
+    let whole = timeout(REQUEST_TIMEOUT, collect).await.unwrap_or(Err(Problem::Slow));
+    caller.budget.charge(Cost::octets(taken));
+    whole.map(|whole| room.hold(whole))
 }
 
-/// What a body that is still coming takes, counted with all else that is kept for its client.
+/// What a body takes, counted with all else that is kept for its client, until nobody has it any more.
 struct Room<'a> {
     edge: &'a Edge,
     client: Client,
@@ -397,6 +477,21 @@ impl Room<'_> {
             self.octets += more;
         }
         Ok(())
+    }
+
+    fn hold(self, octets: Vec<u8>) -> Bytes {
+        if octets.is_empty() { Bytes::new() } else { Bytes::from_owner(Body { octets, _kept: self.kept }) }
+    }
+}
+
+struct Body {
+    octets: Vec<u8>,
+    _kept: Vec<Kept>,
+}
+
+impl AsRef<[u8]> for Body {
+    fn as_ref(&self) -> &[u8] {
+        &self.octets
     }
 }
 
@@ -415,6 +510,18 @@ enum Problem {
     MediaType(&'static str),
     #[error("the body may have {0} octets")]
     TooLarge(usize),
+    #[error(
+        "a call may have {MAX_RPC_CALL} octets; one that names op.submit within them, in front of its params, {MAX_RPC_BODY}"
+    )]
+    CallTooLarge,
+    #[error("a page of another origin may not do this")]
+    OtherOrigin,
+    #[error(
+        "this server is not called so; ask it by its address or a name of its certificates, or list the name in `hosts`"
+    )]
+    OtherHost,
+    #[error(transparent)]
+    Overdrawn(Overdrawn),
     #[error("the dns parameter is too long; use POST")]
     UriTooLong,
     #[error("the query string may have {MAX_JSON_QUERY} octets")]
@@ -449,7 +556,9 @@ impl Problem {
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::MediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooLarge(_) | Self::CallTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::OtherOrigin => StatusCode::FORBIDDEN,
+            Self::OtherHost => StatusCode::MISDIRECTED_REQUEST,
             Self::UriTooLong | Self::QueryTooLong => StatusCode::URI_TOO_LONG,
             Self::Gone
             | Self::NoDnsParameter
@@ -460,7 +569,7 @@ impl Problem {
             | Self::Length => StatusCode::BAD_REQUEST,
             Self::NoChain => StatusCode::SERVICE_UNAVAILABLE,
             Self::Slow => StatusCode::REQUEST_TIMEOUT,
-            Self::Limited | Self::Untaken | Self::Unfinished => StatusCode::TOO_MANY_REQUESTS,
+            Self::Limited | Self::Overdrawn(_) | Self::Untaken | Self::Unfinished => StatusCode::TOO_MANY_REQUESTS,
         }
     }
 
@@ -474,6 +583,7 @@ impl Problem {
             Self::Limited | Self::Untaken | Self::Unfinished => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("1"))
             }
+            Self::Overdrawn(Overdrawn { seconds }) => headers.insert(RETRY_AFTER, seconds.into()),
             _ => None,
         };
         response

@@ -1,6 +1,6 @@
 //! The edge over real sockets, in front of a canned answerer: the rules of each transport.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, mpsc};
@@ -12,14 +12,15 @@ use data_encoding::BASE64URL_NOPAD;
 use futures_util::FutureExt as _;
 use ghostplane::gateway::{Begun, ChainDone, Client, Miss, TransferDone, Transport, UpdateRequest};
 use ghostplane::limits::{
-    CONTRACT_INPUT, MAX_DOH_BODY, MAX_JSON_QUERY, MAX_PARTIAL, MAX_QUERY, MAX_RPC_BODY, MAX_STREAMS, RESPONSE_PAD_BLOCK,
+    CONTRACT_INPUT, MAX_DOH_BODY, MAX_JSON_QUERY, MAX_PARTIAL, MAX_QUERY, MAX_RPC_BODY, MAX_RPC_CALL, MAX_STREAMS,
+    RESPONSE_PAD_BLOCK,
 };
 use ghostplane::metrics::{Metrics, Outcome};
 use ghostplane::server::{self, Addrs, ServeError, ServerConfig, Service};
 use ghostplane::transport::admission::Limits;
 use ghostplane::transport::router::MAX_HEADERS;
 use ghostplane::transport::tls::{Identity, provider, read_certificates};
-use ghostplane::transport::{Answerer, BoxFuture, Resource, RpcHandler, Shutdown, doq};
+use ghostplane::transport::{Answerer, ApiRequest, BoxFuture, Caller, Resource, RpcHandler, Shutdown, doq};
 use ghostplane::wire::{Builder, Name, Query, QueryError, Rcode, Reply, Rrset, Rtype, Section};
 use ghostplane::work::Budget;
 use http::{Method, Request, Response, StatusCode, Version};
@@ -96,6 +97,10 @@ impl Answerer for Canned {
         self.arrived.notify_waiters();
     }
 
+    fn is_public(&self, reply: &Reply) -> bool {
+        reply.question().windows(7).any(|part| part == b"\x05ghost\0")
+    }
+
     fn chain(&self, name: Name, rtype: Rtype, _: Budget, done: ChainDone) {
         let missing = name.to_string().starts_with("fail");
         done(if missing { Err(Rcode::ServFail) } else { Ok((format!("{name} {rtype}").into_bytes(), 7)) });
@@ -134,28 +139,23 @@ fn reply(query: &Query, transport: Transport) -> Reply {
 struct Echo;
 
 impl RpcHandler for Echo {
-    fn call(&self, body: Bytes, _: IpAddr) -> BoxFuture<Bytes> {
-        Box::pin(async move { if body == "quiet" { Bytes::new() } else { body } })
-    }
-
-    fn code(&self, hash: String) -> BoxFuture<Resource> {
-        Box::pin(async move {
-            Resource { status: 200, content_type: "application/wasm", immutable: true, body: hash.into() }
-        })
-    }
-
-    fn run(&self, name: String, query: String, input: Bytes, _: IpAddr) -> BoxFuture<Resource> {
-        let body = [name.as_bytes(), b"?", query.as_bytes(), b" ", &input].concat().into();
-        Box::pin(async move { Resource { status: 422, content_type: "application/json", immutable: false, body } })
-    }
-
-    fn log(&self, path: String) -> BoxFuture<Resource> {
-        let body = path.into();
-        Box::pin(async move { Resource { status: 200, content_type: "text/plain", immutable: true, body } })
-    }
-
-    fn cosign(&self, body: Bytes) -> BoxFuture<Resource> {
-        Box::pin(async move { Resource { status: 409, content_type: "text/plain", immutable: false, body } })
+    fn serve(&self, request: ApiRequest, _: Caller) -> BoxFuture<Resource> {
+        const TEXT: &str = "text/plain";
+        let resource = match request {
+            ApiRequest::Rpc(body) if body == "quiet" => Resource::new(204, JSON, ""),
+            ApiRequest::Rpc(body) if body == "busy" => {
+                Resource { retry_after: Some(1), ..Resource::new(503, JSON, body) }
+            }
+            ApiRequest::Rpc(body) => Resource::new(200, JSON, body),
+            ApiRequest::Code(hash) => Resource::new(200, "application/wasm", hash).immutable(),
+            ApiRequest::Call { name, query, input } => {
+                let body = [name.as_bytes(), b"?", query.as_bytes(), b" ", &input].concat();
+                Resource::new(422, JSON, body)
+            }
+            ApiRequest::Log(path) => Resource::new(200, TEXT, path).immutable(),
+            ApiRequest::Cosign(body) => Resource::new(409, TEXT, body),
+        };
+        Box::pin(async move { resource })
     }
 }
 
@@ -879,7 +879,10 @@ fn pages_of_any_origin_may_read_dns_and_no_more() {
         let message = query(0, "alice.ghost", b"");
         let cases = [
             (get(&message), true),
-            (request(Method::GET, "/dns-query", None, ""), true),
+            (request(Method::GET, "/dns-query", None, ""), false),
+            // T24: what is asked of others may be known to this network alone.
+            (get(&query(0, "printer.corp.example", b"")), false),
+            (request(Method::GET, "/resolve?name=printer.corp.example", None, ""), false),
             (request(Method::GET, "/resolve?name=alice.ghost", None, ""), true),
             (post("/dns-query", DNS, message), false),
             (request(Method::OPTIONS, "/dns-query", None, ""), false),
@@ -983,7 +986,9 @@ fn chains_have_a_path_of_their_own() {
 #[test]
 fn rpc_has_its_own_rules() {
     over_each_http(async |server, version| {
-        let big = Bytes::from(vec![b' '; 300_000]);
+        let mut big = b"{\"method\":\"op.submit\"".to_vec();
+        big.resize(300_000, b' ');
+        let big = Bytes::from(big);
         let response = http(server, version, post("/rpc", JSON, big.clone())).await;
         assert_eq!((response.status(), response.body()), (StatusCode::OK, &big), "{version:?}");
         assert_eq!(response.headers()["content-type"], JSON);
@@ -992,9 +997,49 @@ fn rpc_has_its_own_rules() {
             (post("/rpc", "text/plain", "{}"), 415),
             (request(Method::GET, "/rpc", None, ""), 405),
             (post("/rpc", JSON, vec![b' '; MAX_RPC_BODY + 1]), 413),
+            // Calls are short, but for those that submit and say so at their beginning.
+            (post("/rpc", JSON, vec![b' '; MAX_RPC_CALL]), 200),
+            (post("/rpc", JSON, vec![b' '; MAX_RPC_CALL + 1]), 413),
+            (post("/rpc", JSON, [vec![b' '; 2 * MAX_RPC_CALL], b"\"op.submit\"".to_vec()].concat()), 413),
         ];
         for (request, status) in cases {
             assert_eq!(http(server, version, request).await.status(), status, "{version:?}");
+        }
+        let busy = http(server, version, post("/rpc", JSON, "busy")).await;
+        assert_eq!((busy.status().as_u16(), &busy.headers()["retry-after"]), (503, &"1".parse().unwrap()));
+    });
+}
+
+/// T24: a page may have its own name lead here, or post to us where it may not read.
+#[test]
+fn no_page_reaches_the_api_under_its_own_name_or_from_its_own_origin() {
+    over_each_http(async |server, version| {
+        let named = |mut request: Request<Bytes>, host: &str| {
+            let path = request.uri().path_and_query().unwrap().clone();
+            *request.uri_mut() = format!("https://{host}{path}").parse().unwrap();
+            request.headers_mut().insert("host", host.parse().unwrap());
+            request
+        };
+        let of_origin = |mut request: Request<Bytes>, origin: &str| {
+            request.headers_mut().insert("origin", origin.parse().unwrap());
+            request
+        };
+        let log = || request(Method::GET, "/log/checkpoint", None, "");
+        let cases = [
+            (named(log(), "evil.example"), 421),
+            (named(post("/rpc", JSON, "{}"), "localhost.evil.example"), 421),
+            (named(log(), "127.0.0.1:8443"), 200),
+            (named(log(), "LOCALHOST:1"), 200),
+            (of_origin(post("/rpc", JSON, "{}"), "https://evil.example"), 403),
+            (of_origin(post("/log/add-cosignatures", "text/plain", "x"), "null"), 403),
+            (of_origin(post("/v1/call/a.gcc", "application/octet-stream", "x"), "http://localhost"), 403),
+            (of_origin(post("/rpc", JSON, "{}"), "https://localhost"), 200),
+        ];
+        for (request, status) in cases {
+            let what = format!("{version:?} {request:?}");
+            let response = http(server, version, request).await;
+            assert_eq!(response.status(), status, "{what}");
+            assert_eq!(response.headers()["x-content-type-options"], "nosniff", "{what}");
         }
     });
 }
@@ -1717,10 +1762,14 @@ fn tcp_frames_may_come_in_pieces_and_must_be_whole() {
 }
 
 async fn plain_get(server: &Fixture, path: &str) -> Response<Bytes> {
+    plain_get_of(server, path, "localhost").await
+}
+
+async fn plain_get_of(server: &Fixture, path: &str, host: &str) -> Response<Bytes> {
     let stream = TcpStream::connect(server.addr(Service::Metrics)).await.unwrap();
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
-    let request = Request::get(path).header("host", "localhost").body(Full::new(Bytes::new())).unwrap();
+    let request = Request::get(path).header("host", host).body(Full::new(Bytes::new())).unwrap();
     whole(sender.send_request(request).await.unwrap()).await
 }
 
@@ -1732,6 +1781,13 @@ fn the_operator_sees_health_and_counters() {
         assert_eq!(plain_get(&server, "/healthz").await.status(), StatusCode::OK);
         assert_eq!(plain_get(&server, "/readyz").await.status(), StatusCode::OK);
         assert_eq!(plain_get(&server, "/nothing").await.status(), StatusCode::NOT_FOUND);
+        for (path, status) in [("/metrics", 421), ("/readyz", 421), ("/healthz", 200)] {
+            let response = plain_get_of(&server, path, "evil.example").await;
+            assert_eq!(
+                (response.status().as_u16(), &response.headers()["x-content-type-options"]),
+                (status, &"nosniff".parse().unwrap())
+            );
+        }
         let metrics = plain_get(&server, "/metrics").await.into_body();
         let text = std::str::from_utf8(&metrics).unwrap();
         let line = "ghostplane_queries_total{transport=\"https\",tld=\"other\",outcome=\"noerror\"} 1\n";

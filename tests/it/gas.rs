@@ -5,6 +5,7 @@ use ghostplane::node::SHIPPED;
 use ghostplane::op::{CodeHash, GasPolicy, GasUse, Op, Rejection, SigilId, Symbol};
 use ghostplane::state::View as _;
 use ghostplane::state::gas::DEFAULT_POLICY;
+use ghostplane::work::Budget;
 
 use crate::support::{Person, World, name};
 
@@ -137,7 +138,7 @@ fn a_program_without_gas_is_not_called() {
     let call = |world: &World| {
         let (sender, receiver) = std::sync::mpsc::channel();
         let call = Call { name: name("alice.ghost"), input: vec![], fuel: 1_000_000, asker: None, receipt: false };
-        world.node.gateway.call(call, move |called| sender.send(called).unwrap());
+        world.node.gateway.call(call, Budget::unlimited(), move |called| sender.send(called).unwrap());
         receiver.recv().unwrap()
     };
     assert_eq!(call(&world).unwrap_err().to_string(), OUT);
@@ -184,7 +185,7 @@ fn only_gateways_settle_and_only_the_operator_governs() {
     assert_eq!(ask(&world, 1).1, None);
     world.govern(policy).unwrap();
     assert_eq!(world.node.settle(), Err(Rejection::NotGateway));
-    assert_eq!(world.node.gateway.engine().meter.names(), [name("alice.ghost")]);
+    assert_eq!(world.node.gateway.engine().meter.names_after(None, 10), [name("alice.ghost")]);
 }
 
 #[test]

@@ -137,7 +137,7 @@ fn a_lost_key_is_recovered_and_an_owner_who_lives_says_no() {
     assert_eq!(code(world.put(&mut alice, "alice.ghost", "TXT", &["\"mine\""])), 305);
     // The data is there, the old key's signature is not; the guardians are, too.
     assert_eq!(world.ask_plain("alice.ghost", "TXT").records, ["answer alice.ghost. 3600 TXT \"here\""]);
-    let rrsets = world.node.service.records("alice.ghost").unwrap();
+    let rrsets = world.node.service.records("alice.ghost", None).unwrap().rows;
     assert!(rrsets.iter().all(|rrset| rrset.rrsigs.is_empty()));
     let mut world = world;
     world.attest(new.id().into()).unwrap_err();
@@ -355,7 +355,7 @@ fn attestors_give_levels_within_their_quota_and_for_a_time() {
     // Lowered, there is room again.
     world.submit(&mut alice, attest(new(20), 1, soon)).unwrap();
     world.submit(&mut alice, attest(new(22), 1, soon)).unwrap();
-    let view = world.node.service.attestors().unwrap().remove(0);
+    let view = world.node.service.attestors(None).unwrap().rows.remove(0);
     assert_eq!((view.max_level, view.quota, view.used), (2, 11_000, 3_000));
 
     // A set is an attestor like any other; it takes over with a higher level that lasts as long.
@@ -366,7 +366,7 @@ fn attestors_give_levels_within_their_quota_and_for_a_time() {
     assert_eq!(code(world.by_set(set, &[&bob, &carol], attest(new(20), 1, soon))), 623);
     assert_eq!(code(world.by_set(set, &[&bob, &carol], attest(new(20), 2, soon - 1))), 623);
     world.by_set(set, &[&bob, &dave], attest(new(20), 2, soon)).unwrap();
-    let rows = world.node.service.attestors().unwrap();
+    let rows = world.node.service.attestors(None).unwrap().rows;
     assert_eq!(rows.iter().find(|row| row.who == own.to_string()).unwrap().used, 2_000);
     assert_eq!(code(world.submit(&mut alice, Op::RevokeAttestation { of: new(20) })), 624);
 

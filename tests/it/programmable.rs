@@ -11,6 +11,7 @@ use ghostplane::limits::CONTRACT_FUEL;
 use ghostplane::node::SHIPPED;
 use ghostplane::op::{CodeHash, Op, SigilId};
 use ghostplane::wire::{Rcode, Subnet, Transport};
+use ghostplane::work::Budget;
 
 use crate::support::{Person, START, Told, World, name, query};
 
@@ -223,7 +224,7 @@ const SIGNED: &str =
 fn call(world: &World, about: &str, input: &[u8], fuel: u64) -> Result<Called, CallError> {
     let (sender, receiver) = mpsc::channel();
     let call = Call { name: name(about), input: input.to_vec(), fuel, asker: None, receipt: true };
-    world.node.gateway.call(call, move |called| sender.send(called).unwrap());
+    world.node.gateway.call(call, Budget::unlimited(), move |called| sender.send(called).unwrap());
     receiver.recv().unwrap()
 }
 
@@ -268,7 +269,7 @@ fn receipt(world: &World, owner: &str, rtype: &str, client: &str) -> Result<Vec<
     let (sender, receiver) = mpsc::channel();
     let asker = Some(client.parse::<Subnet>().unwrap());
     let done = move |receipt| sender.send(receipt).unwrap();
-    world.node.gateway.receipt(name(owner), rtype.parse().unwrap(), asker, done);
+    world.node.gateway.receipt(name(owner), rtype.parse().unwrap(), asker, Budget::unlimited(), done);
     receiver.recv().unwrap()
 }
 

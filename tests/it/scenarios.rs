@@ -75,7 +75,7 @@ impl Served {
         // Every transport is to tell the whole answer, also where nothing proves the address.
         let limits = Limits { exempt_loopback: true, ..Limits::default() };
         let config = ServerConfig { limits, ..server_config(identity) };
-        let (gateway, rpc) = (world.node.gateway.clone(), Arc::new(Rpc { service: world.node.service.clone() }));
+        let (gateway, rpc) = (world.node.gateway.clone(), Arc::new(Rpc::start(world.node.service.clone()).unwrap()));
         let (metrics, shutdown) = (world.node.metrics.clone(), Shutdown::default());
         let stop = shutdown.clone();
         let (sender, ready) = mpsc::channel();

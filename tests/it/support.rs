@@ -260,6 +260,7 @@ pub fn server_config(identity: Identity) -> ServerConfig {
         proxies: Vec::new(),
         audience: Audience::default(),
         other_descriptors: 0,
+        hosts: Vec::new(),
         signals: false,
     }
 }

@@ -244,7 +244,7 @@ fn what_came_by_update_is_signed_online() {
     let (world, alice) = alice();
     let change = Update::of(APEX).add("new.alice.ghost", "TXT", "\"x\"").add("txt.alice.ghost", "TXT", "\"one\"");
     assert_eq!(update(&world, &alice, &change).0, 0);
-    let views = world.node.service.records(APEX).unwrap();
+    let views = world.node.service.records(APEX, None).unwrap().rows;
     let by = |owner: &str, rtype: &str| {
         let view = views.iter().find(|view| view.owner == owner && view.rtype == rtype).unwrap();
         view.signed_by.clone()
@@ -258,7 +258,7 @@ fn what_came_by_update_is_signed_online() {
     // A change that changes nothing keeps the owner's signature.
     let same = Update::of(APEX).id(9).edit(APEX, IN, "A", 3_600, "192.0.2.1");
     assert_eq!(update(&world, &alice, &same).0, 0);
-    let views = world.node.service.records(APEX).unwrap();
+    let views = world.node.service.records(APEX, None).unwrap().rows;
     assert!(views.iter().any(|view| view.rtype == "A" && view.owner == "alice.ghost." && view.signed_by == "owner"));
 }
 

@@ -1,5 +1,6 @@
-//! Attacks, grouped by who attacks.
+//! Attacks that worked once, by who attacks. T-numbers are those of the list that they were first told in.
 
+pub mod asker;
 pub mod author;
 mod clock;
 mod disk;

@@ -10,8 +10,9 @@ use ghostplane::gateway::{Begun, Client, Transport};
 use ghostplane::node::SHIPPED;
 use ghostplane::op::{self, OP_CONTEXT, Op, OpBody, envelope};
 use ghostplane::state::View as _;
-use ghostplane::transport::RpcHandler as _;
+use ghostplane::transport::{ApiRequest, Caller, RpcHandler as _};
 use ghostplane::wire::Message;
+use ghostplane::work::Budget;
 
 use crate::support::{DO, Person, World, name, query};
 use crate::updates::Update;
@@ -183,9 +184,11 @@ fn mutated_calls_get_an_answer_in_json() {
     };
     let mut seeds: Vec<Vec<u8>> = calls.iter().map(|it| call(it).into_bytes()).collect();
     seeds.push(format!("[{}]", calls.each_ref().map(call).join(", ")).into_bytes());
-    let (rpc, mut random) = (Rpc { service: world.node.service.clone() }, Random::new(9));
+    let (rpc, mut random) = (Rpc::start(world.node.service.clone()).unwrap(), Random::new(9));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let ask = |body: Vec<u8>| runtime.block_on(rpc.call(Bytes::from(body), IpAddr::V4(Ipv4Addr::LOCALHOST)));
+    let client = Client::new(Transport::Https, IpAddr::V4(Ipv4Addr::LOCALHOST));
+    let caller = || Caller { client, budget: Budget::unlimited() };
+    let ask = |body: Vec<u8>| runtime.block_on(rpc.serve(ApiRequest::Rpc(Bytes::from(body)), caller())).body;
     for _ in 0..1_500 {
         let body = random.mutated(&seeds);
         let told = ask(body.clone());

@@ -40,7 +40,7 @@ impl Served {
         let dir = tempfile::tempdir().unwrap();
         let identity = Identity::development(dir.path(), SystemTime::now()).unwrap();
         let config = ServerConfig { limits, ..server_config(identity) };
-        let (gateway, rpc) = (node.gateway.clone(), Arc::new(Rpc { service: node.service.clone() }));
+        let (gateway, rpc) = (node.gateway.clone(), Arc::new(Rpc::start(node.service.clone()).unwrap()));
         let (metrics, shutdown) = (node.metrics.clone(), Shutdown::default());
         let (sender, ready) = mpsc::channel();
         let (told, stopping) = (metrics.clone(), shutdown.clone());
