@@ -82,6 +82,8 @@ mod tests {
             &TEXT.replace("20852163", "18446744073709551616"),
             &TEXT.replace("I=", "I"),
             &TEXT.replace("2I=", "2J="),
+            // Two pieces of base64, padded each; found by tests/fuzz.
+            &format!("a\n1\n{}=AAAA\n", "A".repeat(39)),
         ] {
             assert_eq!(text.parse::<Checkpoint>(), Err(CheckpointError), "{text:?}");
         }

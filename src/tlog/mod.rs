@@ -18,6 +18,8 @@ mod proof;
 mod tile;
 mod tree;
 
+use data_encoding::BASE64;
+
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use leaf::{Leaf, leaf};
 pub use note::{Note, NoteError, Purpose, Signature, Verified, VerifierKey};
@@ -40,4 +42,10 @@ fn decimal(text: &str) -> Option<u64> {
     let canonical = text == "0" || !text.starts_with('0');
     let digits = !text.is_empty() && text.bytes().all(|octet| octet.is_ascii_digit());
     (canonical && digits).then(|| text.parse().ok())?
+}
+
+/// Reads padded base64 in its one form. The decoder takes pieces that are padded each, one behind another.
+fn from_base64(text: &str) -> Option<Vec<u8>> {
+    let octets = BASE64.decode(text.as_bytes()).ok()?;
+    (BASE64.encode(&octets) == text).then_some(octets)
 }

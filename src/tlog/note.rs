@@ -8,7 +8,7 @@ use data_encoding::{BASE64, HEXLOWER};
 use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
 use sha2::{Digest as _, Sha256};
 
-use super::decimal;
+use super::{decimal, from_base64};
 use crate::limits::{MAX_NOTE, MAX_NOTE_SIGNATURES};
 
 /// What begins every signature line: an em dash and a space.
@@ -148,7 +148,7 @@ impl FromStr for Signature {
     fn from_str(line: &str) -> Result<Self, NoteError> {
         let malformed = NoteError::Malformed;
         let (name, signature) = line.strip_prefix(DASH).and_then(|rest| rest.split_once(' ')).ok_or(malformed)?;
-        let octets = BASE64.decode(signature.as_bytes()).map_err(|_| malformed)?;
+        let octets = from_base64(signature).ok_or(malformed)?;
         let (id, octets) = octets.split_first_chunk().filter(|(_, octets)| !octets.is_empty()).ok_or(malformed)?;
         is_name(name).then(|| Self { name: name.to_owned(), id: *id, octets: octets.to_vec() }).ok_or(malformed)
     }
@@ -205,7 +205,7 @@ impl FromStr for VerifierKey {
         let bad = NoteError::VerifierKey;
         let mut parts = text.splitn(3, '+');
         let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else { return Err(bad) };
-        let key = BASE64.decode(key.as_bytes()).map_err(|_| bad)?;
+        let key = from_base64(key).ok_or(bad)?;
         let (purpose, key) = match key.split_first() {
             Some((1, key)) => (Purpose::Note, key),
             Some((4, key)) => (Purpose::Cosignature, key),

@@ -19,7 +19,7 @@ impl Hash {
 
     /// Reads the padded base64 of 32 octets.
     pub fn from_base64(text: &str) -> Option<Self> {
-        data_encoding::BASE64.decode(text.as_bytes()).ok()?.try_into().ok().map(Self)
+        super::from_base64(text)?.try_into().ok().map(Self)
     }
 
     /// Padded base64, as checkpoints have it.
