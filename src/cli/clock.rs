@@ -75,9 +75,11 @@ pub fn guarded(
     let last = snapshot.log_entry(snapshot.last_seq()?)?.map_or(0, |entry| entry.time);
     let seen = std::fs::read_to_string(data.join(SEEN)).ok().and_then(|text| text.trim_end().parse().ok());
     let known = last.max(seen.unwrap_or(0));
+    // A gateway of before there was that file may have been at work without an op for long.
+    let first = seen.is_none() && unix_time() >= last;
     // A rehearsal goes where it likes, unless it is one of jumps.
     let free = FILE.get().is_some_and(|(path, ..)| read(path).is_ok_and(|(_, steady)| steady.is_none()));
-    Ok(GuardedClock::start(sources(), known, accept || free, metrics.clone()))
+    Ok(GuardedClock::start(sources(), known, accept || free || first, metrics.clone()))
 }
 
 /// Writes down that a gateway was at work at this time.
