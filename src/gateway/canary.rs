@@ -1,25 +1,38 @@
-//! The gateway's own questions, by which it knows that it answers: a name in each TLD, never from the cache, on a worker. So
-//! a snapshot is taken, a contract executed and an answer signed.
+//! The gateway's own questions, by which it knows that it serves.
+//!
+//! ```text
+//! worker: of each TLD a name that is not there, past the cache ─ snapshot, contract, signature
+//! writer: an op that it must reject ─ it is there, and reads its tables
+//! ```
 
 use std::sync::Arc;
 
 use super::pool::Task;
 use super::{Engine, Gateway, Reach};
+use crate::op::{self, Op, OpBody, Rejection, SigilId, VerifiedOp};
 use crate::registry::Fault;
+use crate::state::View as _;
 use crate::wire::{Answer, Message, Name, Query, Rcode, Rtype};
+use crate::writer::Outcome;
 
 /// The label that is asked for right below each TLD: no name that anybody can register.
 const LABEL: &[u8] = b"_canary";
+
+/// Seconds for which the op is good.
+const OP_SECONDS: u64 = 60;
 
 /// Called with what is wrong, once; dropped if a worker panics. Must not block.
 pub type CanaryDone = Box<dyn FnOnce(Result<(), String>) + Send>;
 
 impl Gateway {
-    /// Asks on a worker's thread, and calls `done` there.
+    /// Asks on a worker's thread, and calls `done` there or on the writer's.
     pub fn canary(&self, done: CanaryDone) {
-        let errand = move |engine: Option<&Engine>| match engine {
-            Some(engine) => done(engine.tlds.iter().try_for_each(|tld| engine.sing(&tld.apex))),
-            None => done(Err("the workers stop".to_owned())),
+        let errand = move |engine: Option<&Engine>| {
+            let Some(engine) = engine else { return done(Err("the workers stop".to_owned())) };
+            match engine.tlds.iter().try_for_each(|tld| engine.sing(&tld.apex)) {
+                Ok(()) => engine.ask_writer(done),
+                Err(why) => done(Err(why)),
+            }
         };
         self.pool.submit_first(Task::Other(Name::root(), Box::new(errand)));
     }
@@ -39,6 +52,30 @@ impl Engine {
         }
         let unsigned = !self.keys.get().tld(apex).is_empty() && !is_signed(&answer);
         if unsigned { Err(told("the answer is not signed")) } else { Ok(()) }
+    }
+
+    /// Has the writer judge an op of ours that cannot be accepted: nobody can register the name that it gives back.
+    fn ask_writer(&self, done: CanaryDone) {
+        let op = match self.hopeless() {
+            Ok(op) => op,
+            Err(why) => return done(Err(why)),
+        };
+        let told = |outcome: Outcome| match outcome {
+            Err(rejection @ (Rejection::Fault(_) | Rejection::Stopping)) => Err(format!("the writer: {rejection}")),
+            _ => Ok(()),
+        };
+        self.writer.submit(op, Box::new(move |outcome| done(told(outcome))));
+    }
+
+    fn hopeless(&self) -> Result<VerifiedOp, String> {
+        let tld = self.tlds.iter().next().ok_or("there is no TLD")?;
+        let name = tld.apex.child(LABEL).map_err(|error| error.to_string())?;
+        let (now, author) = ((self.clock)(), SigilId::from(&self.sigil.verifying_key()));
+        let account = self.registry.snapshot().and_then(|snapshot| snapshot.account(&author));
+        let nonce = account.map_err(|fault| fault.to_string())?.next_nonce;
+        let body = OpBody { registry: self.registry.id(), nonce, expires: now + OP_SECONDS, op: Op::Release { name } };
+        let signed = op::sign(&self.sigil, &body);
+        op::verify(&signed, self.registry.id(), now).map_err(|rejection| rejection.to_string())
     }
 }
 

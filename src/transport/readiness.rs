@@ -77,6 +77,9 @@ async fn canary(edge: &Edge) -> Result<(), String> {
     match timeout(CANARY_PATIENCE, receiver).await {
         Ok(Ok(sung)) => sung,
         Ok(Err(_)) => Err("the worker that it was given to panicked".to_owned()),
-        Err(_) => Err(format!("no worker has come to it within {} s", Duration::as_secs(&CANARY_PATIENCE))),
+        Err(_) => Err(format!(
+            "it has no answer from a worker and the writer within {} s",
+            Duration::as_secs(&CANARY_PATIENCE)
+        )),
     }
 }

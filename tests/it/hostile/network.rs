@@ -460,9 +460,12 @@ fn readyz_is_red_while_the_servers_own_question_has_no_answer() {
     let world = World::new();
     let served = Served::start(&world.node, Limits::default());
     let before = world.node.metrics.contract_executions.get();
+    let rejected = world.node.metrics.ops_rejected.get();
     let told = http_get(served.addrs.of(Service::Metrics).unwrap().port(), "/readyz");
     assert!(told.starts_with("HTTP/1.1 200"), "{told}");
     assert!(world.node.metrics.contract_executions.get() >= before + 4);
+    // The writer has been asked, too.
+    assert_eq!(world.node.metrics.ops_rejected.get(), rejected + 1);
 }
 
 /// Item 7: a checkpoint that cannot be written is told.
