@@ -366,6 +366,9 @@ impl Gateway {
 /// one execution in so long, and rebinding it is seen at once all the same.
 const FAILURE_SECONDS: u32 = 5;
 
+/// The same of a failure that is the machine's, not the contract's.
+const PASSING_SECONDS: u32 = 1;
+
 impl Engine {
     /// Options that are between the client and this server. A subnet is believed from resolvers that the operator names, if
     /// it is them; of everybody else the wish not to be told apart is heard.
@@ -481,14 +484,18 @@ impl Engine {
         let now = sources.now;
         let mut work = Work { reach, ..Work::new(self, query, asker, &sources) };
         let (rcode, authoritative, ede) = work.follow()?;
-        let Work { noted, builder, leaves, source, .. } = work;
+        let Work { noted, builder, leaves, source, passing, .. } = work;
         let failed = rcode == Rcode::ServFail;
         // The links of an alias that ended in a failure are no answer.
         let mut answer = if failed { error(query, rcode, ede) } else { builder.finish(rcode, authoritative, ede) };
         answer.scope = noted.scope;
         answer.leaves = leaves.map(Box::new);
         answer.source = source.unwrap_or(answer.source);
-        let seconds = if failed { FAILURE_SECONDS } else { answer.ttl.min(noted.seconds(now)) };
+        let seconds = match failed {
+            true if passing => PASSING_SECONDS,
+            true => FAILURE_SECONDS,
+            false => answer.ttl.min(noted.seconds(now)),
+        };
         let grounds = Grounds { now, seconds, seq: sources.snapshot.seq(), reads: &noted.stamps };
         self.cache.put(&Key::of(query), asker, answer.clone(), self.registry.stamps(), grounds);
         Ok(answer)
@@ -590,6 +597,8 @@ struct Work<'a> {
     leaves: Option<Name>,
     /// Of the first link, if that is no denial: see [`Answer::source`].
     source: Option<u8>,
+    /// The failure is the machine's.
+    passing: bool,
 }
 
 impl<'a> Work<'a> {
@@ -607,6 +616,7 @@ impl<'a> Work<'a> {
             out_of_gas: None,
             leaves: None,
             source: None,
+            passing: false,
         }
     }
 
@@ -623,7 +633,10 @@ impl<'a> Work<'a> {
             } else {
                 match self.execute(&zone, &name, rtype) {
                     Ok(resolution) => resolution,
-                    Err(failure) => return Ok((Rcode::ServFail, false, Some(failure.ede()))),
+                    Err(failure) => {
+                        self.passing = failure.is_of_machine();
+                        return Ok((Rcode::ServFail, false, Some(failure.ede())));
+                    }
                 }
             };
             self.note_source(&zone, &resolution);
@@ -704,8 +717,10 @@ impl<'a> Work<'a> {
         if watched {
             quarantine.note(&zone.apex, hash, now, execution.outcome.as_ref().err());
         }
-        // A receipt is for whoever asks for it, and taken from what may be done for that one.
-        if let Some(owner) = payer.filter(|_| self.trace.is_none()) {
+        // Nobody pays for what the machine did not do. A receipt is for whoever asks for it, and taken from what may be done
+        // for that one.
+        let machines = execution.outcome.as_ref().is_err_and(Failure::is_of_machine);
+        if let Some(owner) = payer.filter(|_| self.trace.is_none() && !machines) {
             let used = (Purpose::Resolution, execution.fuel);
             let noted = self.engine.meter.note(&zone.apex, owner, used, snapshot, now);
             noted.map_err(reads::read_fault)?;

@@ -142,8 +142,10 @@ pub const FUEL_PER_MANA: u64 = 10_000;
 /// Covenants bound to one name or TLD, and octets of their parameters in all.
 pub const MAX_COVENANTS: usize = 8;
 pub const MAX_COVENANT_PARAMETERS: usize = 16 * 1024;
-/// Wall clock of one execution, counted in epochs.
-pub const CONTRACT_DEADLINE_EPOCHS: u64 = 5;
+/// Epochs after which an execution is looked at, and the processor time that it may have from then on: its fuel ends it
+/// long before.
+pub const CONTRACT_LOOK_EPOCHS: u64 = 5;
+pub const CONTRACT_CPU: Duration = Duration::from_millis(250);
 pub const EPOCH: Duration = Duration::from_millis(10);
 /// Linear memory of one instance: room for the stack of 1 MiB that linkers give by default, and as much again.
 pub const CONTRACT_MEMORY: usize = 2 << 20;

@@ -105,11 +105,13 @@ pub enum ContractFailure {
     Busy,
     /// Not executed: it broke too many times in a row.
     Quarantined,
+    /// The machine could not run it.
+    Machine,
 }
 
 impl ContractFailure {
     /// Every kind and its label value.
-    pub const ALL: [(Self, &'static str); 13] = [
+    pub const ALL: [(Self, &'static str); 14] = [
         (Self::Refused, "refused"),
         (Self::NotReady, "not_ready"),
         (Self::Other, "other"),
@@ -123,6 +125,7 @@ impl ContractFailure {
         (Self::Store, "store"),
         (Self::Busy, "busy"),
         (Self::Quarantined, "quarantined"),
+        (Self::Machine, "machine"),
     ];
 }
 

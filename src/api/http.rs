@@ -7,7 +7,6 @@ use data_encoding::BASE64;
 use serde_json::json;
 
 use super::{Service, ServiceError};
-use crate::contract::Failure;
 use crate::gateway::{Call, Called};
 use crate::limits::CONTRACT_FUEL;
 use crate::transport::{Caller, Resource};
@@ -62,7 +61,7 @@ fn told(called: &Called) -> Resource {
         Err(failure) => {
             let (code, text) = failure.ede();
             body["failure"] = json!({ "code": code as u16, "text": text });
-            if matches!(failure, Failure::Busy | Failure::Deadline | Failure::ReadFault(_)) { 503 } else { 422 }
+            if failure.is_of_machine() { 503 } else { 422 }
         }
     };
     if let Some(receipt) = &called.receipt {

@@ -66,7 +66,8 @@ pub fn run(command: ReceiptCommand) -> anyhow::Result<bool> {
                 fetch_missing(&receipt, &network, &mut known)?;
             }
             let find = |hash: &CodeHash| known.iter().find(|code| CodeHash::of(code) == *hash).cloned();
-            receipt.replay(&ContractHost::new(HostConfig::default())?, find)?;
+            let host = HostConfig { schedule: receipt.schedule()?, ..HostConfig::default() };
+            receipt.replay(&ContractHost::new(host)?, find)?;
             show(&receipt, json);
             if !json {
                 println!("\nverified: executed again, the same came out");

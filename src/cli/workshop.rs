@@ -8,8 +8,8 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::trial::{Desk, Trial, scenario};
-use crate::contract::{CheckedContract, ContractHost, HostConfig, WIT, componentize};
-use crate::limits::MAX_CONTRACT;
+use crate::contract::{CheckedContract, ContractHost, HostConfig, WIT, componentize, estimate};
+use crate::limits::{COMPILE_WORK, MAX_CONTRACT};
 use crate::op::CodeHash;
 
 /// Languages that a project can be begun in.
@@ -154,7 +154,15 @@ pub fn check_file(file: &Path) -> anyhow::Result<()> {
 fn described(code: &[u8], checked: &CheckedContract) -> String {
     let worlds: Vec<String> = checked.worlds().names().collect();
     let (hash, octets, machine) = (CodeHash::of(code), code.len(), checked.code_bytes() / 1_024);
-    format!("{hash}, {octets} octets ({machine} KiB compiled), {}", worlds.join(", "))
+    // It has passed the same a moment ago.
+    let costs = estimate(code).map_or_else(
+        |error| error.to_string(),
+        |costs| {
+            let (work, most) = (costs.work, COMPILE_WORK);
+            format!("{work} of {most} units for the compiler, {} fuel an instance", costs.instance_fuel)
+        },
+    );
+    format!("{hash}, {octets} octets ({machine} KiB compiled), {}, {costs}", worlds.join(", "))
 }
 
 fn check(code: &[u8]) -> anyhow::Result<CheckedContract> {

@@ -2,12 +2,16 @@
 
 use std::sync::Arc;
 
-use wasmparser::{BinaryReaderError, ComponentTypeRef, Encoding, Parser, Payload};
+use wasmparser::{
+    BinaryReaderError, ComponentAlias, ComponentExternalKind, ComponentOuterAliasKind, ComponentTypeRef, Encoding,
+    Instance, Parser, Payload,
+};
 
-use super::budget::{Budget, GLUE};
+use super::budget::Budget;
+use super::fuel::EXECUTION;
 use super::library::Compiled;
-use super::{PACKAGE, VERSION};
-use crate::limits::{COMPILE_WORK, CONTRACT_MEMORY, CONTRACT_TABLE, MAX_CONTRACT};
+use super::{MODULES, PACKAGE, VERSION};
+use crate::limits::{COMPILE_WORK, CONTRACT_FUEL, CONTRACT_MEMORY, CONTRACT_TABLE, COVENANT_FUEL, MAX_CONTRACT};
 
 /// Why octets are not a contract.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -34,8 +38,12 @@ pub enum ContractError {
     Table(u64),
     #[error("has a component inside; a contract is one component around core modules")]
     Nested,
+    #[error("has more than {MODULES} core modules, or instances of them")]
+    Modules,
     #[error("would take the compiler too long: {0} units of work, more than {COMPILE_WORK}; split what is large")]
     Work(u64),
+    #[error("takes {0} units of fuel to begin with, more than {1} for one execution: use less memory, fewer segments")]
+    Instance(u64, u64),
     #[error("cannot be compiled: {0}")]
     Compile(String),
     #[error("code does not have the hash it is bound by")]
@@ -43,6 +51,9 @@ pub enum ContractError {
     /// Not the contract's fault, and never remembered.
     #[error("too many contracts wait for the compiler")]
     Busy,
+    /// Not the contract's fault either: the machine has no descriptors, no address space or the like.
+    #[error("the gateway cannot load contracts now: {0}")]
+    Machine(String),
 }
 
 /// A contract that passed [`ContractHost::check`](super::ContractHost::check); nothing else makes one.
@@ -115,27 +126,42 @@ impl Worlds {
     }
 }
 
+/// What a contract is and costs, by its form; nothing is compiled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Estimate {
+    pub worlds: Worlds,
+    /// For the compiler, at most `COMPILE_WORK`.
+    pub work: u64,
+    /// Fuel that every execution begins with.
+    pub instance_fuel: u64,
+}
+
 /// The worlds of a contract, by its exports; nothing is compiled.
 ///
 /// # Errors
 /// It is none.
 pub fn worlds(wasm: &[u8]) -> Result<Worlds, ContractError> {
-    scan(wasm)
+    Ok(estimate(wasm)?.worlds)
 }
 
 const PAGE: u64 = 64 * 1024;
 
 /// Looks through a component and the modules in it. What is wrong here has a name; what is left for the
 /// compiler's validation is only "malformed".
-pub(super) fn scan(wasm: &[u8]) -> Result<Worlds, ContractError> {
-    let worlds = Scan::of(wasm)?.worlds;
-    if worlds == Worlds::default() { Err(ContractError::MissingExport) } else { Ok(worlds) }
-}
-
-/// The work that a contract is for the compiler.
-#[cfg(test)]
-pub(super) fn work(wasm: &[u8]) -> u64 {
-    Scan::of(wasm).unwrap().budget.work()
+///
+/// # Errors
+/// It is no contract, or too dear.
+pub fn estimate(wasm: &[u8]) -> Result<Estimate, ContractError> {
+    let Scan { worlds, budget, fuel, .. } = Scan::of(wasm)?;
+    if worlds == Worlds::default() {
+        return Err(ContractError::MissingExport);
+    }
+    let fuel = fuel.saturating_add(EXECUTION);
+    let least = if worlds.covenant { COVENANT_FUEL } else { CONTRACT_FUEL };
+    if fuel > least {
+        return Err(ContractError::Instance(fuel, least));
+    }
+    Ok(Estimate { worlds, work: budget.work(), instance_fuel: fuel })
 }
 
 /// What has been seen. A module is one deep, or two inside the component: imports and exports of the contract are at one.
@@ -144,6 +170,12 @@ struct Scan {
     depth: usize,
     worlds: Worlds,
     budget: Budget,
+    /// Fuel of an instance of each module, by index.
+    modules: Vec<u64>,
+    defined: u32,
+    instances: u32,
+    /// Of all instances.
+    fuel: u64,
 }
 
 impl Scan {
@@ -159,9 +191,10 @@ impl Scan {
     }
 
     fn payload(&mut self, payload: Payload<'_>) -> Result<(), ContractError> {
+        self.budget.section(&payload)?;
         match payload {
             Payload::Version { encoding, .. } => self.enter(encoding)?,
-            Payload::End(_) => self.depth -= 1,
+            Payload::End(_) => self.leave()?,
             Payload::ComponentImportSection(imports) if self.depth == 1 => {
                 for import in imports {
                     let import = import?;
@@ -173,17 +206,27 @@ impl Scan {
             }
             Payload::ComponentExportSection(exports) if self.depth == 1 => {
                 for export in exports {
-                    self.worlds.note(export?.name.name);
+                    let export = export?;
+                    self.worlds.note(export.name.name);
+                    if export.kind == ComponentExternalKind::Module {
+                        self.same_module(export.index);
+                    }
                 }
             }
-            Payload::ComponentCanonicalSection(functions) => {
-                self.budget.spend(GLUE * u64::from(functions.count()))?;
+            Payload::ComponentAliasSection(aliases) => {
+                for alias in aliases {
+                    if let ComponentAlias::Outer { kind: ComponentOuterAliasKind::CoreModule, index, .. } = alias? {
+                        self.same_module(index);
+                    }
+                }
             }
-            Payload::InstanceSection(instances) => self.budget.spend(GLUE * u64::from(instances.count()))?,
-            Payload::TypeSection(types) => self.budget.types(types)?,
-            Payload::ImportSection(imports) => self.budget.imports(imports)?,
-            Payload::FunctionSection(functions) => self.budget.functions(functions)?,
-            Payload::CodeSectionEntry(body) => self.budget.body(&body)?,
+            Payload::InstanceSection(instances) => {
+                for instance in instances {
+                    if let Instance::Instantiate { module_index, .. } = instance? {
+                        self.instance(module_index)?;
+                    }
+                }
+            }
             Payload::MemorySection(memories) => {
                 for memory in memories {
                     bounded_memory(memory?.initial)?;
@@ -208,7 +251,40 @@ impl Scan {
             return Err(ContractError::Nested);
         }
         self.depth += 1;
-        if encoding == Encoding::Module { self.budget.module() } else { Ok(()) }
+        if encoding == Encoding::Module {
+            self.defined += 1;
+            if self.defined > MODULES {
+                return Err(ContractError::Modules);
+            }
+        }
+        Ok(())
+    }
+
+    fn leave(&mut self) -> Result<(), ContractError> {
+        self.depth -= 1;
+        if self.depth == 1 {
+            self.modules.push(self.budget.leave_module()?.fuel());
+        }
+        Ok(())
+    }
+
+    /// The next index is of a module that has one already.
+    fn same_module(&mut self, index: u32) {
+        self.modules.push(self.fuel_of(index));
+    }
+
+    /// What is of no module here cannot be linked, and is found out later.
+    fn fuel_of(&self, index: u32) -> u64 {
+        self.modules.get(index as usize).copied().unwrap_or(u64::MAX)
+    }
+
+    fn instance(&mut self, module: u32) -> Result<(), ContractError> {
+        self.instances += 1;
+        if self.instances > MODULES {
+            return Err(ContractError::Modules);
+        }
+        self.fuel = self.fuel.saturating_add(self.fuel_of(module));
+        Ok(())
     }
 }
 

@@ -1,4 +1,7 @@
 //! How wasmtime is set up, and the clock of epochs.
+//!
+//! A pool of instances reserves 4 GiB of addresses for each memory, so that machine code needs no bounds checks. Under a
+//! limit on address space (`ulimit -v`) the small pool reserves what a contract may use; its code checks each access.
 
 use std::hash::{Hash as _, Hasher};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
@@ -7,21 +10,37 @@ use std::thread::JoinHandle;
 use sha2::{Digest as _, Sha256};
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
 
-use super::VERSION;
+use super::fuel::Schedule;
+use super::{MODULES, TABLES, VERSION};
 use crate::limits::{CONTRACT_MEMORY, CONTRACT_STACK, CONTRACT_TABLE, EPOCH};
 
-/// Core instances, and tables, of one component: a guest and the shims that the encoder puts around it.
-const CORE_INSTANCES: u32 = 8;
-const TABLES: u32 = 4;
 /// Octets of a slot's memory and table that are wiped in place when it is used again; the rest goes back to
 /// the kernel, which costs a system call (docs/performance.md).
 const KEEP_MEMORY: usize = 64 * 1024;
 const KEEP_TABLE: usize = 4 * 1024;
+/// Octets behind each memory of the small pool that nothing may touch.
+const GUARD: u64 = 64 * 1024;
+
+/// How much address space the instances get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reservation {
+    /// 4 GiB each.
+    Large,
+    /// What a contract may use.
+    Small,
+}
 
 /// Everything that could differ between two machines or two runs is off: threads, relaxed SIMD, NaN payloads.
 /// What no contract needs is off as well.
-pub(super) fn config(instances: u32) -> Config {
+pub(super) fn config(instances: u32, schedule: Schedule, reservation: Reservation) -> Config {
     let mut config = Config::new();
+    if let Some(costs) = schedule.operator_costs() {
+        config.operator_cost(costs);
+    }
+    if reservation == Reservation::Small {
+        let memory = CONTRACT_MEMORY as u64;
+        config.memory_reservation(memory).memory_guard_size(GUARD).guard_before_linear_memory(false);
+    }
     config
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(instances)))
         .cranelift_opt_level(OptLevel::Speed)
@@ -44,8 +63,8 @@ pub(super) fn config(instances: u32) -> Config {
 fn pool(instances: u32) -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)
-        .total_core_instances(instances * CORE_INSTANCES)
-        .max_core_instances_per_component(CORE_INSTANCES)
+        .total_core_instances(instances * MODULES)
+        .max_core_instances_per_component(MODULES)
         .total_memories(instances)
         .max_memories_per_component(1)
         .max_memories_per_module(1)
@@ -65,10 +84,13 @@ fn pool(instances: u32) -> PoolingAllocationConfig {
 /// what this version of the program lets through to the compiler.
 pub(super) fn fingerprint(engine: &Engine) -> [u8; 32] {
     let mut hasher = Fingerprint(Sha256::new());
-    (env!("CARGO_PKG_VERSION"), VERSION).hash(&mut hasher);
+    (env!("CARGO_PKG_VERSION"), VERSION, FORM).hash(&mut hasher);
     engine.precompile_compatibility_hash().hash(&mut hasher);
     hasher.0.finalize().into()
 }
+
+/// Of what is kept of a contract on disk: with the fuel of its instantiation.
+const FORM: u32 = 2;
 
 /// Takes in what `Hash` says of a value: the hashers of the standard library give 64 bits.
 struct Fingerprint(Sha256);

@@ -22,7 +22,8 @@ pub enum Failure {
     Other(String),
     #[error("contract used up its fuel")]
     OutOfFuel,
-    #[error("contract ran past its deadline")]
+    /// More processor time than its fuel can take: the machine's failure.
+    #[error("the gateway had no time left for the contract")]
     Deadline,
     #[error("contract trapped: {0}")]
     Trap(String),
@@ -35,9 +36,12 @@ pub enum Failure {
     #[error("contract is not of world {0}")]
     World(&'static str),
     #[error("contract is not usable: {0}")]
-    Invalid(#[from] ContractError),
+    Invalid(ContractError),
     #[error(transparent)]
     ReadFault(#[from] ReadFault),
+    /// The machine had no descriptors, no address space or the like; the words are for the operator alone.
+    #[error("the gateway could not run the contract: {0}")]
+    Machine(String),
     #[error("contract is in quarantine: it broke too many times in a row")]
     Quarantined { until: u64 },
     #[error("too many contracts are running")]
@@ -88,11 +92,28 @@ impl Failure {
     pub fn ede(&self) -> (EdeCode, String) {
         let code = match self {
             Self::Refused(_) => EdeCode::Blocked,
-            Self::NotReady(_) | Self::Busy | Self::Quarantined { .. } => EdeCode::NotReady,
+            Self::NotReady(_) | Self::Quarantined { .. } => EdeCode::NotReady,
+            _ if self.is_of_machine() => EdeCode::NotReady,
             Self::BadOutput(_) | Self::Invalid(_) => EdeCode::InvalidData,
             _ => EdeCode::Other,
         };
-        (code, text(&self.to_string()))
+        // What broke inside is the operator's to know.
+        let words = match self {
+            Self::ReadFault(_) => "the registry cannot be read".into(),
+            Self::Machine(_) => "the gateway could not run the contract".into(),
+            other => other.to_string(),
+        };
+        (code, text(&words))
+    }
+
+    /// True for what only a broken contract does, wherever it runs: it is held against the contract.
+    pub fn is_of_contract(&self) -> bool {
+        matches!(self, Self::Trap(_) | Self::OutOfFuel | Self::Memory | Self::BadOutput(_))
+    }
+
+    /// True for what only this machine suffers, now: never held against a contract, and not remembered.
+    pub fn is_of_machine(&self) -> bool {
+        matches!(self, Self::Deadline | Self::Busy | Self::Machine(_) | Self::ReadFault(_))
     }
 
     /// The kind, as metrics count it.
@@ -109,6 +130,7 @@ impl Failure {
             Self::NoCode | Self::World(_) => ContractFailure::NoCode,
             Self::Invalid(_) => ContractFailure::Invalid,
             Self::ReadFault(_) => ContractFailure::Store,
+            Self::Machine(_) => ContractFailure::Machine,
             Self::Busy => ContractFailure::Busy,
             Self::Quarantined { .. } => ContractFailure::Quarantined,
         }
@@ -123,6 +145,21 @@ impl Failure {
             Said::Other(words) => Self::Other(text(words)),
         }
     }
+}
+
+impl From<ContractError> for Failure {
+    fn from(error: ContractError) -> Self {
+        match error {
+            ContractError::Busy => Self::Busy,
+            ContractError::Machine(what) => Self::Machine(what),
+            error => Self::Invalid(error),
+        }
+    }
+}
+
+/// True for what the operating system refused: memory, descriptors, executable pages.
+pub(super) fn is_of_system(error: &wasmtime::Error) -> bool {
+    error.chain().any(|cause| cause.is::<std::io::Error>() || cause.is::<rustix::io::Errno>())
 }
 
 /// `words` fit for an EDE: no control characters, at most `MAX_EDE_TEXT` octets, cut between characters.
@@ -149,6 +186,38 @@ fn clean(words: &str, most: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_machine_suffers_is_not_told_to_askers_nor_held_against_contracts() {
+        let inner = "Too many open files (os error 24)";
+        for failure in [
+            Failure::Machine(inner.into()),
+            Failure::from(ContractError::Machine(inner.into())),
+            Failure::ReadFault(ReadFault(inner.into())),
+            Failure::from(ContractError::Busy),
+            Failure::Deadline,
+        ] {
+            let (code, words) = failure.ede();
+            assert_eq!(code, EdeCode::NotReady, "{failure:?}");
+            assert!(!words.contains("open files") && !words.is_empty(), "{words}");
+            assert!(failure.is_of_machine() && !failure.is_of_contract(), "{failure:?}");
+        }
+        for failure in [Failure::OutOfFuel, Failure::Memory, Failure::Trap(String::new()), BadOutput::Empty.into()] {
+            assert!(failure.is_of_contract() && !failure.is_of_machine(), "{failure:?}");
+        }
+        for failure in [Failure::NoCode, Failure::Refused(String::new()), Failure::from(ContractError::Hash)] {
+            assert!(!failure.is_of_contract() && !failure.is_of_machine(), "{failure:?}");
+        }
+    }
+
+    #[test]
+    fn what_the_system_refused_is_found_below_other_words() {
+        let refused = wasmtime::Error::from(rustix::io::Errno::MFILE).context("failed to make a memory image");
+        assert!(is_of_system(&refused));
+        assert!(is_of_system(&wasmtime::Error::from(std::io::Error::other("no"))));
+        // Words of a contract's cannot pass for it.
+        assert!(!is_of_system(&wasmtime::Error::msg("import `Too many open files (os error 24)`")));
+    }
 
     #[test]
     fn text_is_bounded_and_clean() {

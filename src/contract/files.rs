@@ -117,13 +117,13 @@ impl CodeFiles {
     /// The machine code of a contract, or `None` if there is none.
     ///
     /// # Errors
-    /// The file cannot be read, or is not what was written; it is gone then.
+    /// The file cannot be read; or it is not what was written, and gone now.
     pub fn read(&self, hash: &Hash) -> io::Result<Option<Authentic>> {
         if !self.has(hash) {
             return Ok(None);
         }
         let read = self.read_whole(hash);
-        if read.is_err() {
+        if read.as_ref().is_err_and(|error| error.kind() == ErrorKind::InvalidData) {
             self.remove(hash)?;
         }
         read

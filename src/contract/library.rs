@@ -11,7 +11,7 @@ use wasmtime::component::types::{ComponentFunc, ComponentItem};
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Linker};
 
 use super::bindings::ghostplane::contract::{types, writes};
-use super::check::{self, CALL, CheckedContract, ContractError, JUDGE, RESOLVE, Worlds};
+use super::check::{self, CALL, CheckedContract, ContractError, Estimate, JUDGE, RESOLVE, Worlds};
 use super::engine;
 use super::failure::{self, Failure};
 use super::files::{Authentic, CodeFiles};
@@ -82,7 +82,7 @@ impl Library {
             if Sha256::digest(&wasm)[..] != code.hash {
                 return Ok(Err(ContractError::Hash));
             }
-            self.compile(&code.hash, &wasm, &self.questions).ok_or(Failure::Busy)
+            Ok(self.compile(&code.hash, &wasm, &self.questions)?)
         })
     }
 
@@ -92,7 +92,7 @@ impl Library {
     /// They are no contract; [`ContractError::Busy`] if too many wait for the compiler.
     pub fn check(&self, wasm: &[u8]) -> Result<CheckedContract, ContractError> {
         let hash = Sha256::digest(wasm).into();
-        let compiled = self.keep(&hash, || self.compile(&hash, wasm, &self.deploys).ok_or(ContractError::Busy))?;
+        let compiled = self.keep(&hash, || self.compile(&hash, wasm, &self.deploys))?;
         Ok(CheckedContract { hash, compiled })
     }
 
@@ -114,7 +114,7 @@ impl Library {
         let mut fresh = false;
         let kept = self.kept.get_or_insert_with(hash, || {
             fresh = true;
-            self.load(hash).map_or_else(make, |loaded| Ok(Ok(loaded)))
+            self.load(hash)?.map_or_else(make, |loaded| Ok(Ok(loaded)))
         })?;
         if fresh {
             self.measure();
@@ -128,59 +128,91 @@ impl Library {
         self.metrics.code_file_bytes.set(self.files.as_ref().map_or(0, CodeFiles::bytes));
     }
 
-    fn load(&self, hash: &[u8; 32]) -> Option<Arc<Compiled>> {
-        let files = self.files.as_ref()?;
-        let loaded = match files.read(hash) {
-            Ok(read) => self.deserialize(&read?).inspect_err(|_| drop(files.remove(hash))),
-            Err(error) => Err(error.to_string()),
-        };
-        match loaded {
+    /// What is on disk, if it is fit to use.
+    ///
+    /// # Errors
+    /// [`ContractError::Machine`]: the compiler would fare no better.
+    fn load(&self, hash: &[u8; 32]) -> Result<Option<Arc<Compiled>>, ContractError> {
+        let Some(files) = &self.files else { return Ok(None) };
+        let read = files.read(hash).inspect_err(|error| fault(&self.metrics, &error.to_string()));
+        let Ok(Some(code)) = read else { return Ok(None) };
+        match self.deserialize(&code) {
             Ok(compiled) => {
                 self.metrics.code_loads.add(1);
-                Some(Arc::new(compiled))
+                Ok(Some(Arc::new(compiled)))
             }
             Err(error) => {
-                fault(&self.metrics, &error);
-                None
+                fault(&self.metrics, &error.to_string());
+                if matches!(error, ContractError::Machine(_)) {
+                    return Err(error);
+                }
+                // The file system's faults have been told already.
+                let _ = files.remove(hash);
+                Ok(None)
             }
         }
     }
 
-    fn deserialize(&self, code: &Authentic) -> Result<Compiled, String> {
+    fn deserialize(&self, code: &Authentic) -> Result<Compiled, ContractError> {
+        let Some((fuel, code)) = code.code().split_first_chunk() else {
+            return Err(ContractError::Compile("no fuel".into()));
+        };
         // SAFETY: wants octets that `Component::serialize` gave, unchanged. `Authentic` holds what passed a MAC under a
         // secret of this data directory, which `store` alone makes, over just such octets, for an engine of the same
         // fingerprint; and they are in memory, so that nobody changes them between the check and the use. Who knows the
         // secret can have any code run: see docs/architecture.md.
         #[allow(unsafe_code)]
-        let component = unsafe { Component::deserialize(self.engine(), code.code()) };
-        self.link(component.map_err(|error| short(&error))?).map_err(|error| error.to_string())
+        let component = unsafe { Component::deserialize(self.engine(), code) };
+        self.link(component.map_err(|error| unusable(&error))?, u64::from_le_bytes(*fuel))
     }
 
-    /// `None` if too many wait already. What is no contract is refused without waiting.
-    fn compile(&self, hash: &[u8; 32], wasm: &[u8], gate: &Gate) -> Option<Kept> {
-        if let Err(error) = check::scan(wasm) {
-            return Some(Err(error));
-        }
-        let place = gate.enter()?;
+    /// Compiles, unless it is no contract, which is refused without waiting.
+    ///
+    /// # Errors
+    /// [`ContractError::Busy`] or [`ContractError::Machine`]: nothing was found out about the contract.
+    fn compile(&self, hash: &[u8; 32], wasm: &[u8], gate: &Gate) -> Result<Kept, ContractError> {
+        let estimate = match check::estimate(wasm) {
+            Ok(estimate) => estimate,
+            Err(error) => return Ok(Err(error)),
+        };
+        let place = gate.enter().ok_or(ContractError::Busy)?;
         self.metrics.contract_compilations.add(1);
-        let component = Component::from_binary(self.engine(), wasm);
-        let compiled = component.map_err(|error| ContractError::Compile(short(&error))).and_then(|it| self.link(it));
+        let compiled = self.compile_estimated(wasm, &estimate);
         drop(place);
-        if let Ok(compiled) = &compiled {
-            self.store(hash, compiled);
+        match compiled {
+            Err(error @ ContractError::Machine(_)) => Err(error),
+            Ok(compiled) => {
+                self.store(hash, &compiled);
+                Ok(Ok(Arc::new(compiled)))
+            }
+            Err(error) => Ok(Err(error)),
         }
-        Some(compiled.map(Arc::new))
+    }
+
+    /// Compiles, and keeps nothing.
+    ///
+    /// # Errors
+    /// It is no contract, or cannot be compiled here.
+    pub fn compile_anew(&self, wasm: &[u8]) -> Result<Compiled, ContractError> {
+        self.compile_estimated(wasm, &check::estimate(wasm)?)
+    }
+
+    fn compile_estimated(&self, wasm: &[u8], estimate: &Estimate) -> Result<Compiled, ContractError> {
+        let component = Component::from_binary(self.engine(), wasm).map_err(|error| unusable(&error))?;
+        self.link(component, estimate.instance_fuel)
     }
 
     fn store(&self, hash: &[u8; 32], compiled: &Compiled) {
         let Some(files) = &self.files else { return };
+        let fuel = compiled.instance_fuel.to_le_bytes();
         let code = compiled.pre.component().serialize().map_err(|error| short(&error));
+        let code = code.map(|code| [&fuel[..], &code].concat());
         if let Err(error) = code.and_then(|code| files.write(hash, &code).map_err(|error| error.to_string())) {
             fault(&self.metrics, &error);
         }
     }
 
-    fn link(&self, component: Component) -> Result<Compiled, ContractError> {
+    fn link(&self, component: Component, instance_fuel: u64) -> Result<Compiled, ContractError> {
         let pre = self.linker.instantiate_pre(&component).map_err(|error| ContractError::ImportType(short(&error)))?;
         let export = |name: &'static str, typecheck: Typecheck<'_>| {
             let Some((ComponentItem::ComponentFunc(func), index)) = component.get_export(None, name) else {
@@ -195,11 +227,18 @@ impl Library {
         })?;
         let judge = export(JUDGE, &|func| func.typecheck::<(&writes::Write,), (Result<(), String>,)>(&types))?;
         let call = export(CALL, &|func| func.typecheck::<(&[u8],), (Result<Vec<u8>, types::Failure>,)>(&types))?;
-        Ok(Compiled { pre, resolve, judge, call })
+        Ok(Compiled { pre, resolve, judge, call, instance_fuel })
     }
 }
 
 type Typecheck<'a> = &'a dyn Fn(&ComponentFunc) -> Result<(), wasmtime::Error>;
+
+fn unusable(error: &wasmtime::Error) -> ContractError {
+    if failure::is_of_system(error) {
+        return ContractError::Machine(format!("{error:#}"));
+    }
+    ContractError::Compile(short(error))
+}
 
 fn short(error: &wasmtime::Error) -> String {
     failure::text(&format!("{error:#}"))
@@ -217,6 +256,8 @@ pub(super) struct Compiled {
     pub resolve: Option<ComponentExportIndex>,
     pub judge: Option<ComponentExportIndex>,
     pub call: Option<ComponentExportIndex>,
+    /// Fuel that its instance takes.
+    pub instance_fuel: u64,
 }
 
 impl Compiled {

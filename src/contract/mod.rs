@@ -13,8 +13,7 @@
 //! ```
 //!
 //! Whatever a guest does ends in a [`Resolution`] or a [`Failure`], within the bounds of [`crate::limits`].
-//! Same code, question and reads give the same outcome on every machine, but for [`Failure::Deadline`],
-//! [`Failure::Busy`] and [`Failure::ReadFault`].
+//! Same code, question and reads give the same outcome on every machine, but for what [`Failure::is_of_machine`].
 
 mod bindings;
 mod budget;
@@ -23,22 +22,26 @@ mod componentize;
 mod engine;
 mod failure;
 mod files;
+mod fuel;
 mod gate;
 mod guest;
 mod host;
+mod inventory;
 mod library;
 mod output;
 mod rdata;
 pub mod receipt;
+mod selftest;
 mod write;
 
 use std::any::Any;
 use std::sync::Arc;
 
-pub use check::{CheckedContract, ContractError, Worlds, worlds};
+pub use check::{CheckedContract, ContractError, Estimate, Worlds, estimate, worlds};
 pub use componentize::{ComponentizeError, WIT, componentize};
 pub use failure::{BadOutput, Failure};
 pub use files::CodeFolder;
+pub use fuel::Schedule;
 pub use host::{CodeRef, ContractHost, Execution, HostConfig, HostError, Verdict};
 pub use rdata::TypedError;
 pub use write::Write;
@@ -49,6 +52,10 @@ use crate::wire::{Name, Resolution, Rtype, Scope, Subnet};
 pub(crate) const PACKAGE: &str = "ghostplane:contract/";
 /// Of the worlds that this host speaks.
 pub const VERSION: &str = "0.2.0";
+
+/// Core modules, instances of them, and tables, of one component: a guest and the shims that the encoder puts around it.
+const MODULES: u32 = 8;
+const TABLES: u32 = 4;
 
 /// What is asked, and the zone it fell into.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -26,6 +26,24 @@ const RESERVED: [Rtype; 14] = [
     Rtype::ZONEMD,
 ];
 
+/// RDATA, and strings and parameters in it, that the host takes apart.
+pub(super) fn records(returned: &types::Resolution) -> u64 {
+    use types::{Rdata, Resolution};
+    let (Resolution::Records(answers) | Resolution::Alias(answers) | Resolution::Delegation(answers)) = returned else {
+        return 0;
+    };
+    let parts = |data: &Rdata| match data {
+        Rdata::Txt(strings) => 1 + strings.len(),
+        Rdata::Svcb(service) => 1 + service.params.len(),
+        _ => 1,
+    };
+    let made = answers.iter().map(|answer| match answer {
+        types::Answer::Synthesised(rrset) => 1 + rrset.rdata.iter().map(parts).sum::<usize>(),
+        types::Answer::Stored(_) => 1,
+    });
+    made.sum::<usize>() as u64
+}
+
 /// Checks a returned resolution against the question it answers. `handles` are the RRsets looked up.
 pub(super) fn accept(
     question: &Question,

@@ -18,7 +18,7 @@ use ed25519_dalek::SigningKey;
 use minicbor::{Decode, Encode};
 use sha2::{Digest as _, Sha256};
 
-use super::{CodeRef, ContractHost, Execution, Failure, Question, ReadFault, Reads, Worlds};
+use super::{CodeRef, ContractHost, Execution, Failure, Question, ReadFault, Reads, Schedule, Worlds};
 use crate::limits::MAX_RECEIPT;
 use crate::metrics::ContractFailure;
 use crate::op::envelope::{self, EnvelopeError};
@@ -45,6 +45,9 @@ pub struct Receipt {
     /// One execution for each link of an alias chain; none if the answer is what the registry stores of a strict name.
     #[n(4)]
     pub runs: Vec<Run>,
+    /// Number of the [`Schedule`] that the fuel follows; 1 if there is none.
+    #[n(5)]
+    pub schedule: Option<u32>,
 }
 
 /// A question or a call, from outside.
@@ -195,6 +198,10 @@ pub enum ReceiptError {
     Values,
     #[error("the code of contract {0} is needed")]
     NoCode(CodeHash),
+    #[error("counts fuel by schedule {0}; a newer version of the program can verify it")]
+    UnknownSchedule(u32),
+    #[error("counts fuel by schedule {0}, the host by another")]
+    OtherSchedule(u32),
     #[error("execution {at}: {what}")]
     Diverged { at: usize, what: String },
 }
@@ -405,7 +412,8 @@ impl Trace {
         if let Some(error) = self.broken {
             return Err(error);
         }
-        let receipt = Receipt { registry, seq, time, asked, runs: self.runs };
+        let schedule = Some(Schedule::default().number());
+        let receipt = Receipt { registry, seq, time, asked, runs: self.runs, schedule };
         let file = file(&envelope::seal(RECEIPT_CONTEXT, key, encode(&receipt)), &self.values);
         if file.len() > MAX_RECEIPT { Err(ReceiptError::TooLarge) } else { Ok(file) }
     }
@@ -499,11 +507,24 @@ impl OpenReceipt {
         &self.values[&read.value]
     }
 
+    /// How its fuel is counted: a host of this schedule can replay it.
+    ///
+    /// # Errors
+    /// It is from a version of the program that counts otherwise than this one knows.
+    pub fn schedule(&self) -> Result<Schedule, ReceiptError> {
+        let number = self.receipt.schedule.unwrap_or(Schedule::First.number());
+        Schedule::of_number(number).ok_or(ReceiptError::UnknownSchedule(number))
+    }
+
     /// Executes everything again, from the receipt and `code` alone.
     ///
     /// # Errors
-    /// An execution comes out otherwise, or its code is not here.
+    /// An execution comes out otherwise, its code is not here, or the host has another schedule.
     pub fn replay(&self, host: &ContractHost, code: impl Fn(&CodeHash) -> Option<Vec<u8>>) -> Result<(), ReceiptError> {
+        let schedule = self.schedule()?;
+        if schedule != host.schedule() {
+            return Err(ReceiptError::OtherSchedule(schedule.number()));
+        }
         for (at, run) in self.receipt.runs.iter().enumerate() {
             let code = code(&run.contract).ok_or(ReceiptError::NoCode(run.contract))?;
             self.replay_one(host, &code, run).map_err(|what| ReceiptError::Diverged { at: at + 1, what })?;

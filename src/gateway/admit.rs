@@ -12,7 +12,7 @@
 
 use std::time::Duration;
 
-use crate::contract::{CodeRef, ContractError, Failure, ReadFault};
+use crate::contract::{CodeRef, ContractError, ReadFault};
 use crate::limits::{COMPILE_CPU, MAX_CONTRACT, RRSIG_CPU};
 use crate::op::{self, CodeHash, Identity, Op, Rejection, Signed, Unproven, VerifiedOp};
 use crate::registry::{Fault, Snapshot};
@@ -119,6 +119,7 @@ impl Engine {
         match verified.op() {
             Op::DeployContract { wasm } => drop(self.host.check(wasm).map_err(|error| match error {
                 ContractError::Busy => Rejection::Busy,
+                ContractError::Machine(what) => Rejection::Fault(what),
                 error => Rejection::ContractInvalid(error.to_string()),
             })?),
             Op::BindCovenants { covenants, .. } => {
@@ -158,7 +159,8 @@ impl Engine {
         for hash in covenants_over(snapshot, op).map_err(fault)? {
             let load = || self.tlds.code(snapshot, &hash).map_err(|fault| ReadFault(fault.to_string().into()));
             if !self.host.is_ready(&hash.0)
-                && let Err(Failure::Busy) = self.host.worlds(CodeRef { hash: hash.0, load: &load })
+                && let Err(failure) = self.host.worlds(CodeRef { hash: hash.0, load: &load })
+                && failure.is_of_machine()
             {
                 return Err(Rejection::Busy);
             }

@@ -151,7 +151,9 @@ impl Engine {
         let fuel = call.fuel.min(CONTRACT_FUEL);
         let (execution, reads) = self.host.call(code, &call.input, fuel, Recorder::new(reads));
         self.count(execution.fuel, execution.outcome.as_ref().err());
-        self.meter.note(&call.name, owner, (Purpose::Call, execution.fuel), snapshot, sources.now)?;
+        if !execution.outcome.as_ref().is_err_and(Failure::is_of_machine) {
+            self.meter.note(&call.name, owner, (Purpose::Call, execution.fuel), snapshot, sources.now)?;
+        }
         let receipt = if call.receipt {
             let mut trace = Trace::default();
             trace.called(hash, &call.input, fuel, &execution, &reads);

@@ -13,7 +13,7 @@ type Key = (Name, CodeHash);
 
 /// What is known of contracts whose last execution broke. In memory: a restart forgives.
 ///
-/// Traps, spent fuel and illegal results count; what a contract says in words does not. After `QUARANTINE_AFTER` in a row
+/// Traps, spent fuel and illegal results count; what a contract says in words, or the machine suffers, does not. After `QUARANTINE_AFTER` in a row
 /// the name's questions are not executed for a while, which doubles with every further break; one good execution ends it.
 #[derive(Debug, Default)]
 pub struct Quarantine(Mutex<HashMap<Key, Record>>);
@@ -42,7 +42,10 @@ impl Quarantine {
     pub(super) fn note(&self, zone: &Name, code: CodeHash, now: u64, failure: Option<&Failure>) {
         let mut records = self.lock();
         let key = (zone.clone(), code);
-        if !failure.is_some_and(is_break) {
+        if failure.is_some_and(Failure::is_of_machine) {
+            return;
+        }
+        if !failure.is_some_and(Failure::is_of_contract) {
             records.remove(&key);
             return;
         }
@@ -70,14 +73,6 @@ impl Quarantine {
         // Nothing panics while it holds the lock; and each record is whole at any time.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// True for what a well-made contract never does.
-fn is_break(failure: &Failure) -> bool {
-    matches!(
-        failure,
-        Failure::Trap(_) | Failure::OutOfFuel | Failure::Deadline | Failure::Memory | Failure::BadOutput(_)
-    )
 }
 
 #[cfg(test)]
@@ -116,6 +111,20 @@ mod tests {
         let refused = Failure::Refused(String::new());
         (0..100).for_each(|_| quarantine.note(&zone, code, 1_000, Some(&refused)));
         assert_eq!(quarantine.check(&zone, code, 1_000), Ok(()));
+    }
+
+    #[test]
+    fn what_the_machine_suffers_neither_counts_nor_forgives() {
+        let (quarantine, code, zone) = (Quarantine::default(), CodeHash([1; 32]), name(0));
+        let note = |failure: &Failure| quarantine.note(&zone, code, 100, Some(failure));
+        let machine = [Failure::Busy, Failure::Deadline, Failure::Machine("Too many open files".into())];
+        (0..100).for_each(|n| note(&machine[n % 3]));
+        assert_eq!(quarantine.check(&zone, code, 100), Ok(()));
+        for _ in 0..QUARANTINE_AFTER {
+            note(&Failure::OutOfFuel);
+            machine.iter().for_each(note);
+        }
+        assert!(quarantine.check(&zone, code, 100).is_err());
     }
 
     #[test]

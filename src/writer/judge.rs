@@ -154,7 +154,7 @@ impl Case<'_> {
             Ok(Verdict::Allowed) => Ok(()),
             Ok(Verdict::Denied(reason)) => Err(Rejection::Denied { scope, covenant, reason }),
             // The machine's trouble is no judgement.
-            Err(Failure::Busy | Failure::Deadline) => Err(Rejection::Busy),
+            Err(failure) if failure.is_of_machine() => Err(Rejection::Busy),
             // Broken, it must not keep whoever bound it from taking it off.
             Err(_) if matches!(self.op, Op::BindCovenants { name, .. } if *name == scope) => Ok(()),
             Err(failure) => Err(Rejection::CovenantBroke { scope, covenant, reason: failure.to_string() }),

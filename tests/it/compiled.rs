@@ -141,6 +141,65 @@ fn a_folder_that_cannot_be_used_is_done_without() {
     assert_eq!(counts(&metrics), (1, 0, 1));
 }
 
+/// The oldest make room in count and in octets; what has gone is compiled again.
+#[test]
+fn machine_code_on_disk_stays_within_its_bounds() {
+    let dir = tempfile::tempdir().unwrap();
+    let contracts = Contracts::new();
+    let sizes =
+        || -> Vec<u64> { fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().metadata().unwrap().len()).collect() };
+    let bounded = |files: usize, octets: u64| {
+        let metrics = Arc::<Metrics>::default();
+        let mut folder = CodeFolder::new(dir.path().to_owned(), SECRET);
+        (folder.files, folder.octets) = (files, octets);
+        let config = HostConfig { files: Some(folder), metrics: metrics.clone(), ..HostConfig::default() };
+        (ContractHost::new(config).unwrap(), metrics)
+    };
+    let (few, _) = bounded(3, 64 << 20);
+    for number in 0..10 {
+        few.check(&contracts.number(number)).unwrap();
+        assert!(sizes().len() <= 3);
+    }
+    let one = sizes()[0];
+    drop(few);
+    // A narrower bound holds from the start, and a third one does not fit.
+    let (small, metrics) = bounded(1_000, 2 * one + one / 2);
+    assert_eq!((sizes().len(), metrics.code_file_bytes.get()), (2, 2 * one));
+    for number in 10..20 {
+        small.check(&contracts.number(number)).unwrap();
+        assert!(sizes().iter().sum::<u64>() <= 2 * one + one / 2);
+    }
+    drop(small);
+    let (again, metrics) = bounded(1_000, 64 << 20);
+    assert_eq!(
+        (answer(&again, &contracts.number(0)), answer(&again, &contracts.number(19))),
+        (vec![10, 0, 0, 0], vec![10, 0, 0, 19])
+    );
+    assert_eq!(counts(&metrics), (1, 1, 0));
+}
+
+/// T29: a disk that takes nothing more costs a restart a compilation, and no answer.
+#[test]
+fn a_full_disk_fails_no_execution() {
+    let dir = tempfile::tempdir().unwrap();
+    let contracts = Contracts::new();
+    let (host, metrics) = host(dir.path(), ROOMY, SECRET);
+    host.check(&contracts.number(1)).unwrap();
+    let kept = fs::read_dir(dir.path()).unwrap().next().unwrap().unwrap().file_name().into_string().unwrap();
+    let ending = kept[64..].strip_suffix(".code").unwrap();
+    // Files are written beside their places, by number: the next one goes to a device that is always full.
+    let next = contracts.number(2);
+    let fresh = dir.path().join(format!("{}{ending}.1.new", CodeHash::of(&next)));
+    std::os::unix::fs::symlink("/dev/full", &fresh).unwrap();
+    assert_eq!(answer(&host, &next), [10, 0, 0, 2]);
+    assert_eq!(counts(&metrics), (2, 0, 1));
+    assert!(!fresh.exists() && fs::read_dir(dir.path()).unwrap().count() == 1);
+    // From memory, and once more after the disk has room again.
+    assert_eq!(answer(&host, &next), [10, 0, 0, 2]);
+    assert_eq!(answer(&host, &contracts.number(3)), [10, 0, 0, 3]);
+    assert_eq!(counts(&metrics), (3, 0, 1));
+}
+
 /// What the process has held at most, as Linux tells it.
 fn peak_memory() -> String {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();

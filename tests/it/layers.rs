@@ -29,7 +29,7 @@ const HEAVY: [(&str, &[&str]); 11] = [
     ("rcgen", &["transport"]),
     ("x509_parser", &["transport"]),
     ("prometheus_client", &["transport"]),
-    ("rustix", &["descriptors", "locked", "processors", "secret_file"]),
+    ("rustix", &["contract", "descriptors", "locked", "processors", "secret_file"]),
 ];
 
 /// What has no place in the core: IO, clocks, randomness, locks, async.

@@ -34,7 +34,17 @@ impl Server {
     }
 
     pub fn start_with(data: &Path, args: &[&str]) -> Self {
-        let mut command = Command::new(PROGRAM);
+        Self::launch(Command::new(PROGRAM), data, args)
+    }
+
+    /// Starts it with so many KiB of address space.
+    pub fn start_within(kib: u64, data: &Path) -> Self {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("ulimit -v {kib} && exec \"$0\" \"$@\""), PROGRAM]);
+        Self::launch(shell, data, &[])
+    }
+
+    fn launch(mut command: Command, data: &Path, args: &[&str]) -> Self {
         command.args(["serve", "--dev", "--log-level", "warn", "--data"]).arg(data).args(args);
         if !args.contains(&"--port-base") {
             command.args(["--port-base", "0"]);

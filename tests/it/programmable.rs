@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::mpsc;
 
 use ghostplane::contract::receipt::{OpenReceipt, ReceiptError, Value, open};
-use ghostplane::contract::{ContractHost, Failure, HostConfig};
+use ghostplane::contract::{ContractHost, Failure, HostConfig, Schedule};
 use ghostplane::gateway::{Begun, Call, CallError, Called, Client};
 use ghostplane::limits::CONTRACT_FUEL;
 use ghostplane::node::SHIPPED;
@@ -373,10 +373,30 @@ fn receipts_are_the_same_on_every_machine_and_build() {
     }
     let kept = std::fs::read(path).unwrap();
     assert!(kept == made, "receipts differ from {path}");
-    let mut rest = &kept[..];
+    let host = host();
+    receipts_in(&kept).iter().for_each(|receipt| receipt.replay(&host, code).unwrap());
+}
+
+fn receipts_in(file: &[u8]) -> Vec<OpenReceipt> {
+    let (mut rest, mut receipts) = (file, Vec::new());
     while let Some((length, tail)) = rest.split_first_chunk::<4>() {
         let (octets, tail) = tail.split_at(u32::from_be_bytes(*length) as usize);
-        open(octets).unwrap().replay(&host(), code).unwrap();
+        receipts.push(open(octets).unwrap());
         rest = tail;
+    }
+    receipts
+}
+
+/// Receipts of before instances and growth took fuel: of `ASKED`, made in November 2026.
+#[test]
+fn receipts_of_the_first_schedule_are_verified_by_it() {
+    let kept = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/shared/receipts-1.bin")).unwrap();
+    let first = ContractHost::new(HostConfig { schedule: Schedule::First, ..HostConfig::default() }).unwrap();
+    let receipts = receipts_in(&kept);
+    assert_eq!(receipts.len(), ASKED.len());
+    for receipt in receipts {
+        assert_eq!(receipt.schedule(), Ok(Schedule::First));
+        receipt.replay(&first, code).unwrap();
+        assert_eq!(receipt.replay(&host(), code), Err(ReceiptError::OtherSchedule(1)));
     }
 }

@@ -2,9 +2,11 @@
 
 pub mod asker;
 pub mod author;
+mod bombs;
 mod clock;
 mod disk;
 mod guardian;
+mod machine;
 pub mod mutations;
 pub mod network;
 mod owner;
