@@ -5,13 +5,13 @@
 //! and bounded. The weights are measured: the worst found for each term takes about as long as the worst of the others.
 //!
 //! ```text
-//! function     160 + octets of its body
+//! function     160 + octets of its body + 8 x values it takes and gives + L / 8 for L locals
 //! branches     32 B + B (B + 4 P) / 100     B blocks and branch targets, P values that blocks take and give:
 //!                                           liveness is a table of blocks and values
 //! locals       L B / 4                      L locals in use: each may have to be merged at each block
 //! loops        2 x depth, each
 //! calls        8 + 4 x values passed, each; calls by table, and instructions on tables and memories, are blocks, too
-//! floats       4, each: results that are no number get one form
+//! long         6, each: divisions, and floats, whose results that are no number get one form
 //! start-up     a function of 3 blocks for each element and 4 for each data segment that is not laid out
 //! the rest     256 a module, import, table, or function that is lifted or lowered; 16 for whatever else is listed, 6 for
 //!              each value in a type, and a quarter of an octet of names and types
@@ -32,6 +32,10 @@ const GLUE: u64 = 256;
 const ITEM: u64 = 16;
 /// Of each value in a type: it is compared, hashed and laid out over and over.
 const VALUE: u64 = 6;
+/// Of each value that a function takes or gives: whoever exports it, or puts it into a table, has trampolines made.
+const PASSED: u64 = 8;
+/// Locals that weigh as much as an octet of code where they are declared: thousands are named by a few octets.
+const LOCALS: u64 = 8;
 /// Octets of names, types and data that weigh as much as one of code.
 const PLAIN_OCTETS: u64 = 4;
 
@@ -85,14 +89,17 @@ impl Budget {
             Payload::ImportSection(imports) => {
                 self.items(imports.count(), imports.range().len())?;
                 for import in imports.clone().into_imports() {
-                    self.spend(GLUE)?;
-                    self.module.import(&import?);
+                    let values = self.module.import(&import?);
+                    self.spend(GLUE + PASSED * values)?;
                 }
                 Ok(())
             }
             Payload::FunctionSection(functions) => {
                 self.items(functions.count(), 0)?;
-                functions.clone().into_iter().try_for_each(|of_type| Ok(self.module.function(of_type?)))
+                for of_type in functions.clone() {
+                    self.module.function(of_type?);
+                }
+                Ok(())
             }
             Payload::TableSection(tables) => {
                 self.spend(GLUE * u64::from(tables.count()))?;
@@ -100,7 +107,10 @@ impl Budget {
             }
             Payload::MemorySection(memories) => {
                 self.spend(GLUE * u64::from(memories.count()))?;
-                memories.clone().into_iter().try_for_each(|memory| Ok(self.module.memory(memory?.initial)))
+                for memory in memories.clone() {
+                    self.module.memory(memory?.initial);
+                }
+                Ok(())
             }
             Payload::GlobalSection(globals) => {
                 self.items(globals.count(), globals.range().len())?;
@@ -154,7 +164,8 @@ impl Budget {
 
     /// Adds a function; they come in order.
     fn body(&mut self, body: &FunctionBody<'_>) -> Result<(), ContractError> {
-        let mut locals = self.module.of_function(self.module.next).0;
+        let (takes, gives) = self.module.of_function(self.module.next);
+        let mut locals = takes;
         self.module.next += 1;
         for declared in body.get_locals_reader()? {
             locals += u64::from(declared?.0);
@@ -163,7 +174,8 @@ impl Budget {
         for operator in body.get_operators_reader()? {
             shape.note(&operator?, &self.module);
         }
-        self.spend(shape.work(body.range().len() as u64, locals))
+        let declared = PASSED * (takes + gives) + locals / LOCALS;
+        self.spend(shape.work(body.range().len() as u64, locals) + declared)
     }
 }
 
@@ -215,13 +227,7 @@ impl Shape {
                 self.blocks += 2;
                 self.call(module.of_type(*type_index));
             }
-            // Every result is looked at, whether it is a number.
-            Operator::F32Add | Operator::F32Sub | Operator::F32Mul | Operator::F32Div | Operator::F32Sqrt => {
-                self.more += 4
-            }
-            Operator::F64Add | Operator::F64Sub | Operator::F64Mul | Operator::F64Div | Operator::F64Sqrt => {
-                self.more += 4
-            }
+            operator if is_long(operator) => self.more += LONG,
             _ => {}
         }
     }
@@ -256,6 +262,66 @@ impl Shape {
 
 /// Of a call, whatever it passes.
 const CALL: u64 = 8;
+/// Of an instruction that becomes many.
+const LONG: u64 = 6;
+
+/// Divisions check for zero and overflow; each result of floats is looked at, whether it is a number.
+fn is_long(operator: &Operator<'_>) -> bool {
+    use Operator as O;
+    matches!(
+        operator,
+        O::I32DivS
+            | O::I32DivU
+            | O::I32RemS
+            | O::I32RemU
+            | O::I64DivS
+            | O::I64DivU
+            | O::I64RemS
+            | O::I64RemU
+            | O::F32Add
+            | O::F32Sub
+            | O::F32Mul
+            | O::F32Div
+            | O::F32Sqrt
+            | O::F32Min
+            | O::F32Max
+            | O::F64Add
+            | O::F64Sub
+            | O::F64Mul
+            | O::F64Div
+            | O::F64Sqrt
+            | O::F64Min
+            | O::F64Max
+            | O::F32Ceil
+            | O::F32Floor
+            | O::F32Trunc
+            | O::F32Nearest
+            | O::F32DemoteF64
+            | O::F64Ceil
+            | O::F64Floor
+            | O::F64Trunc
+            | O::F64Nearest
+            | O::F64PromoteF32
+            | O::I32TruncF32S
+            | O::I32TruncF32U
+            | O::I32TruncF64S
+            | O::I32TruncF64U
+            | O::I64TruncF32S
+            | O::I64TruncF32U
+            | O::I64TruncF64S
+            | O::I64TruncF64U
+            | O::I32TruncSatF32S
+            | O::I32TruncSatF32U
+            | O::I32TruncSatF64S
+            | O::I32TruncSatF64U
+            | O::I64TruncSatF32S
+            | O::I64TruncSatF32U
+            | O::I64TruncSatF64S
+            | O::I64TruncSatF64U
+            | O::F32ConvertI64U
+            | O::F64ConvertI64U
+    )
+}
 
 /// Targets of a `br_table` that weigh as much as a block: many name the same one.
 const BRANCH_TARGETS: u64 = 8;

@@ -57,7 +57,8 @@ pub(super) struct Startup {
 }
 
 impl Inventory {
-    pub fn import(&mut self, import: &Import<'_>) {
+    /// Gives how many values it takes and gives, if it is a function.
+    pub fn import(&mut self, import: &Import<'_>) -> u64 {
         self.parts.imports += 1;
         match import.ty {
             TypeRef::Func(of_type) | TypeRef::FuncExact(of_type) => self.functions.push(of_type),
@@ -66,6 +67,9 @@ impl Inventory {
             _ => {}
         }
         self.next = self.functions.len();
+        let TypeRef::Func(of_type) = import.ty else { return 0 };
+        let (takes, gives) = self.of_type(of_type);
+        takes + gives
     }
 
     pub fn function(&mut self, of_type: u32) {

@@ -754,24 +754,27 @@ impl Random {
 fn accepted(random: &mut Random, most: u64) -> (String, Vec<u8>, u64) {
     let (form, make) = bombs::FORMS[random.below(bombs::FORMS.len())];
     let (inline, apart) = (random.below(bombs::SNIPPETS.len()), random.below(bombs::SNIPPETS.len()));
-    let (mut sizes, functions) = ([random.size(), random.size(), random.size()], 1 + random.below(40));
+    let chain = random.below(bombs::CHAINS.len());
+    let (mut sizes, functions) = ([(); 4].map(|()| random.size()), 1 + random.below(40));
     loop {
         let mut parts = make(sizes[0]);
-        parts.body += &format!("\n{}", bombs::snippet(inline, sizes[1]).body);
+        let (snippet, linked) = (bombs::snippet(inline, sizes[1]).body, bombs::chain(chain, sizes[3]).body);
+        parts.body += &format!("\n{snippet}\n{linked}");
         parts.fields += &bombs::snippet_in_functions(apart, functions, sizes[2]).fields;
         let wasm = bombs::program(&parts);
         match estimate(&wasm) {
             Ok(estimate) if estimate.work <= most => {
                 let about = format!(
-                    "{form} {sizes:?}, {:?}, {:?} x {functions}",
+                    "{form} {sizes:?}, {:?}, {:?} x {functions}, {:?}",
                     bombs::SNIPPETS[inline],
-                    bombs::SNIPPETS[apart]
+                    bombs::SNIPPETS[apart],
+                    bombs::CHAINS[chain].1
                 );
                 return (about, wasm, estimate.work);
             }
-            _ if sizes == [1; 3] => return accepted(random, most),
+            _ if sizes == [1; 4] => return accepted(random, most),
             _ => {
-                let at = random.below(3);
+                let at = random.below(4);
                 sizes[at] = (sizes[at] / 2).max(1);
             }
         }

@@ -148,9 +148,63 @@ pub const SNIPPETS: &[&str] = &[
     "local.get $i if unreachable end",
 ];
 
+/// Uses all locals, so that nothing that was computed is dropped.
+const USE: &str = "(i32.store (i32.const 0) (i32.xor (local.get $i) (local.get $j))) (i64.store (i32.const 8) (i64.xor \
+    (local.get $x) (local.get $y))) (f64.store (i32.const 16) (local.get $d)) (f64.store (i32.const 24) (local.get $e)) \
+    (f32.store (i32.const 32) (local.get $s))";
+
 /// One of the snippets, so many times in one function.
 pub fn snippet(at: usize, count: usize) -> Parts {
-    with_body(SNIPPETS[at].repeat_with(count))
+    with_body(SNIPPETS[at].repeat_with(count) + USE)
+}
+
+/// Instructions on what the ones before gave: where it begins, what is repeated, where it ends.
+pub const CHAINS: &[(&str, &str, &str)] = &[
+    ("local.get $d", "f64.ceil", "local.set $d"),
+    ("local.get $d", "f64.nearest", "local.set $d"),
+    ("local.get $d", "f64.sqrt", "local.set $d"),
+    ("local.get $d", "f64.neg", "local.set $d"),
+    ("local.get $d", "f64.abs f64.neg", "local.set $d"),
+    ("local.get $d", "f32.demote_f64 f64.promote_f32", "local.set $d"),
+    ("local.get $d", "i64.trunc_sat_f64_u f64.convert_i64_u", "local.set $d"),
+    ("local.get $d", "i32.trunc_sat_f64_s f64.convert_i32_s", "local.set $d"),
+    ("local.get $d", "i64.trunc_f64_s f64.convert_i64_s", "local.set $d"),
+    ("local.get $d", "i64.reinterpret_f64 f64.reinterpret_i64", "local.set $d"),
+    ("local.get $d", "local.get $e f64.add", "local.set $d"),
+    ("local.get $d", "local.get $e f64.min", "local.set $d"),
+    ("local.get $d", "local.get $e f64.copysign", "local.set $d"),
+    ("local.get $s", "f32.trunc", "local.set $s"),
+    ("local.get $i", "i32.popcnt", "local.set $i"),
+    ("local.get $i", "i32.clz", "local.set $i"),
+    ("local.get $i", "i32.ctz", "local.set $i"),
+    ("local.get $i", "i32.eqz", "local.set $i"),
+    ("local.get $i", "i32.extend8_s", "local.set $i"),
+    ("local.get $i", "i64.extend_i32_u i64.popcnt i32.wrap_i64", "local.set $i"),
+    ("local.get $i", "local.get $j i32.div_s", "local.set $i"),
+    ("local.get $i", "local.get $j i32.rem_u", "local.set $i"),
+    ("local.get $x", "local.get $y i64.rem_s", "local.set $x"),
+    ("local.get $x", "local.get $y i64.mul", "local.set $x"),
+    ("local.get $x", "local.get $y i64.rotl", "local.set $x"),
+    ("local.get $x", "local.get $y i64.shl", "local.set $x"),
+    ("local.get $i", "local.get $j i32.lt_s", "local.set $i"),
+    ("local.get $i", "i32.load", "local.set $i"),
+    ("local.get $i", "i32.load8_s", "local.set $i"),
+    ("local.get $i", "i32.load offset=65000", "local.set $i"),
+    ("local.get $i", "memory.grow", "local.set $i"),
+    ("local.get $i", "call $id", "local.set $i"),
+    ("local.get $i", "local.get $j local.get $i select", "local.set $i"),
+    ("local.get $i", "local.tee $j", "local.set $i"),
+    ("local.get $i", "table.get $table ref.is_null", "local.set $i"),
+    ("", "memory.size global.set $g", ""),
+    ("", "global.get $g i32.const 1 i32.add global.set $g", ""),
+    ("", "i32.const 0 global.get $g i32.store", ""),
+    ("", "i32.const 0 local.get $d f64.store", ""),
+];
+
+/// One of the chains, so long.
+pub fn chain(at: usize, count: usize) -> Parts {
+    let (begin, again, end) = CHAINS[at];
+    with_body(format!("{begin}\n{}{end}\n{USE}", again.repeat_with(count)))
 }
 
 /// The same, in functions of so many each.
@@ -189,6 +243,20 @@ pub const FORMS: &[Form] = &[
     ("a function of many locals", |n| with_fields(format!("(func {})", "(local i64)".repeat(n.min(50_000))))),
     ("functions of 50,000 locals", |n| {
         with_fields(each(n, |_| format!("(func {} local.get 40000 drop)", "(local i64 f64)".repeat(25_000))))
+    }),
+    ("functions of 5,000 locals alike", |n| {
+        with_fields(each(n, |_| format!("(func (local {}))", "i64 ".repeat(5_000))))
+    }),
+    ("functions of 500 parameters", |n| {
+        with_fields(
+            format!("(type $p (func (param {})))", "i64 ".repeat(500)) + &each(n, |_| "(func (type $p))".into()),
+        )
+    }),
+    ("exported functions of 500 parameters", |n| {
+        with_fields(
+            format!("(type $p (func (param {})))", "i64 ".repeat(500))
+                + &each(n, |k| format!("(func (export \"e{k}\") (type $p))")),
+        )
     }),
     ("exports of one function", |n| with_fields(each(n, |k| format!("(export \"e{k}\" (func $nop))")))),
     ("types", |n| with_fields(each(n, |k| format!("(type (func (param {})))", bits(k))))),
