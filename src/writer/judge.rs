@@ -13,7 +13,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use crate::contract::{CodeRef, ContractHost, Failure, ReadFault, Reads, Verdict, Worlds, Write, worlds};
+use crate::contract::{CodeRef, ContractHost, ReadFault, Reads, Verdict, Worlds, Write, worlds};
 use crate::limits::COVENANT_FUEL;
 use crate::op::{CodeHash, Covenant, Identity, Op, Rejection, SigilId, VerifiedOp};
 use crate::registry::{Fault, WriteTables};
