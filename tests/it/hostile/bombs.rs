@@ -530,7 +530,7 @@ pub const FORMS: &[Form] = &[
         ))
     }),
     ("values of blocks", |n| {
-        let k = n.isqrt().max(1).min(900);
+        let k = n.isqrt().clamp(1, 900);
         let values = "i64 ".repeat(k);
         let t = format!("(type $v (func (param {values}) (result {values})))");
         Parts {
