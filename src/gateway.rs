@@ -383,7 +383,8 @@ impl Engine {
         }
     }
 
-    fn speaks_for_subnets(&self, addr: IpAddr) -> bool {
+    /// Whether the operator has named this address as one that may ask for others.
+    pub fn speaks_for_subnets(&self, addr: IpAddr) -> bool {
         let addr = addr.to_canonical();
         self.ecs_from.iter().any(|resolvers| resolvers.contains(&addr))
     }

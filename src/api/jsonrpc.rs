@@ -160,7 +160,7 @@ struct ReceiptParams {
     name: String,
     #[serde(rename = "type")]
     rtype: String,
-    /// An address or prefix to answer for, or `none` [default: the caller's]
+    /// An address or prefix to answer for, or `none` [default: the caller's]. Another's only for resolvers of `ecs_from`.
     #[serde(default)]
     client: Option<String>,
 }
@@ -502,10 +502,20 @@ async fn receipt(service: &Arc<Service>, params: ReceiptParams, caller: &Caller)
     let asker = match client.as_deref() {
         None => Some(Subnet::host(caller.client.addr)),
         Some("none") => None,
-        Some(client) => Some(client.parse().map_err(|why| fail(-32602, why))?),
+        Some(client) => Some(asked_for(service, client, caller).map_err(|why| fail(-32602, why))?),
     };
     let receipt = service.receipt(&name, &rtype, asker, &caller.budget).await;
     out(receipt.map(|receipt| json!({ "receipt": BASE64.encode(&receipt) })))
+}
+
+/// The subnet that a caller names: its own, or anybody's if the operator has named the caller (`ecs_from`). Otherwise
+/// strangers could read by a receipt what a contract tells another network only.
+fn asked_for(service: &Service, client: &str, caller: &Caller) -> Result<Subnet, String> {
+    let (subnet, addr) = (client.parse::<Subnet>()?, caller.client.addr.to_canonical());
+    if Subnet::new(addr, subnet.bits()) == subnet || service.gateway.engine().speaks_for_subnets(addr) {
+        return Ok(subnet);
+    }
+    Err(format!("{subnet} is not your network; ask from there, or have the operator name you in ecs_from"))
 }
 
 /// `{"seq", "time"}` of an accepted op, `{"code", "message"}` of a rejected one.

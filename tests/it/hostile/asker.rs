@@ -362,6 +362,25 @@ fn a_receipt_costs_its_asker_and_not_the_owner() {
     assert_eq!(pending(&world), before);
 }
 
+/// T32: a receipt tells nobody what is meant for another network.
+#[test]
+fn receipts_are_not_made_for_networks_of_others() {
+    let world = World::new();
+    let asker = Asker::of(&world, Budget::unlimited());
+    for (client, served) in [
+        ("10.1.2.0/24", false),
+        ("192.0.2.2", false),
+        ("2001:db8::/56", false),
+        ("nonsense", false),
+        ("192.0.2.0/24", true),
+        ("192.0.2.1", true),
+        ("none", true),
+    ] {
+        let params = json!({ "name": "nobody.ghost", "type": "A", "client": client });
+        assert_eq!(code(&asker.batch("answer.receipt", &params)[0]) == 0, served, "{client}");
+    }
+}
+
 /// T31.
 #[test]
 fn calls_do_not_take_resolution_away() {
