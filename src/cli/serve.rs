@@ -283,6 +283,8 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let work = Arc::new(limits.work_meter());
     let parts = Parts { metrics: counters, transfers, code, update_secret, ecs_from, mirror, forward, work, ..parts };
     let node = Arc::new(Node::start(parts)?);
+    // Without memory that may be executed, every answer would be a failure.
+    node.service.host.self_test()?;
     node.warm_up();
     // Only a convenience: a data directory whose path is too long for a socket is served all the same.
     if let Err(error) = control(&node, &data, apexes.clone()) {
