@@ -134,8 +134,8 @@ impl Client {
     /// may be forged: such a client has to come back with a cookie, or over TCP.
     fn dress(&self, answer: &Answer, query: &Query, age: u32) -> Reply {
         let mut reply = answer.reply(query, self.transport.shape(), age);
-        let names_nobody = query.edns.is_none_or(|edns| edns.subnet.is_none());
-        if reply.personal && names_nobody && !self.shows_address(query) {
+        let names_nobody = || query.edns.is_none_or(|edns| edns.subnet.is_none());
+        if reply.personal && names_nobody() && !self.shows_address(query) {
             reply.truncate();
             reply.ask_for_cookie();
         }

@@ -83,6 +83,7 @@ impl Name {
     }
 
     /// [`Name::from_message`] with its letters as they are: signatures are over some names in their own case (RFC 6840 §5.1).
+    #[inline(always)]
     pub(super) fn decompress(message: &[u8], start: usize) -> Result<(Vec<u8>, usize), NameError> {
         let mut octets = Vec::with_capacity(32);
         let (mut at, mut end, mut hops) = (start, None, 0);
