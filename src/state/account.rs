@@ -35,6 +35,19 @@ pub struct Account {
     /// Who attested the level; `None` is the operator, by a grant.
     #[n(5)]
     by: Option<Identity>,
+    /// The attestation of another, in whose place this one came.
+    #[n(6)]
+    floor: Option<Floor>,
+}
+
+/// A level that the attestor of a higher one cannot take away, for another had attested it before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct Floor {
+    #[n(0)]
+    pub level: u8,
+    /// Seconds since 1970.
+    #[n(1)]
+    pub until: u64,
 }
 
 /// A level that somebody attested.
@@ -59,6 +72,11 @@ impl Account {
     pub fn attestation(&self) -> Option<Attestation> {
         let (by, until) = (self.by?, self.until?);
         Some(Attestation { by, level: self.level, until })
+    }
+
+    /// What is left at `time` if the attestor takes the level back.
+    pub fn floor(&self, time: u64) -> Option<Floor> {
+        self.floor.filter(|floor| time < floor.until)
     }
 
     /// Mana that this level can hold while it lasts.
@@ -120,7 +138,8 @@ impl Account {
     /// The account at another level, filled by `amount` mana up to that level's capacity.
     pub fn granted(self, time: u64, level: u8, amount: u64) -> Self {
         let carried = self.balance_at(time);
-        let account = Self { next_nonce: self.next_nonce, level, balance: 0, as_of: time, until: None, by: None };
+        let next_nonce = self.next_nonce;
+        let account = Self { next_nonce, level, as_of: time, ..Self::default() };
         let balance = carried.saturating_add(amount.saturating_mul(MICRO)).min(account.capacity() * MICRO);
         Self { balance, ..account }
     }
@@ -129,7 +148,11 @@ impl Account {
     /// again and again.
     pub fn attested(self, time: u64, attestation: Attestation) -> Self {
         let account = self.granted(time, attestation.level, 0);
-        Self { until: Some(attestation.until), by: Some(attestation.by), ..account }
+        let floor = match self.at(time).attestation() {
+            Some(last) if last.by != attestation.by => Some(Floor { level: last.level, until: last.until }),
+            _ => self.floor(time),
+        };
+        Self { until: Some(attestation.until), by: Some(attestation.by), floor, ..account }
     }
 
     /// The account without a level.
@@ -186,6 +209,19 @@ mod tests {
         assert_eq!(account.attested(last + 1, renewed).mana(last + 1), 0);
         assert_eq!(account.attested(last, renewed).mana(last), 499);
         assert_eq!(account.unattested(5).mana(5), 0);
+    }
+
+    #[test]
+    fn a_floor_is_what_another_attested_and_ends_with_it() {
+        let by = |seed| Identity::Sigil(crate::op::SigilId([seed; 32]));
+        let low = Account::default().attested(0, Attestation { by: by(1), level: 1, until: 100 });
+        let high = low.attested(10, Attestation { by: by(2), level: 3, until: 200 });
+        assert_eq!((low.floor(10), high.floor(99)), (None, Some(Floor { level: 1, until: 100 })));
+        assert_eq!(high.attested(20, Attestation { by: by(2), level: 2, until: 150 }).floor(20), high.floor(20));
+        assert_eq!(
+            (high.floor(100), high.unattested(20).floor(20), high.granted(20, 3, 0).floor(20)),
+            (None, None, None)
+        );
     }
 
     #[test]

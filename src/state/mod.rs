@@ -11,7 +11,7 @@ mod model;
 mod record;
 pub mod updates;
 
-pub use account::{Account, Attestation, LEVELS, MAX_LEVEL, MICRO};
+pub use account::{Account, Attestation, Floor, LEVELS, MAX_LEVEL, MICRO};
 pub use apply::{ApplyError, Party, Standing, apply, party, renewable};
 pub use model::Model;
 pub use record::Record;

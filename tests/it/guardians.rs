@@ -369,6 +369,14 @@ fn attestors_give_levels_within_their_quota_and_for_a_time() {
     let rows = world.node.service.attestors(None).unwrap().rows;
     assert_eq!(rows.iter().find(|row| row.who == own.to_string()).unwrap().used, 2_000);
     assert_eq!(code(world.submit(&mut alice, Op::RevokeAttestation { of: new(20) })), 624);
+    // In two steps it takes nothing from what another attested: taken back, or attested lower, that stays.
+    let level = |world: &World| world.node.service.account(&Person::new(20).id().to_string()).unwrap().level;
+    assert_eq!(code(world.by_set(set, &[&bob, &dave], attest(new(20), 2, soon - 1))), 623);
+    world.by_set(set, &[&bob, &dave], Op::RevokeAttestation { of: new(20) }).unwrap();
+    assert_eq!(level(&world), 1);
+    assert_eq!(code(world.by_set(set, &[&bob, &dave], Op::RevokeAttestation { of: new(20) })), 624);
+    assert_eq!(code(world.by_set(set, &[&bob, &dave], attest(new(20), 1, soon - 1))), 623);
+    world.by_set(set, &[&bob, &dave], attest(new(20), 2, soon)).unwrap();
 
     // Mana fills while the level lasts, and not a second longer.
     let mut twenty = Person::new(20);

@@ -7,7 +7,7 @@ use crate::op::{Identity, Member, Op, Rejection, SetId, SigilId, VerifiedOp};
 use crate::state::guardians::{
     Attestor, Guard, GuardianSet, Pending, Recovery, account_of, capacity, check_members, weight,
 };
-use crate::state::{Account, At, Attestation, Change, Effects, MAX_LEVEL, Rules, View};
+use crate::state::{Account, At, Attestation, Change, Effects, Floor, MAX_LEVEL, Rules, View};
 use crate::wire::Name;
 
 /// Whose nonce and mana an op takes.
@@ -172,12 +172,16 @@ impl<V: View, R: Rules + ?Sized> Council<'_, V, R> {
         Ok(plain(changes))
     }
 
-    /// A level is only taken over by who gave it, or by a higher one that lasts as long: nobody's is lowered by others.
+    /// A level is only taken over by its attestor, or by a higher one that lasts as long. Nobody's is lowered by others, in
+    /// two steps neither: an attestor does not go below what another had attested before.
     fn check_outdone(&self, to: Identity, account: &Account, level: u8, until: u64) -> Result<(), Rejection> {
         let now = account.at(self.at.time);
         let attestation = now.attestation();
         let outdone = match attestation {
-            Some(last) => last.by == self.op.author() || (level > last.level && until >= last.until),
+            Some(last) if last.by == self.op.author() => {
+                now.floor(self.at.time).is_none_or(|floor| level >= floor.level && until >= floor.until)
+            }
+            Some(last) => level > last.level && until >= last.until,
             None => now.level == 0,
         };
         let (by, last) = (attestation.map(|last| last.by), attestation.map(|last| last.until));
@@ -192,7 +196,19 @@ impl<V: View, R: Rules + ?Sized> Council<'_, V, R> {
             return Err(Rejection::NotAttested(of).into());
         }
         let mut changes = self.released(of, &account)?;
-        changes.push(self.put_account(of, account.unattested(self.at.time))?);
+        let floor = account.floor(self.at.time).filter(|_| author == attestation.by && author != self.rules.operator());
+        let Some(Floor { level, until }) = floor else {
+            changes.push(self.put_account(of, account.unattested(self.at.time))?);
+            return Ok(plain(changes));
+        };
+        // What another had attested stays, on the quota of the attestor that took its place.
+        if (level, until) == (attestation.level, attestation.until) {
+            return Err(Rejection::NotAttested(of).into());
+        }
+        changes.extend(self.taken(&changes, author, level, until)?);
+        changes.push(Change::PutAttestation(author, of));
+        changes
+            .push(self.put_account(of, account.attested(self.at.time, Attestation { level, until, ..attestation }))?);
         Ok(plain(changes))
     }
 
