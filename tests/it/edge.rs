@@ -450,37 +450,46 @@ fn doq_streams_are_answered_in_any_order() {
 
 #[test]
 fn doq_who_asks_one_question_does_not_wait_for_who_asked_many_before() {
-    run(async {
-        let server = Fixture::on(Limits::default(), 1).await;
-        let (many, one) = (server.doq().await, server.doq().await);
-        let ask = async |connection: &Connection, name: &str| {
-            let (mut send, recv) = connection.open_bi().await.unwrap();
-            send.write_all(&framed(&query(0, name, b""))).await.unwrap();
-            send.finish().unwrap();
-            recv
-        };
-        // All of them have come by the time the server looks.
-        let (go_on, stopped) = mpsc::channel();
-        *server.answerer.stopped.lock().unwrap() = Some(stopped);
-        let mut streams = vec![ask(&one, "stop.ghost").await];
-        server.answerer.arrived.notified().await;
-        // As many as the server takes from its socket at once, and long ones, that not all are in two datagrams.
-        let padding = "x".repeat(60);
-        for number in 0..60 {
-            streams.push(ask(&many, &format!("slow{number}.{padding}.ghost")).await);
-        }
-        while many.stats().frame_tx.stream < 60 {
-            tokio::task::yield_now().await;
-        }
-        let sent = one.stats().frame_tx.stream;
-        streams.push(ask(&one, "slow.ghost").await);
-        while one.stats().frame_tx.stream == sent {
-            tokio::task::yield_now().await;
-        }
-        drop(go_on);
-        let held = server.answerer.held(61).await;
-        assert_eq!(held.iter().position(|(query, _)| query.name.to_string() == "slow.ghost."), Some(0));
-    });
+    // On a busy machine a client sends again what the stopped server has not acknowledged, and that looks as if its next
+    // question had left. A server that works by arrival fails every time.
+    let mut places = Vec::new();
+    while places.last() != Some(&0) {
+        assert!(places.len() < 8, "{places:?} were served before");
+        run(async { places.push(served_before_one_question().await) });
+    }
+}
+
+/// Questions of a client that asked many which are served before the only one of another that asked later.
+async fn served_before_one_question() -> usize {
+    let server = Fixture::on(Limits::default(), 1).await;
+    let (many, one) = (server.doq().await, server.doq().await);
+    let ask = async |connection: &Connection, name: &str| {
+        let (mut send, recv) = connection.open_bi().await.unwrap();
+        send.write_all(&framed(&query(0, name, b""))).await.unwrap();
+        send.finish().unwrap();
+        recv
+    };
+    // All of them have come by the time the server looks.
+    let (go_on, stopped) = mpsc::channel();
+    *server.answerer.stopped.lock().unwrap() = Some(stopped);
+    let mut streams = vec![ask(&one, "stop.ghost").await];
+    server.answerer.arrived.notified().await;
+    // As many as the server takes from its socket at once, and long ones, that not all are in two datagrams.
+    let padding = "x".repeat(60);
+    for number in 0..60 {
+        streams.push(ask(&many, &format!("slow{number}.{padding}.ghost")).await);
+    }
+    while many.stats().frame_tx.stream < 60 {
+        tokio::task::yield_now().await;
+    }
+    let sent = one.stats().frame_tx.stream;
+    streams.push(ask(&one, "slow.ghost").await);
+    while one.stats().frame_tx.stream == sent {
+        tokio::task::yield_now().await;
+    }
+    drop(go_on);
+    let held = server.answerer.held(61).await;
+    held.iter().position(|(query, _)| query.name.to_string() == "slow.ghost.").unwrap()
 }
 
 #[test]
