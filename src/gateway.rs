@@ -116,7 +116,7 @@ impl Client {
         self.proven.then(|| Prefix::from(self.addr))
     }
 
-    /// For whom it asks: the subnet it names (RFC 7871), where [`Engine::greet`] has left that, else itself; `None` if it
+    /// For whom it asks: the subnet it names (RFC 7871), where the engine has left that, else itself; `None` if it
     /// wants nobody told apart, and of a datagram that proves no address.
     pub fn asker(&self, query: &Query) -> Option<Subnet> {
         match query.edns.and_then(|edns| edns.subnet) {

@@ -334,6 +334,7 @@ impl<'a, V: View, R: Rules + ?Sized> Machine<'a, V, R> {
             let stored = self.read(self.view.rrset(owner, *rtype))?.is_some();
             (stored && gone.insert((owner, *rtype))).then_some(()).ok_or_else(missing)?;
         }
+        self.check_company(name, &[], keys)?;
         if keys.iter().any(|key| key.owner == *name && says_which_keys(key.rtype)) {
             let apex = After { machine: self, name, put: &[], dropped: keys };
             Apex::read(&apex)?.check(name, permit.entry())?;

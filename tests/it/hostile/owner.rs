@@ -1,7 +1,7 @@
 //! Whoever holds an owner's key: the owner, or the thief of the key.
 
 use ghostplane::limits::{MAX_SEEN_BY_KEY, MAX_SEEN_UPDATES, UPDATE_KEY_MANA};
-use ghostplane::op::{self, Op, OpBody, Rejection, Scope, SigilId, SignedUpdate, UpdateScope, key_name};
+use ghostplane::op::{self, Op, OpBody, Rejection, RrsetKey, Scope, SigilId, SignedUpdate, UpdateScope, key_name};
 use ghostplane::state::View as _;
 use ghostplane::state::gas::DEFAULT_POLICY;
 use ghostplane::wire::Rtype;
@@ -302,4 +302,21 @@ fn a_budget_has_bounds() {
     for mana in [Some(0), Some(u64::MAX), Some(ghostplane::limits::MAX_UPDATE_KEY_MANA + 1)] {
         assert_eq!(code(world.submit(&mut alice, issue("k", &["TXT"], mana, world.now()))), 706);
     }
+}
+
+/// A delegation that goes takes its DS along, or stays: a parent's DS without NS is no zone cut (RFC 4035 §2.4).
+#[test]
+fn no_ds_is_left_without_its_delegation() {
+    let mut world = World::new();
+    let mut alice = world.person(1);
+    world.register(&mut alice, "alice.ghost");
+    world.put(&mut alice, "alice.ghost", "NS", &["ns.example.com."]).unwrap();
+    world.put(&mut alice, "alice.ghost", "DS", &[&format!("1 13 2 {}", "ab".repeat(32))]).unwrap();
+    let delete = |types: &[Rtype]| {
+        let keys = types.iter().map(|rtype| RrsetKey { owner: name("alice.ghost"), rtype: *rtype }).collect();
+        Op::DeleteRecords { name: name("alice.ghost"), keys }
+    };
+    let kept = world.submit(&mut alice, delete(&[Rtype::NS])).unwrap_err();
+    assert_eq!(kept.code(), 402, "{kept}");
+    world.submit(&mut alice, delete(&[Rtype::NS, Rtype::DS])).unwrap();
 }
