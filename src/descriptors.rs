@@ -64,7 +64,7 @@ mod tests {
         let error = share(taken + LEAST_STREAMS - 1, 16_384).unwrap_err();
         assert_eq!(error, TooFew { limit: taken + LEAST_STREAMS - 1, needed: taken + LEAST_STREAMS });
         assert!(error.to_string().contains("LimitNOFILE="), "{error}");
-        // Whoever wants few needs few.
+        // A server of few connections needs few.
         assert_eq!(share(taken + 3, 3), Ok(3));
         assert!(open() > 2 && raise().unwrap() > 2);
     }

@@ -164,7 +164,7 @@ pub struct Miss {
     /// The TSIG that it came with, and what that is over.
     pub tsig: Option<Box<(Tsig, Vec<u8>)>>,
     pub wanted: Wanted,
-    /// What the work for it is taken from.
+    /// The work for it is taken from this.
     pub budget: Budget,
     /// What it is mirrored from.
     pub mirror: Option<Box<Mirror>>,
@@ -240,7 +240,7 @@ pub struct Engine {
     pub transfers: Transfers,
     pub quarantine: Quarantine,
     pub meter: Meter,
-    /// What work is taken from, whoever asks for it.
+    /// All work is taken from it, at every door.
     pub work: Arc<WorkMeter>,
     pub gate: Gate,
     /// What clients discover of this server.
@@ -677,7 +677,7 @@ impl<'a> Work<'a> {
         Ok((Rcode::ServFail, false, Some((EdeCode::Other, text))))
     }
 
-    /// What a contract made, it could make for any name in its zone: that zone has answered.
+    /// A contract can make the same for any name in its zone, so the zone has answered.
     fn note_source(&mut self, zone: &Zone, resolution: &Resolution) {
         if let Resolution::Records(rrsets) | Resolution::Alias(rrsets) = resolution
             && self.source.is_none()

@@ -504,7 +504,7 @@ pub const MAX_KEY_FILE: u64 = 16 * 1024;
 pub const MAX_PEM_FILE: u64 = 4 * MAX_KEY_FILE;
 /// Octets of the passphrase of key files.
 pub const MAX_PASSPHRASE: usize = 4_094;
-/// What deriving a key from a passphrase costs (RFC 7914): 128 MiB, a third of a second.
+/// Cost of deriving a key from a passphrase (RFC 7914): 128 MiB, a third of a second.
 pub const SCRYPT_N: u64 = 1 << 17;
 pub const SCRYPT_R: u16 = 8;
 pub const SCRYPT_P: u16 = 1;

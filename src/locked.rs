@@ -161,7 +161,7 @@ fn release(slot: usize) {
     }
 }
 
-/// What the system said when memory could not be locked; 0 if it always could.
+/// The system's error when memory could not be locked; 0 if it always could.
 static REFUSED: AtomicI32 = AtomicI32::new(0);
 
 /// Maps whole pages; `None` if there is no memory. Pages that cannot be locked are as good as any other.

@@ -163,7 +163,7 @@ impl Forwarded {
 /// All counters. Fields without a method are counted by whoever does the thing.
 #[derive(Debug, Default)]
 pub struct Metrics {
-    /// What `/readyz` tells beside whether the server drains.
+    /// Troubles that `/readyz` tells, beside whether the server drains.
     pub health: Health,
     queries: Striped<Queries>,
     latencies: Striped<[[Histogram; Stage::ALL.len()]; Path::ALL.len()]>,

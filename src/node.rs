@@ -123,7 +123,7 @@ pub struct Parts {
     pub forward: Option<Forward>,
     /// Contracts at work at once; for each, 4 GiB of addresses are reserved.
     pub instances: u32,
-    /// What work is taken from.
+    /// Work is taken from this.
     pub work: Arc<WorkMeter>,
 }
 

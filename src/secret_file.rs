@@ -89,7 +89,7 @@ fn put(path: &Path, octets: &[u8], mode: u32, settle: impl Fn(&Path) -> io::Resu
 
 fn write(path: &Path, octets: &[u8], mode: u32) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
-    // Whatever the umask says.
+    // The umask may have narrowed it.
     file.set_permissions(Permissions::from_mode(mode))?;
     file.write_all(octets)?;
     file.sync_all()

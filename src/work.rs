@@ -34,7 +34,7 @@ const PROVIDER: usize = 2;
 const IDENTITY: usize = 3;
 const KINDS: usize = 4;
 
-/// What a piece of work takes.
+/// Cost of a piece of work.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Cost {
     /// Time of a processor.
@@ -76,7 +76,7 @@ impl From<Overdrawn> for Rejection {
     }
 }
 
-/// What work was done for whom. One for the process.
+/// Accounts of the work done for each client. One for the process.
 #[derive(Debug)]
 pub struct WorkMeter {
     /// Milliseconds of work a second that one prefix may have done.
@@ -285,7 +285,7 @@ impl Overdrawn {
     }
 }
 
-/// What was taken for work that is under way. Dropped, it stays taken.
+/// An amount taken for work that is under way. Dropped, it stays taken.
 #[derive(Debug)]
 pub struct Advance {
     budget: Budget,
@@ -386,7 +386,7 @@ mod tests {
             drawn.accounts().map(|(even_at, _)| even_at.load(Relaxed)).collect::<Vec<_>>()
         };
         let advance = budget.advance(Cost::cpu(MOST)).unwrap();
-        // Whoever asks at the same time is told so before anything was done.
+        // A request at the same time is refused before anything is done.
         assert!(budget.advance(Cost::cpu(MOST)).is_err());
         let taken = even_at();
         advance.settle(Cost::cpu(MOST / 2));
@@ -444,7 +444,7 @@ mod tests {
         let from = |addr, seed| meter.budget(client(addr)).with(&SigilId([seed; 32]).into()).0.unwrap();
         assert_eq!(from("192.0.2.1", 1).take(MOST, 0), Ok(()));
         assert!(from("198.51.100.1", 1).take(MOST, 0).is_err());
-        // What was not taken from the identity was not taken from the prefix.
+        // The identity refused, so the prefix has paid nothing.
         assert_eq!(from("198.51.100.1", 2).take(MOST, 0), Ok(()));
     }
 

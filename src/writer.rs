@@ -95,7 +95,7 @@ impl Writer {
         Ok(Self { queue: Some(queue), thread: Some(thread), intake })
     }
 
-    /// What is under way and owed: asked at the gate.
+    /// Ops under way and debts, which the gate asks for.
     pub fn intake(&self) -> &Arc<Intake> {
         &self.intake
     }
@@ -159,7 +159,7 @@ impl Run {
     fn serve(&self, jobs: &Receiver<Job>) {
         let mut queue = Queue::default();
         let mut broken: Option<Broken> = None;
-        // What the last pause was, until a commit succeeds.
+        // The last pause, until a commit succeeds.
         let mut pause = Duration::ZERO;
         while queue.fill(jobs, broken.as_ref().map(Broken::wait)) {
             if let Some(mut failed) = broken.take()
@@ -331,7 +331,7 @@ impl Run {
             let price = price_of(tables, &*self.rules, at.time, &job.op)?;
             self.intake.affords(&author, &account, price, at.time)?;
         }
-        // What came through the gate is compiled, unless others have driven it out since.
+        // Code that came through the gate is compiled, unless other code has driven it out since.
         if job.pass.is_some() && !bound.iter().all(|bound| self.host.is_ready(bound.code())) {
             return Err(Rejection::Busy.into());
         }

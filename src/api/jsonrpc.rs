@@ -35,7 +35,7 @@ struct Fail {
     message: String,
 }
 
-/// What a call gives: JSON, and where its next page begins.
+/// The result of a call: JSON, and where its next page begins.
 struct Given {
     result: Vec<u8>,
     next: Option<String>,
@@ -586,7 +586,7 @@ mod tests {
         let text = format!("[\"{}\\\"{}\",\"\\\\\"]", "[,:{".repeat(MAX_JSON_VALUES), ",".repeat(MAX_JSON_VALUES));
         assert!(serde_json::from_str::<Value>(&text).is_ok());
         assert_eq!(check_shape(text.as_bytes()), Ok(()));
-        // What does not end is left to the parser.
+        // A string without an end is left to the parser.
         assert_eq!((check_shape(b"[\"\\"), check_shape(b"\"")), (Ok(()), Ok(())));
     }
 

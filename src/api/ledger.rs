@@ -134,7 +134,7 @@ impl Service {
         Ok(Page::of(rows, |row| row.token.clone()))
     }
 
-    /// What an identity holds, of tokens after `after`.
+    /// Balances of an identity, of tokens after `after`.
     pub fn balances(&self, did: &str, after: Option<&str>) -> Result<Page<BalanceView>, ServiceError> {
         let (id, snapshot, after) = (parse_did(did)?, self.snapshot()?, after.map(parse_symbol).transpose()?);
         let mut rows = Vec::new();

@@ -82,7 +82,7 @@ pub struct Service {
     pub keys: Arc<Keys>,
     pub gateway: Arc<Gateway>,
     pub notary: Arc<Notary>,
-    /// What work is taken from, whoever asks for it.
+    /// All work is taken from it, at every door.
     pub work: Arc<WorkMeter>,
     pub exports: Exports,
     pub clock: Clock,

@@ -26,7 +26,7 @@ use crate::limits::{API_ASIDE, API_JOBS, API_JOBS_PER_CLIENT, API_WORKERS};
 use crate::processors::{stand_back, thread_time};
 use crate::work::{Budget, Cost};
 
-/// What the threads are called, with a number behind.
+/// Name of the threads, with a number behind.
 pub const THREAD_NAME: &str = "api";
 
 /// The threads and the jobs that wait for them. Dropped, it forgets what waits and stops.
@@ -59,7 +59,7 @@ struct Job {
     shared: Weak<Shared>,
     state: AtomicU8,
     begun: AtomicBool,
-    /// Whoever waited for it has left.
+    /// Nobody waits for it any more.
     abandoned: AtomicBool,
     /// There was no room for it.
     shed: AtomicBool,
@@ -67,7 +67,7 @@ struct Job {
     future: Mutex<Option<Steps>>,
 }
 
-/// What a job still has to do.
+/// The steps that a job still has to do.
 type Steps = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// States of a job: it waits for something, is in line, runs, runs and has been woken meanwhile.
@@ -147,7 +147,7 @@ impl Drop for Workers {
     }
 }
 
-/// What comes of a job.
+/// The result of a job.
 pub struct Waiting<T> {
     job: Arc<Job>,
     receiver: oneshot::Receiver<T>,
@@ -324,7 +324,7 @@ impl Job {
         let began = thread_time();
         let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut Context::from_waker(&waker))));
         self.budget.charge(Cost::cpu(thread_time().saturating_sub(began)));
-        // What panicked has been printed, and must not be polled again.
+        // The panic has been printed. The future must not be polled again.
         polled.map_or(true, |polled| polled.is_ready())
     }
 }

@@ -12,7 +12,7 @@ use super::keys;
 use super::ring::{self, Ring};
 use crate::wire::Name;
 
-/// What there is in a directory that `serve --dev` has run in.
+/// Files of a directory in which `serve --dev` has run.
 const DEVELOPMENT: [&str; 3] = ["ca.pem", "ca.key", "dev.pem"];
 
 /// A file that must be there, and what it means if it is not.

@@ -117,7 +117,7 @@ fn open(path: &Path, text: &str, passphrase: Option<&Passphrase>) -> Result<Secr
     }
 }
 
-/// What deriving a key from a passphrase costs whoever tries passphrases.
+/// Cost of deriving a key from a passphrase, for each that is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Strength {
     /// At least what our own files cost.
@@ -428,7 +428,7 @@ mod tests {
         Kdf::Pbkdf2(Pbkdf2Params::hmac_sha256(rounds, &[5; 16]).unwrap())
     }
 
-    /// What a file asks for.
+    /// The cost that a file asks for.
     fn derivation(path: &Path) -> Kdf {
         let (_, document) = SecretDocument::from_pem(&read_secret(path).unwrap()).unwrap();
         let encrypted = EncryptedPrivateKeyInfoRef::try_from(document.as_bytes()).unwrap();
@@ -463,7 +463,7 @@ mod tests {
         let wrong = Passphrase::new(b"house").unwrap();
         let text = read_secret(&path).unwrap();
         assert!(matches!(open(&path, &text, Some(&wrong)), Err(KeyError::Passphrase { .. })));
-        // What cannot be rewritten is used all the same.
+        // A file that cannot be rewritten is used all the same.
         write_sealed(&path, &key, scrypt(1 << 10, 8, 1));
         fs::hard_link(&path, folder.path().join("b.pem")).unwrap();
         assert_eq!(opened(&path), key.to_bytes());

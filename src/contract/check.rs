@@ -126,7 +126,7 @@ impl Worlds {
     }
 }
 
-/// What a contract is and costs, by its form; nothing is compiled.
+/// Kind and cost of a contract, by its form. Nothing is compiled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Estimate {
     pub worlds: Worlds,
@@ -273,7 +273,7 @@ impl Scan {
         self.modules.push(self.fuel_of(index));
     }
 
-    /// What is of no module here cannot be linked, and is found out later.
+    /// An index of no module here cannot be linked. The linker finds that out.
     fn fuel_of(&self, index: u32) -> u64 {
         self.modules.get(index as usize).copied().unwrap_or(u64::MAX)
     }

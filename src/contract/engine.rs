@@ -26,7 +26,7 @@ const GUARD: u64 = 64 * 1024;
 pub(super) enum Reservation {
     /// 4 GiB each.
     Large,
-    /// What a contract may use.
+    /// Features that a contract may use.
     Small,
 }
 

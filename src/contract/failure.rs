@@ -97,7 +97,7 @@ impl Failure {
             Self::BadOutput(_) | Self::Invalid(_) => EdeCode::InvalidData,
             _ => EdeCode::Other,
         };
-        // What broke inside is the operator's to know.
+        // Only the operator learns the inner cause.
         let words = match self {
             Self::ReadFault(_) => "the registry cannot be read".into(),
             Self::Machine(_) => "the gateway could not run the contract".into(),

@@ -1,4 +1,4 @@
-//! What fuel is taken for.
+//! The work that fuel is taken for.
 //!
 //! A unit is about a nanosecond on the machine of docs/performance.md, where a plain instruction takes a third of one. So
 //! whatever an execution costs the machine is paid: its instance, host calls, memory it touches. Prices are part of what a
@@ -11,7 +11,7 @@ use wasmtime::OperatorCost;
 pub enum Schedule {
     /// Until December 2026: instances, growth of memories and records that are read were free.
     First,
-    /// What is counted now.
+    /// The schedule of today.
     #[default]
     Second,
 }
@@ -98,7 +98,7 @@ fn operator_costs() -> OperatorCost {
     cost
 }
 
-/// What one core instance is made of.
+/// Parts of one core instance.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Parts {
     pub imports: u64,
@@ -110,7 +110,7 @@ pub(super) struct Parts {
     pub pages: u64,
     /// Octets of memory that are laid out: a page of them is copied when it is touched.
     pub image: u64,
-    /// What code copies when the instance begins: items of element segments, data segments, their octets.
+    /// Copies made when the instance begins: items of element segments, data segments, their octets.
     pub items: u64,
     pub segments: u64,
     pub octets: u64,

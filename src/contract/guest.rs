@@ -289,7 +289,7 @@ impl ResourceLimiter for Guest {
         let may = maximum.is_none_or(|maximum| desired <= maximum);
         if may {
             self.memory = self.memory.max(desired);
-            // What an instance begins with is in its price.
+            // The price of an instance covers its first memory.
             let grows = std::mem::replace(&mut self.has_memory, true);
             let pages = if grows { (desired - current) / PAGE } else { 0 };
             self.debt += self.prices.page * pages as u64;

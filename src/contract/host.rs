@@ -291,7 +291,7 @@ impl ContractHost {
         guest.debt += prices.record * returned.as_ref().map_or(0, weigh);
         let outcome = match returned {
             Err(failure) if failure.is_of_machine() => Err(failure),
-            // What memory grew by at the end is owed like all the rest.
+            // Growth of memory at the end is owed like all the rest.
             _ if guest.debt > left => Err(Failure::OutOfFuel),
             Ok(returned) => accept(returned, &guest),
             Err(failure) => Err(failure),
@@ -357,7 +357,7 @@ where
     function.call(store, params).map_err(|error| classify(&error, illegal))
 }
 
-/// What ended an execution; `otherwise` says what else an error can be.
+/// The reason for the end of an execution; `otherwise` says what else an error can be.
 fn classify(error: &wasmtime::Error, otherwise: fn(&wasmtime::Error) -> Failure) -> Failure {
     if let Some(denied) = error.downcast_ref::<Denied>() {
         return match denied {
@@ -445,7 +445,7 @@ mod tests {
         }
     }
 
-    /// What the machine refuses is no property of the code: it is compiled again the next time.
+    /// A refusal of the machine is no property of the code, which is compiled again the next time.
     #[test]
     fn an_instance_too_many_is_not_the_contracts_fault() {
         let host = ContractHost::new(HostConfig { instances: 1, ..HostConfig::default() }).unwrap();

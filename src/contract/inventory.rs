@@ -1,4 +1,4 @@
-//! What is in a module: its index spaces, and what its instances begin with.
+//! Contents of a module: its index spaces, and what its instances begin with.
 //!
 //! wasmtime lays out what it can when it compiles: data and elements at constant places of the module's own memory and
 //! tables. All else becomes code of a function that runs when an instance begins.
@@ -44,7 +44,7 @@ struct DataSegments {
     are_code: bool,
 }
 
-/// What the function that runs when an instance begins is made of.
+/// Parts of the function that runs when an instance begins.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Startup {
     /// Items of element segments that it puts into tables, and keeps for later.
@@ -163,7 +163,7 @@ impl Inventory {
         Startup { items, passive: self.passive, segments, expressions }
     }
 
-    /// What an instance is made of.
+    /// Parts of an instance.
     pub fn parts(&self) -> Parts {
         let mut parts = self.parts;
         parts.image = self.image();

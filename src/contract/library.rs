@@ -128,7 +128,7 @@ impl Library {
         self.metrics.code_file_bytes.set(self.files.as_ref().map_or(0, CodeFiles::bytes));
     }
 
-    /// What is on disk, if it is fit to use.
+    /// The code on disk, if it is fit to use.
     ///
     /// # Errors
     /// [`ContractError::Machine`]: the compiler would fare no better.

@@ -1,4 +1,4 @@
-//! What NSEC and NSEC3 RRsets prove to be absent (RFC 4035 §5.4, RFC 5155 §8). Their signatures are checked elsewhere.
+//! Absence that NSEC and NSEC3 RRsets prove (RFC 4035 §5.4, RFC 5155 §8). Their signatures are checked elsewhere.
 
 use std::cell::Cell;
 
@@ -88,7 +88,7 @@ impl<'a> Proofs<'a> {
     /// A reply with this code and no records of the type at `name` is right.
     ///
     /// # Errors
-    /// What is not proven.
+    /// The claim that is not proven.
     pub fn deny(&self, name: &Name, rtype: Rtype, rcode: u16) -> Result<Strength, Unproven> {
         if !name.is_at_or_below(self.zone) {
             return because(format!("{name} is not in {}", self.zone));
@@ -105,7 +105,7 @@ impl<'a> Proofs<'a> {
     /// RFC 5155 §8.8).
     ///
     /// # Errors
-    /// What is not proven.
+    /// The claim that is not proven.
     pub fn absent(&self, next_closer: &Name) -> Result<Strength, Unproven> {
         let covered = |nsec: &Rrset| covers(nsec, next_closer, self.zone) && !hides(nsec, next_closer);
         if self.nsecs.iter().any(|nsec| covered(nsec)) {
@@ -271,7 +271,7 @@ fn has(types: &[Rtype], asked: Rtype) -> bool {
     types.contains(&asked) || types.contains(&Rtype::CNAME) || asked == Rtype::ANY && types.iter().any(is_data)
 }
 
-/// What an NSEC at a name denies of it, or why it does not.
+/// The denial that an NSEC at a name makes of it, or why it makes none.
 pub(super) fn lacks(nsec: &Rrset, rtype: Rtype, rcode: u16) -> Result<String, String> {
     let types = bitmap(nsec);
     if rcode == NXDOMAIN || has(&types, rtype) {

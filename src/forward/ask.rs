@@ -1,4 +1,4 @@
-//! What upstreams are asked, and what is made of their answers.
+//! Questions to upstreams, and the use of their answers.
 //!
 //! ```text
 //! Asker ─ Validator (judges one link of an alias at a time, asks for what proves it) ─┐

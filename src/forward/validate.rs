@@ -54,7 +54,7 @@ struct Key {
     dnskey: Box<[u8]>,
 }
 
-/// What begins at a name.
+/// The kind of cut at a name.
 #[derive(Clone)]
 enum Cut {
     /// A zone that is signed by one of these keys.
@@ -90,7 +90,7 @@ enum Zone {
     Unsigned(Name),
 }
 
-/// What validating an answer, all links of it, has taken so far.
+/// Work that the validation of an answer, with all its links, has taken so far.
 #[derive(Debug, Default)]
 pub(super) struct Work {
     questions: usize,
@@ -169,7 +169,7 @@ impl Validator {
         }
     }
 
-    /// Whatever an upstream has at a name (RFC 8482).
+    /// All types that an upstream has at a name (RFC 8482).
     async fn all(&self, part: Part, name: &Name, work: &mut Work) -> Result<Part, Failed> {
         let mut answer = Vec::new();
         for Checked { rrset, .. } in part.answer.into_iter().filter(|checked| checked.rrset.owner == *name) {
@@ -291,7 +291,7 @@ impl Validator {
         }
     }
 
-    /// What begins at a name right below what is in `zone`.
+    /// The kind of cut at a name right below what is in `zone`.
     async fn cut(&self, at: &Name, zone: &Name, keys: &[Key], work: &mut Work) -> Result<Cut, Failed> {
         let message = self.ask(at, Rtype::DS, work).await?;
         let signed = Signed { zone, keys, now: (self.clock)() };
@@ -345,7 +345,7 @@ impl Validator {
                 format!("more than {FORWARD_CHAIN} questions for one proof"),
             ));
         }
-        // Who validates wants to see what does not (RFC 6840 §5.9).
+        // A validator wants to see data that does not validate (RFC 6840 §5.9).
         self.plain.ask(name, rtype, true).await
     }
 }
@@ -407,7 +407,7 @@ impl Signed<'_> {
         Ok((proofs, strength))
     }
 
-    /// What begins at a name that has no DS, and for how long that is so.
+    /// The kind of cut at a name that has no DS, and for how long that is so.
     fn absent_ds(&self, at: &Name, rcode: u16, authority: &[Checked], work: &mut Work) -> Result<(Cut, u32), Failed> {
         let (proofs, why) = self.proofs(authority, work);
         let unsigned = Proofs::new(self.zone, &proofs, nsec3_hash).is_unsigned_cut(at, rcode);
@@ -538,7 +538,7 @@ fn is_ours(ds: &[u8]) -> bool {
     ds.len() > 4 && Algorithm::from_u8(ds[2]).is_supported() && DigestType::from(ds[3]).is_supported()
 }
 
-/// What is signed on the parent's side of a cut is in the parent's zone.
+/// Data signed on the parent's side of a cut is in the parent's zone.
 fn place(name: &Name, rtype: Rtype) -> Name {
     name.parent().filter(|_| rtype == Rtype::DS).unwrap_or_else(|| name.clone())
 }
@@ -632,7 +632,7 @@ mod tests {
     fn colliding(with: &[u8], number: u16) -> Box<[u8]> {
         let mut other = with.to_vec();
         let word = |octets: &[u8], at| u32::from(u16_at(octets, at));
-        // What one word of 16 bits gains, another loses.
+        // One word of 16 bits gains what another loses.
         let sum = word(with, 4) + word(with, 6);
         let first = (word(with, 4) + u32::from(number)) % 0xffff;
         let second = (sum + 0xffff - first) % 0xffff;

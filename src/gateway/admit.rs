@@ -90,7 +90,7 @@ impl Engine {
     /// Does what is dear for an op: checks the RRSIGs that it brings, compiles what it deploys.
     ///
     /// # Errors
-    /// What is wrong with it; its author owes what finding that out has cost.
+    /// The first fault. Its author owes the cost of finding it.
     pub fn verify(&self, door: &Door<'_>, Candidate { signed, pass }: Candidate) -> Result<Admitted, Rejection> {
         let author = signed.op().author();
         match self.check_dear(door, signed, &pass) {
@@ -168,7 +168,7 @@ impl Engine {
         Ok(())
     }
 
-    /// What cannot judge would let nothing pass. That it is there at all, `apply` sees to.
+    /// A program that cannot judge would let nothing pass. `apply` sees to it that it is there at all.
     fn check_covenant(&self, hash: &CodeHash) -> Result<(), Rejection> {
         let snapshot = self.registry.snapshot().map_err(fault)?;
         let worlds = self.tlds.worlds(&snapshot, hash).map_err(fault)?;

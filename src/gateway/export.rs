@@ -24,7 +24,7 @@ pub enum NoZone {
     TooLong,
 }
 
-/// What the signatures and NSECs of one name are taken to add in a zone file.
+/// Octets that the signatures and NSECs of one name are taken to add to a zone file.
 const SIGNED_OCTETS: usize = 512;
 
 /// The signed contents of the zone `apex`, a TLD or a live registered name, at `now`.

@@ -44,9 +44,9 @@ pub struct Door<'a> {
     pub(super) registry: RegistryId,
     pub(super) snapshot: &'a Snapshot,
     pub(super) tlds: &'a Tlds,
-    /// Who brings it; `None` if the address may be forged.
+    /// The client that brings it; `None` if the address may be forged.
     pub(super) client: Option<Prefix>,
-    /// What the work for it is taken from.
+    /// The work for it is taken from this.
     pub(super) budget: Budget,
     /// Seconds since 1970.
     pub(super) now: u64,
@@ -61,7 +61,7 @@ impl Engine {
 }
 
 impl Door<'_> {
-    /// What the work for this client is taken from.
+    /// The work for this client is taken from this.
     pub fn budget(&self) -> &Budget {
         &self.budget
     }

@@ -32,7 +32,7 @@ pub enum OutOfGas {
     Full,
 }
 
-/// What a contract is executed for.
+/// The purpose of an execution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     Resolution,
@@ -78,7 +78,7 @@ struct Use {
     owing: u64,
 }
 
-/// What an execution may take from.
+/// Fuel and gas that an execution may use.
 #[derive(Debug, PartialEq, Eq)]
 enum Share {
     Free,
@@ -311,7 +311,7 @@ mod tests {
         assert_eq!(share(500, 500, Purpose::Resolution), Share::Spent(OutOfGas::Most));
         assert_eq!(share(0, 49, Purpose::Call), Share::Free);
         assert_eq!(share(0, 50, Purpose::Call), Share::Paid);
-        // What calls leave is resolution's; and what is paid for is paid for once.
+        // Resolution has what calls leave, and nothing is paid for twice.
         assert_eq!(share(99, 0, Purpose::Resolution), Share::Free);
         assert_eq!(share(100, 0, Purpose::Call), Share::Paid);
         assert_eq!(share(1_000, 0, Purpose::Call), Share::Spent(OutOfGas::Most));

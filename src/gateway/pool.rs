@@ -238,7 +238,7 @@ fn serve(engine: &Engine, shared: &Shared) {
         // Whoever is told the answer stops it, and charges it to who asked.
         stopwatch::start(Instant::now());
         let Job { zone, about, task } = job;
-        // What a job shares with others is behind locks, and whole whenever one is free.
+        // Locks guard all that jobs share, and it is whole whenever a lock is free.
         if catch_unwind(AssertUnwindSafe(|| perform(engine, task))).is_err() {
             engine.metrics.worker_panics.add(1);
             tracing::error!("a worker panicked; whoever asked gets no answer, the others go on");
@@ -252,7 +252,7 @@ fn perform(engine: &Engine, task: Task) {
     match task {
         Task::Answer(miss, _) if miss.wanted.has_ended() => {}
         Task::Answer(miss, done) => {
-            // What was done for its client while it waited counts.
+            // Work done for its client while it waited counts.
             let executed = miss.budget.spend(Cost::default(), || engine.execute(&miss));
             done(executed.unwrap_or_else(|Overdrawn { .. }| miss.refused()));
         }

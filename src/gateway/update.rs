@@ -272,7 +272,7 @@ impl Engine {
         let update = SignedUpdate::of(message.clone())?;
         let (work, until) = (Work { bytes: message.octets().len(), rrsigs: 0 }, tsig::until(tsig));
         let base = self.tlds.price(update.name().parent().as_ref(), OpKind::UpdateByKey, work);
-        // What it stores may cost more.
+        // The records that it stores may cost more.
         let price = door.snapshot.load()?.at(door.now).price(base);
         let pass = self.writer.intake().enter(&Applicant {
             author: entry.owner.into(),
@@ -280,7 +280,7 @@ impl Engine {
             nonce: None,
             client: door.client,
             price: Some(price),
-            // Whoever has the key must not run its owner into debt.
+            // The holder of a key must not run its owner into debt.
             dear: 0,
             budget: door.budget(),
             now: door.now,

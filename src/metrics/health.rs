@@ -1,4 +1,4 @@
-//! What ails the process as a whole: `/readyz` is red while anything does.
+//! Troubles of the process as a whole. `/readyz` is red while there is any.
 //!
 //! The part that meets the trouble raises it, and clears it when it is over. `Metrics` holds the [`Health`], so every layer
 //! can reach it: `metrics.health.raise(Trouble::Disk)`, `metrics.health.clear(Trouble::Disk)`.

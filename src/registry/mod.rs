@@ -77,7 +77,7 @@ pub enum OpenError {
 pub struct Fault(pub(crate) String);
 
 impl Fault {
-    /// What somebody above the store has found.
+    /// A fault that a layer above the store has found.
     pub fn new(sentence: &str) -> Self {
         Self(sentence.to_owned())
     }
@@ -211,7 +211,7 @@ impl Registry {
     /// Whether the disk has room for a few commits.
     ///
     /// # Errors
-    /// What the disk says.
+    /// The disk's own error.
     pub fn check_room(&self) -> io::Result<()> {
         let Some(folder) = &self.folder else { return Ok(()) };
         let path = folder.join("registry.room");

@@ -158,7 +158,7 @@ impl Snapshot {
         table.range::<&str>((Bound::Excluded(after), Bound::Unbounded))?.take(most).map(row).collect()
     }
 
-    /// What an identity holds, by token, those after `after`, at most `most`.
+    /// Balances of an identity by token, those after `after`, at most `most`.
     pub fn balances(&self, id: &SigilId, after: Option<Symbol>, most: usize) -> Result<Vec<(Symbol, Balance)>, Fault> {
         let table = self.transaction.open_table(BALANCES)?;
         let after = after.as_ref().map(Symbol::as_str).unwrap_or_default();

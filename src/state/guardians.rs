@@ -100,7 +100,7 @@ fn best<K>(members: &[(Seat<K>, u16)], sums: &mut [u32], shared: &[Vec<(usize, u
 }
 
 impl<K: Ord> Seat<K> {
-    /// What a key weighs in it, if it stands there.
+    /// The weight of a key in it, if it stands there.
     fn weight_of(&self, key: &K) -> Option<u32> {
         match self {
             Self::Key(own) => (own == key).then_some(1),

@@ -38,7 +38,7 @@ pub struct UpdateKey {
     pub used: Option<KeyUse>,
 }
 
-/// What updates by one key have taken, and which of them are remembered.
+/// Mana that updates by one key have taken, and the updates that are remembered.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct KeyUse {
     /// Micro-mana that was left of its budget at `as_of`.

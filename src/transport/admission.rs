@@ -234,7 +234,7 @@ impl Admission {
             && self.network_responses.check_key(&(of_all as u16)).is_ok()
     }
 
-    /// What the client's work is taken from.
+    /// The client's work is taken from this.
     ///
     /// # Errors
     /// [`Overdrawn`]: nothing more is done for it now.
@@ -323,9 +323,9 @@ impl Admission {
 /// What a reply says, as far as those who would have it sent to others can vary it.
 #[derive(Hash)]
 enum Said<'a> {
-    /// What stands at this owner name.
+    /// Data that stands at this owner name.
     Data(Folded<'a>),
-    /// What a wildcard right below this name stands for, or a DNAME at it, or what this zone's contract makes.
+    /// Data of a wildcard right below this name, of a DNAME at it, or made by this zone's contract.
     Synthesised(Folded<'a>),
     /// That there is nothing in this zone, or that it is elsewhere.
     Nothing(Folded<'a>),

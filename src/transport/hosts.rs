@@ -54,7 +54,7 @@ fn is_certified(identity: &Identity, host: &str) -> bool {
     })
 }
 
-/// Whom a request is for, if it says so.
+/// The host that a request is for, if it says so.
 pub fn authority(parts: &Parts) -> Option<&str> {
     let host = || parts.headers.get(HOST).map(|host| host.to_str().unwrap_or("?"));
     parts.uri.authority().map(Authority::as_str).or_else(host)

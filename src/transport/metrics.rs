@@ -59,7 +59,7 @@ pub async fn serve(edge: Arc<Edge>, listener: TcpListener) {
     }
 }
 
-/// What every connection is served with.
+/// All that a connection is served with.
 struct Site {
     edge: Arc<Edge>,
     registry: Registry,

@@ -73,7 +73,7 @@ pub trait Answerer: Send + Sync + 'static {
     fn update(&self, request: UpdateRequest, done: Box<dyn FnOnce(Reply) + Send>);
     /// See [`Gateway::is_public`].
     fn is_public(&self, reply: &Reply) -> bool;
-    /// What it takes work from, if it has accounts of its own.
+    /// The meter that it takes work from, if it has accounts of its own.
     fn meter(&self) -> Option<Arc<WorkMeter>> {
         None
     }
@@ -223,7 +223,7 @@ pub trait RpcHandler: Send + Sync + 'static {
     fn serve(&self, request: ApiRequest, caller: Caller) -> BoxFuture<Resource>;
 }
 
-/// What is asked of the API.
+/// A request to the API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ApiRequest {
     /// A JSON-RPC body.
@@ -303,7 +303,7 @@ pub struct Edge {
     pub admission: Admission,
     pub metrics: Arc<Metrics>,
     pub shutdown: Shutdown,
-    /// What it may be called.
+    /// Names that it may be called.
     pub hosts: Hosts,
     observer: Arc<Observer>,
     ready: AtomicBool,

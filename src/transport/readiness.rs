@@ -29,7 +29,7 @@ struct State {
 impl Readiness {
     /// Why the server does not serve; nothing if it does.
     pub(super) async fn troubles(&self, edge: &Edge) -> Arc<[String]> {
-        // Whoever comes meanwhile waits for the same.
+        // Requests that come meanwhile wait for the same.
         let mut state = self.0.lock().await;
         if let Some((at, troubles)) = &state.told
             && at.elapsed() < CANARY_KEPT

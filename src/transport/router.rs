@@ -398,7 +398,7 @@ impl Limit {
         self.more.map_or(self.octets, |(most, _)| most)
     }
 
-    /// What it is for a body of which this has come.
+    /// The same for a body of which this has come.
     fn at(self, begun: &[u8]) -> usize {
         match self.more {
             Some((most, allows)) if begun.len() > self.octets && allows(&begun[..self.octets]) => most,

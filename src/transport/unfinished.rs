@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, interval};
 
-/// What an HTTP/2 connection begins with (RFC 9113 §3.4).
+/// The first octets of an HTTP/2 connection (RFC 9113 §3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Octets of a frame's header, types and the flag that ends a header block (RFC 9113 §4.1, §6.1, §6.2, §6.10).
 const FRAME_HEADER: usize = 9;
@@ -20,7 +20,7 @@ const HEADERS: u8 = 1;
 const CONTINUATION: u8 = 9;
 const END_HEADERS: u8 = 4;
 
-/// What one connection has begun. Clones share it.
+/// The unfinished part of one connection. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Unfinished(Arc<Shared>);
 

@@ -25,7 +25,7 @@ pub enum ALabelError {
     Deviates { u_label: String, a_label: String },
 }
 
-/// What a label can be taken for.
+/// Labels that a label can be taken for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Confusion {
     /// UTS 39 §5.2: more scripts than Japanese, Chinese and Korean are written in together, or than Latin beside them.

@@ -37,7 +37,7 @@ struct Books {
 struct Underway {
     nonces: BTreeSet<u64>,
     ops: usize,
-    /// What they will cost if they are accepted.
+    /// Mana that they will cost if they are accepted.
     mana: u64,
 }
 
@@ -61,18 +61,18 @@ impl Debt {
 /// An op that asks to come in.
 #[derive(Debug, Clone, Copy)]
 pub struct Applicant<'a> {
-    /// Who pays.
+    /// The account that pays.
     pub author: Identity,
     pub account: &'a Account,
     /// `None` for DNS UPDATEs, which have none.
     pub nonce: Option<u64>,
-    /// Who brings it; `None` if the address may be forged.
+    /// The client that brings it; `None` if the address may be forged.
     pub client: Option<Prefix>,
     /// Mana that it costs if it is accepted; `None` if nobody asks the author for any.
     pub price: Option<u64>,
     /// Mana that its checks cost, which the author owes if it is rejected in the end.
     pub dear: u64,
-    /// What the work for it is taken from.
+    /// The work for it is taken from this.
     pub budget: &'a Budget,
     /// Seconds since 1970.
     pub now: u64,
@@ -330,7 +330,7 @@ mod tests {
         assert_eq!(intake.owed(&author(1), NOW + 14), 0);
         // The operator is not asked for mana.
         assert!(intake.check(&Applicant { price: None, ..op(&account(0), 0) }).is_ok());
-        // What the server itself cannot do costs nobody anything.
+        // A fault of the server costs nobody anything.
         let pass = intake.enter(&op(&account(100), 0)).unwrap();
         pass.rejected(&Rejection::Busy, NOW + 20);
         assert_eq!(intake.owed(&author(1), NOW + 20), 0);

@@ -22,7 +22,7 @@ use crate::state::{At, NameEntry, View};
 use crate::wire::{Name, Resolution, Rrset, Rtype, Scope, Subnet};
 use crate::zone::{ZoneView, lookup};
 
-/// What the covenants say, and the fuel that it took them.
+/// The covenants' verdict, and the fuel that it took.
 pub(super) struct Judgement {
     /// [`Rejection::Denied`], [`Rejection::CovenantBroke`]
     pub verdict: Result<(), Rejection>,

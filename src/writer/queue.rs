@@ -1,4 +1,4 @@
-//! What waits for the writer, and in which order a commit takes it.
+//! Ops that wait for the writer, and the order in which a commit takes them.
 //!
 //! ```text
 //! as it came -> light: nobody's covenants stand behind it, or they burnt little of late
@@ -26,7 +26,7 @@ pub(super) struct Queue {
     burnt: Burnt,
 }
 
-/// What one commit has taken.
+/// Ops that one commit has taken.
 #[derive(Default)]
 pub(super) struct Commit {
     pub told: Vec<(Job, Outcome)>,
@@ -39,7 +39,7 @@ impl Commit {
     /// Nothing of it was written.
     pub fn fail(&mut self, fault: &Fault) {
         for (_, outcome) in &mut self.told {
-            // What was rejected is so whatever the disk does.
+            // A rejection stands whatever the disk does.
             if outcome.is_ok() {
                 *outcome = Err(Rejection::Fault(fault.0.clone()));
             }
@@ -121,7 +121,7 @@ impl Queue {
     /// this commit.
     ///
     /// # Errors
-    /// What `apply` said of the last one that it was given.
+    /// The result of `apply` for the last op that it was given.
     pub fn take(
         &mut self,
         commit: &mut Commit,

@@ -30,7 +30,7 @@ pub trait ZoneView {
 /// SOA included: a validator takes an NSEC with the CNAME bit for no proof that they are not there (RFC 6840 §4.3).
 const NEVER_ALIASED: [Rtype; 2] = [Rtype::CNAME, Rtype::NSEC];
 
-/// What a look-up comes to, and where that stands.
+/// The result of a look-up, and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
     pub resolution: Resolution,

@@ -34,7 +34,7 @@ const CODE: &[u8] = b"code";
 const OFFER: u64 = 5;
 const AT: At = At { seq: 100, time: NOW };
 
-/// Whose signatures come with an op beside the author's.
+/// Signers of an op beside its author.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Door {
     Op,

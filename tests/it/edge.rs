@@ -1292,7 +1292,7 @@ fn http_3_takes_no_frame_that_it_would_have_to_keep() {
     });
 }
 
-/// Whatever comes in whatever frames, it costs its own connection at most.
+/// Any octets in any frames cost their own connection at most.
 #[test]
 fn http_3_survives_frames_that_are_nearly_right() {
     run(async {

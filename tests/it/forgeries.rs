@@ -443,7 +443,7 @@ const KINDS: &[Kind] = &[
             },
         );
     }),
-    // What belongs to somebody else.
+    // Data of another zone.
     ("records of others", |lie| {
         let bank = bare(&name("www.kid.a13.com"), Rtype::A, "192.0.2.66");
         lie.draft.answer.extend(bank.clone());
@@ -546,7 +546,7 @@ const KINDS: &[Kind] = &[
     }),
 ];
 
-/// What the teller does to which replies.
+/// The replies that a liar changes, and how.
 #[derive(Clone, Default)]
 struct Plan {
     kinds: Vec<(usize, Where)>,
@@ -566,7 +566,7 @@ struct Liar {
     world: World,
     plan: Arc<Mutex<Plan>>,
     facts: BTreeSet<String>,
-    /// What is told when nobody lies.
+    /// The replies when nobody lies.
     truths: BTreeMap<Question, Told>,
     _teller: Teller,
     _dir: tempfile::TempDir,
@@ -676,7 +676,7 @@ fn longest(told: &Told) -> u32 {
     told.records.iter().filter_map(|line| line.split(' ').nth(2)?.parse().ok()).max().unwrap_or(0)
 }
 
-/// What comes of one kind of lie about one question.
+/// The outcome of one kind of lie about one question.
 fn lie(liar: &Liar, kind: &str, question: (&str, &str)) -> Told {
     let kind = KINDS.iter().position(|(name, _)| *name == kind).unwrap();
     liar.forget();

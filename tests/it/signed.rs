@@ -207,7 +207,7 @@ impl Tree {
         self.signed(rrset, &zone.apex, -3_600)
     }
 
-    /// What a stranger says in a zone's name.
+    /// Records that a stranger tells in a zone's name.
     pub fn forged(&self, rrset: &Rrset, apex: &Name) -> Vec<Record> {
         let key = ZoneKey::new(Secret::Ed25519(SigningKey::from_bytes(&[66; 32])), FLAGS_OWNER);
         records(rrset, Some(key.sign_until(apex, rrset, self.now - 60, self.now + LIFE)))
@@ -445,7 +445,7 @@ fn serve(mut stream: TcpStream, reply: &impl Fn(&Query) -> Draft) {
         let query = Query::parse(&message).unwrap();
         let wire = reply(&query).write(query.id, &query);
         let framed = [&(wire.len() as u16).to_be_bytes()[..], &wire].concat();
-        // Whoever asked may have left.
+        // The client may have left.
         if stream.write_all(&framed).is_err() {
             return;
         }

@@ -126,7 +126,7 @@ fn name(text: &str) -> Name {
     Name::from_user(text).expect("a name of the table")
 }
 
-/// What belongs to a name, and takes authority to change.
+/// Rows of a name that take authority to change.
 fn rows_of(model: &Model, name: &Name) -> impl PartialEq {
     let Ok(rrsets) = model.rrsets_below(name);
     let entry = model.names.get(name).map(|entry| NameEntry { changed: 0, ..entry.clone() });

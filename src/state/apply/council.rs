@@ -307,7 +307,7 @@ pub(super) fn speak_for<V: View>(view: &V, op: &VerifiedOp, id: SetId) -> Applie
     Ok(row)
 }
 
-/// What guardians have to say, and the recovery by which they act.
+/// The entry of a guarded name, and the recovery by which its guardians act.
 fn recovery_of(permit: &Permit<'_>) -> Result<(Guard, Recovery), Rejection> {
     let guard = permit.entry().guard();
     let recovery = guard.recovery.clone().ok_or_else(|| Rejection::NoRecovery(permit.name().clone()))?;

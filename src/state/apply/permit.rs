@@ -19,14 +19,14 @@ use crate::state::updates::Updates;
 use crate::state::{At, Change, Effects, NameEntry, Rules, View};
 use crate::wire::{Name, Rrset, Rtype};
 
-/// Whose act an action is.
+/// The party whose act an action is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Party {
     Anyone,
     Owner,
     /// The owner, or whom the name is offered to.
     OwnerOrReceiver,
-    /// Whom the name is offered to.
+    /// The sigil that the name is offered to.
     Receiver,
     /// The recovery set, with its threshold.
     Guardians,
@@ -48,7 +48,7 @@ enum Phases {
     Any,
 }
 
-/// What an action asks of a circumstance.
+/// The answer of a rule to a circumstance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ask {
     Either,
@@ -56,7 +56,7 @@ enum Ask {
     With,
 }
 
-/// What holds for one action.
+/// The rule of one action.
 #[derive(Debug, Clone, Copy)]
 struct Rule {
     by: Party,
@@ -141,7 +141,7 @@ impl Standing {
         let rule = Rule::of(action);
         let name = || name.clone();
         let met = |ask, there| ask == Ask::Either || (ask == Ask::With) == there;
-        // What is nobody's has neither guardians nor an owner.
+        // A free name has neither guardians nor an owner.
         if rule.phases == Phases::Held || self.phase.is_none() {
             self.check_phase(name(), rule.phases)?;
         }
@@ -193,12 +193,12 @@ impl Standing {
     }
 }
 
-/// Whose act it is.
+/// The party that acts.
 pub fn party(action: Action) -> Party {
     Rule::of(action).by
 }
 
-/// Who asks, in which state.
+/// The party that asks, and the state that it asks in.
 pub(super) struct Asker<'a, V> {
     pub view: &'a V,
     pub at: At,
@@ -241,7 +241,7 @@ impl<V: View> Asker<'_, V> {
         Ok(Permit { name, entry, life, standing, actions, at: self.at })
     }
 
-    /// What a name is before its lease has an end.
+    /// A name before its lease has an end.
     fn blank(&self) -> NameEntry {
         NameEntry {
             // Nothing but `Action::Register` comes here, and only sigils register.
@@ -349,7 +349,7 @@ impl<'n> Permit<'n> {
         &self.entry
     }
 
-    /// What is arranged for the name.
+    /// All that is arranged for the name.
     pub(super) fn life(&self) -> &NameLife {
         &self.life
     }

@@ -113,7 +113,7 @@ fn nothing_but_dns_is_done_on_the_threads_of_sockets() {
     assert!(!threads.iter().any(|thread| thread.starts_with("edge-")), "{threads:?}");
 }
 
-/// What a test has stopped, and how many threads wait in it.
+/// A gate that a test has closed, and how many threads wait at it.
 #[derive(Default)]
 struct Barrier {
     state: Mutex<(bool, usize)>,
@@ -230,7 +230,7 @@ fn a_batch_ends_where_its_budget_does() {
         let resource = asker.serve(request);
         assert!((resource.status, resource.retry_after.is_some()) == (429, true), "{resource:?}");
     }
-    // What was taken stays taken, by whichever door its client comes.
+    // The account stays overdrawn at every door.
     assert!(asker.caller.budget.check().is_err());
 }
 
@@ -404,7 +404,7 @@ fn calls_do_not_take_resolution_away() {
     // Settled, it is the same.
     world.node.settle().unwrap();
     assert_eq!(called(0).unwrap_err(), OutOfGas::MostOfCalls.into());
-    // What is left of the most is resolution's: its own contract answers.
+    // The rest of `most` is resolution's, so its own contract answers.
     let told = world.ask_plain("alice.ghost", "A");
     assert!(told.ede.is_none_or(|(_, words)| !words.contains("out of gas")));
     assert!(pending(&world) > used);

@@ -786,7 +786,7 @@ fn accepted(random: &mut Random, most: u64) -> (String, Vec<u8>, u64) {
 fn compiling(wasm: &[u8]) -> Duration {
     let host = ContractHost::new(HostConfig::default()).unwrap();
     let begun = thread_time();
-    // What is no contract after all shows when the compiler is done.
+    // The compiler tells at the end that it is no contract.
     let _ = host.check(wasm);
     thread_time() - begun
 }

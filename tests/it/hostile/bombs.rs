@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-/// What takes a program's place in the component around it.
+/// The core module that takes a program's place in its component.
 #[derive(Default, Clone)]
 pub struct Parts {
     /// Of the component, before and after the module.

@@ -91,7 +91,7 @@ fn a_log_that_is_ahead_is_set_right_by_its_operator() {
     assert_eq!(amended.time, START + 60);
     assert_eq!(world.submit(&mut alice, register).unwrap().time, START + 60);
     assert!(!world.node.metrics.health.has(Trouble::LogAhead));
-    // What has been is still there, and accounts fill from now on.
+    // The past is still there, and accounts fill from now on.
     let mana = |world: &World| world.node.service.account(&alice.id().to_string()).unwrap().mana;
     let before = mana(&world);
     world.advance(3_600);
@@ -117,7 +117,7 @@ fn a_server_tells_that_its_clock_has_jumped() {
         let told = [output.stdout, output.stderr].concat();
         (output.status.success(), String::from_utf8(told).unwrap())
     };
-    // What it says is up to a second old.
+    // Its reasons are up to a second old.
     let ready_says = |server: &Server, words: &str| {
         let ready = || http_get(server.port("metrics"), "/readyz");
         while !ready().contains(words) {

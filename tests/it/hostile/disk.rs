@@ -1,4 +1,4 @@
-//! Who reads the disk, or the memory: key files, core dumps, swap, logs.
+//! Attackers that read the disk or the memory: key files, core dumps, swap, logs.
 
 use std::collections::BTreeSet;
 use std::fs;

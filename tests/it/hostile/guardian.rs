@@ -42,7 +42,7 @@ fn a_stranger_who_names_a_set_binds_it_to_nothing() {
     let kept = members(&[(mallory.id().into(), 1), (friends.into(), 1)]);
     let bob = Person::new(3);
     world.with(&mut mallory, &[&bob], Op::PutSet { set: Some(holder), members: kept, threshold: 1 }).unwrap();
-    // What is deeper counts nothing, and is shown no deeper.
+    // A set that lies deeper counts nothing, and is not shown.
     let view = world.node.service.guardian_set(&ours.to_string()).unwrap();
     assert!(
         view.nested && view.members.iter().flat_map(|member| &member.members).all(|inner| inner.members.is_empty())
@@ -121,7 +121,7 @@ fn a_thief_binds_neither_the_guardians_nor_the_next_owner() {
     world.submit(&mut victim, Op::Transfer { name: name(APEX), to: Person::new(11).id() }).unwrap();
 }
 
-/// What spends the next owner's gas, or judges the next owner, does not come along.
+/// A contract spends the next owner's gas, and a covenant judges the next owner: neither comes along.
 #[test]
 fn a_name_that_is_given_away_brings_neither_contract_nor_covenants() {
     let mut world = World::new();

@@ -17,7 +17,7 @@ use ghostplane::work::Budget;
 use crate::support::{DO, Person, World, name, query};
 use crate::updates::Update;
 
-/// What one change after another is made with: the same ones in each run.
+/// The random numbers of the changes: the same in each run.
 pub struct Random(u64);
 
 impl Random {

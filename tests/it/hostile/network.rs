@@ -158,11 +158,11 @@ fn nothing_that_is_asked_over_udp_gets_more_than_three_octets_for_one() {
         (sent, received) = (sent + message.len(), received + answer.len());
     }
     assert!(received <= 3 * sent && served.metrics.responses_cut.get() > 50);
-    // What is short is told as ever.
+    // Short answers come as ever.
     socket.send(&query("www.alice.ghost", "A", 0)).unwrap();
     let answer = receive(&socket);
     assert!(!is_truncated(&answer) && answer[7] == 1);
-    // Whoever comes back with the cookie gets all of it.
+    // A client that comes back with the cookie gets all of it.
     socket.send(&with_option(query("r2.w.alice.ghost", "TXT", 0), COOKIE, &[7; 8])).unwrap();
     let first = receive(&socket);
     let cookie = cookie_of(&first);
@@ -366,7 +366,7 @@ fn connections_leave_descriptors_to_the_store_the_log_and_contracts() {
     assert!(answer.ends_with("ready\n") && answer.starts_with("HTTP/1.1 200"), "{answer}");
     let checkpoint = || fs::read(dir.path().join("log.checkpoint")).unwrap();
     let before = checkpoint();
-    // Whoever writes needs a connection or two.
+    // A writer needs a connection or two.
     kept.truncate(kept.len() - 3);
     eventually(|| server.run("https", &["name", "register", "late.ghost"]).status.success());
     eventually(|| checkpoint() != before);
@@ -524,7 +524,7 @@ fn keys_that_are_gone_are_not_made_anew_unasked() {
     let (started, told) = start(&[]);
     assert!(!started && gone.iter().all(|file| told.contains(&format!("--new-key {file}"))), "{told}");
     assert!(contents(dir.path()) == before, "something was written");
-    // Whoever insists gets new ones; the checkpoint was signed with the old one.
+    // An operator that insists gets new keys; the old one signed the checkpoint.
     let new_keys: Vec<&str> = gone.iter().flat_map(|file| ["--new-key", file]).collect();
     let (started, told) = start(&new_keys);
     assert!(!started && told.contains("log.checkpoint"), "{told}");

@@ -1,4 +1,4 @@
-//! Whoever holds an owner's key: the owner, or the thief of the key.
+//! Attacks by the holder of an owner's key: the owner, or the thief of the key.
 
 use ghostplane::limits::{MAX_SEEN_BY_KEY, MAX_SEEN_UPDATES, UPDATE_KEY_MANA};
 use ghostplane::op::{self, Op, OpBody, Rejection, RrsetKey, Scope, SigilId, SignedUpdate, UpdateScope, key_name};
@@ -261,7 +261,7 @@ fn an_update_key_spends_its_own_budget_and_fills_its_own_memory() {
     }
     assert_eq!(code(world.sig0(&alice, &nothing(3_000))), 408);
     world.tsig("other", &nothing(1_003)).unwrap();
-    // What was accepted is remembered, whoever remembers it.
+    // An accepted update is remembered, in one memory or the other.
     assert!(matches!(world.tsig("other", &nothing(1_003)), Err(Rejection::UpdateReplayed)));
     assert!(matches!(world.sig0(&alice, &nothing(2_000)), Err(Rejection::UpdateReplayed)));
     // A day refills it.

@@ -1,4 +1,4 @@
-//! Whoever registers names, or runs a TLD: names that look like others, and numbers at their edges.
+//! Attacks by registrars and operators of TLDs: names that look like others, and numbers at their edges.
 
 use ed25519_dalek::SigningKey;
 use ghostplane::gateway::Tlds;

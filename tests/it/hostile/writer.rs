@@ -1,4 +1,4 @@
-//! Whoever writes, or has others' writes wait: work for nothing on the way to the log.
+//! Attacks by writers: work for nothing on the way to the log, and others' writes that wait.
 
 use std::net::IpAddr;
 use std::sync::mpsc;
@@ -95,7 +95,7 @@ fn ops_come_in_behind_those_under_way() {
     // Each nonce once, and none that leaves a gap.
     assert_eq!(told(&verify(&world, &ops(19..22)))[0], Err(Rejection::Nonce { expected: 20, got: 19 }));
     assert_eq!(told(&verify(&world, &ops(21..22))), [Err(Rejection::Nonce { expected: 20, got: 21 })]);
-    // Whatever becomes of them, their places are free again.
+    // Their places are free again, accepted or not.
     drop((first, second));
     assert_eq!(world.node.service.writer.intake().ops(), 0);
     assert_eq!(told(&verify(&world, &ops(10..11))), [Err(Rejection::Nonce { expected: 0, got: 10 })]);
