@@ -166,7 +166,7 @@ pub struct Miss {
     pub wanted: Wanted,
     /// The work for it is taken from this.
     pub budget: Budget,
-    /// What it is mirrored from.
+    /// The alias suffix that it was asked under, if any.
     pub mirror: Option<Box<Mirror>>,
 }
 
@@ -234,7 +234,7 @@ pub struct Engine {
     pub host: Arc<ContractHost>,
     pub tlds: Arc<Tlds>,
     pub keys: Arc<Keys>,
-    /// What the gateway signs receipts with.
+    /// The key that the gateway signs receipts with.
     pub sigil: Locked<SigningKey>,
     pub cache: AnswerCache,
     pub transfers: Transfers,
@@ -248,9 +248,9 @@ pub struct Engine {
     pub metrics: Arc<Metrics>,
     pub clock: Clock,
     pub writer: Arc<Writer>,
-    /// What the secrets of update keys are derived from.
+    /// The secret that the secrets of update keys are derived from.
     pub update_secret: Locked<tsig::Secret>,
-    /// What proves the addresses of clients over UDP.
+    /// Cookies prove the addresses of clients over UDP.
     pub cookies: Cookies,
     /// Resolvers that are believed for whom they ask (RFC 7871).
     pub ecs_from: Vec<IpNet>,

@@ -113,7 +113,7 @@ pub struct Parts {
     pub code: Option<CodeFolder>,
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
-    /// What the secrets of update keys are derived from.
+    /// The secret that the secrets of update keys are derived from.
     pub update_secret: Locked<tsig::Secret>,
     /// Resolvers that are believed for whom they ask.
     pub ecs_from: Vec<IpNet>,

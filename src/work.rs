@@ -116,12 +116,12 @@ impl WorkMeter {
         budget.check().map(|()| budget)
     }
 
-    /// The same, whatever was done for the client.
+    /// The same, even if it is overdrawn.
     pub fn budget(self: &Arc<Self>, client: Client) -> Budget {
         if self.spares_loopback && client.addr.to_canonical().is_loopback() {
             return Budget::unlimited();
         }
-        // Whoever sends in another's name takes nothing of what that one has where addresses are proven.
+        // Proven addresses have accounts of their own. So a sender with a forged address takes nothing of theirs.
         let proven = client.proven().is_some();
         let account = |(network, factor)| Account { at: self.find((network, proven)), factor };
         let accounts = networks(client.addr.into()).map(|network| network.map(account));
@@ -157,7 +157,7 @@ fn networks(prefix: Prefix) -> [Option<(Prefix, u8)>; KINDS] {
     networks
 }
 
-/// What work is taken from; without limit for clients that are spared, and for what the server does for itself.
+/// The accounts that work is charged to. It has no limit for clients that are spared, and for the server's own work.
 #[derive(Debug, Clone)]
 pub struct Budget(Option<Drawn>);
 
@@ -255,7 +255,7 @@ impl Drawn {
         }
     }
 
-    /// All accounts, or none. What takes longer than an account may be ahead takes one that is even.
+    /// Charges all accounts, or none. Work that takes longer than an account may be ahead needs an even account.
     fn take(&self, time: Duration, now: u64) -> Result<(), Overdrawn> {
         let ahead = nanos(CPU_AHEAD);
         for (taken, (even_at, factor)) in self.accounts().enumerate() {
@@ -306,7 +306,7 @@ impl Advance {
     }
 }
 
-/// A long job on one thread. What it took is charged between its steps, and when it ends.
+/// A long job on one thread. Its time is charged between its steps, and when it ends.
 #[derive(Debug)]
 pub struct Stint<'a> {
     budget: &'a Budget,

@@ -297,7 +297,7 @@ impl Run {
         }
     }
 
-    /// What one op does. `fuel` is told what its covenants burnt, and says whether they may run.
+    /// Applies one op. `fuel` says whether its covenants may run, and takes what they burn.
     fn apply_one(&self, tables: &WriteTables<'_>, at: At, job: &Job, fuel: &mut Fuel<'_>) -> Result<Effects, Held> {
         // The clock may have passed an op's expiry since it was verified, or have been set back.
         job.op.check_time(at.time)?;

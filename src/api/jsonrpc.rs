@@ -53,7 +53,7 @@ impl RpcHandler for Rpc {
 }
 
 async fn respond(service: Arc<Service>, request: ApiRequest, caller: Caller) -> Resource {
-    // What was done for its client while it waited counts; of a JSON-RPC body each call is asked about.
+    // Other work may have overdrawn the client's budget while this job waited. A JSON-RPC body is checked call by call.
     if !matches!(request, ApiRequest::Rpc(_))
         && let Err(overdrawn) = caller.budget.check()
     {
@@ -318,7 +318,8 @@ async fn answer(service: &Arc<Service>, body: &Bytes, caller: &Caller) -> Vec<u8
 /// Octets of the longest result: an exported zone, whose lines are escaped.
 const MAX_RESULT: usize = 2 * MAX_EXPORT;
 
-/// What a body may be, told from its octets in one pass: parsed, each value takes many times its octets.
+/// Checks the depth and the number of values of a body in one pass, before it is parsed. A parsed value takes
+/// many times its octets.
 fn check_shape(body: &[u8]) -> Result<(), String> {
     let (mut depth, mut values, mut at) = (0usize, 1usize, 0);
     while let Some(octet) = body.get(at) {

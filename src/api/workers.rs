@@ -7,7 +7,7 @@
 //! busy
 //! ```
 //! A job is a future; a step is what it does until it waits or yields. Clients take turns step by step, so that nobody's jobs
-//! wait for more than one step of each other client's, however many one has. What a step takes is charged to its client.
+//! wait for more than one step of each other client's, however many one has. Each step is charged to its client.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::{Future, poll_fn};

@@ -1,5 +1,5 @@
 //! Key files: PKCS#8 PEM, mode 0600, under a passphrase if one is given (RFC 5958 §3); and BIND's `K*.key` / `K*.private`
-//! pairs. What is read lies in locked memory; what passes through other memory on its way is wiped.
+//! pairs. Keys are read into locked memory. Copies in other memory on their way are wiped.
 
 use std::fs;
 use std::io::ErrorKind;

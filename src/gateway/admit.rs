@@ -23,7 +23,7 @@ use crate::writer::{Admitted, Applicant, Pass};
 
 use super::{Door, Engine};
 
-/// An op that its author has signed and has the mana for. What it brings has not been looked at.
+/// An op that its author has signed and has the mana for. The RRSIGs and the code in it have not been checked.
 pub struct Candidate {
     signed: Signed,
     pass: Pass,

@@ -1,4 +1,4 @@
-//! A zone's stored data, gathered for export. What contracts synthesise is not in it.
+//! A zone's stored data, gathered for export. Records that contracts synthesise are not in it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

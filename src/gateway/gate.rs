@@ -39,7 +39,7 @@ impl Strikes {
     }
 }
 
-/// What an op is held against.
+/// The state and the budget that an op is checked against.
 pub struct Door<'a> {
     pub(super) registry: RegistryId,
     pub(super) snapshot: &'a Snapshot,
@@ -53,7 +53,7 @@ pub struct Door<'a> {
 }
 
 impl Engine {
-    /// What ops that this client brings now are held against.
+    /// The door for ops that this client brings now.
     pub fn door<'a>(&'a self, snapshot: &'a Snapshot, client: Client, now: u64) -> Door<'a> {
         let (registry, budget) = (self.registry.id(), self.work.budget(client));
         Door { registry, snapshot, tlds: &self.tlds, client: client.proven(), budget, now }

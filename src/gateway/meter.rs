@@ -74,7 +74,7 @@ struct Use {
     pending: Pending,
     /// Fuel of calls in the epoch, settled or not.
     called: u64,
-    /// What the pending fuel costs.
+    /// The cost of the pending fuel.
     owing: u64,
 }
 

@@ -235,7 +235,7 @@ fn serve(engine: &Engine, shared: &Shared) {
             }
         }
         BURNT.set(0);
-        // Whoever is told the answer stops it, and charges it to who asked.
+        // The receiver of the answer stops it, and charges the time to the client.
         stopwatch::start(Instant::now());
         let Job { zone, about, task } = job;
         // Locks guard all that jobs share, and it is whole whenever a lock is free.

@@ -313,7 +313,7 @@ impl Admission {
         self.limits.exempt_loopback && addr.to_canonical().is_loopback()
     }
 
-    /// Who sends in another's name uses up nothing of what that one has where addresses are proven.
+    /// Proven addresses have buckets of their own. So a sender with a forged address uses up nothing of theirs.
     fn bucket(&self, client: Client) -> u16 {
         const { assert!(BUCKETS == u16::MAX as usize + 1) };
         self.hasher.hash_one((Prefix::from(client.addr), client.proven().is_some())) as u16

@@ -1,5 +1,5 @@
-//! What this server may be called in `Host` and `:authority`. A web page can have its own name lead to an address of the
-//! reader's network (DNS rebinding); then its requests still bear its name.
+//! The names that requests may give this server in `Host` and `:authority`. A web page can point its own name at an
+//! address of the reader's network (DNS rebinding). Its requests still bear that name.
 
 use std::net::IpAddr;
 

@@ -78,7 +78,7 @@ pub trait Answerer: Send + Sync + 'static {
         None
     }
 
-    /// See [`Gateway::canary`]. Whoever has nothing behind it is well.
+    /// See [`Gateway::canary`]. An answerer with nothing behind it is well.
     fn canary(&self, done: CanaryDone) {
         done(Ok(()));
     }
@@ -296,7 +296,7 @@ impl Shutdown {
     }
 }
 
-/// What all listeners share.
+/// The state that all listeners share.
 pub struct Edge {
     pub answerer: Arc<dyn Answerer>,
     pub rpc: Arc<dyn RpcHandler>,

@@ -15,7 +15,7 @@ use super::Edge;
 use crate::limits::{CANARY_KEPT, CANARY_PATIENCE};
 use crate::metrics::Trouble;
 
-/// What is asked again and again, by whoever comes, is looked for once a second.
+/// Runs the checks at most once a second, however many requests ask for them.
 #[derive(Debug, Default)]
 pub(super) struct Readiness(Mutex<State>);
 
@@ -63,7 +63,7 @@ impl State {
     }
 }
 
-/// True if nothing can be opened. Whatever else is wrong with opening a file is told where it matters.
+/// True if no descriptor is left to open a file with. Other errors are reported by the code that meets them.
 fn has_no_descriptors() -> bool {
     const ENFILE: i32 = 23;
     const EMFILE: i32 = 24;

@@ -174,8 +174,9 @@ async fn json(edge: &Edge, client: Client, parts: &Parts) -> Result<Response<Byt
     Ok(opened(response, open))
 }
 
-/// What says the same to everybody any web page may read: answers under our TLDs that are for nobody in particular. What is
-/// forwarded may be of names that only this network knows. (A POST has a media type that asks leave first, and gets none.)
+/// Lets any web page read the response if it is `open`: an answer under our TLDs that is the same for everybody. A
+/// forwarded answer may have names that only this network knows. (A POST's media type needs a CORS preflight, which
+/// gets no leave.)
 fn opened(mut response: Response<Bytes>, open: bool) -> Response<Bytes> {
     if open {
         response.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
@@ -460,7 +461,7 @@ async fn read_body(
     whole.map(|whole| room.hold(whole))
 }
 
-/// What a body takes, counted with all else that is kept for its client, until nobody has it any more.
+/// The memory of a body. It counts with all else that is kept for its client, until the last holder drops the body.
 struct Room<'a> {
     edge: &'a Edge,
     client: Client,

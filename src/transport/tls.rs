@@ -299,7 +299,7 @@ fn leaf_params(now: SystemTime) -> Result<CertificateParams, TlsError> {
     Ok(params)
 }
 
-/// What is said of the file of a key that is none. Never what is in it: a key may be.
+/// The error for a key file that has no key. An error never quotes the file: it may hold a key.
 pub(super) const NO_KEY: &str = "no private key in it (PKCS#8, SEC1 or PKCS#1)";
 
 /// Reads the file of a key, unless its mode has one of the bits `refused`.

@@ -139,7 +139,7 @@ impl Replier {
         }
     }
 
-    /// Whoever has not shown that its address is its own gets few octets for one: of more, that they are there over TCP.
+    /// Cuts a reply that is too long for a client whose address is not proven. The client learns to ask over TCP.
     fn cut(&self, to: &To, reply: &mut Reply) {
         let room = self.edge.admission.room(to.client, reply, to.asked);
         // Nothing that is signed as a whole is longer than what was asked with.
@@ -149,8 +149,8 @@ impl Replier {
         }
     }
 
-    /// What is said too often is said no more, but for: whoever knows cookies is asked for the one it holds, and of the
-    /// others every second is asked over to TCP.
+    /// Shortens a reply over the rate limit; false if it must not be sent. A client that knows cookies is asked for its
+    /// own. Of the others, every second one is sent over to TCP.
     fn shorten(&self, reply: &mut Reply) -> bool {
         self.edge.metrics.responses_limited.add(1);
         if reply.rcode == Rcode::NotAuth {

@@ -126,7 +126,7 @@ impl Begun {
         }
         match &mut self.phase {
             Phase::Preface(at) => *at > 0,
-            // What is read while a request is under way is its body. The end of a header is hyper's to find.
+            // Octets that come while a request is under way are its body. hyper finds the end of a header.
             Phase::Http1 => self.since.is_some() || (idle && !octets.is_empty()),
             Phase::Http2(frames) => frames.read(octets),
         }

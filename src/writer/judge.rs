@@ -37,7 +37,7 @@ pub(super) fn bound(tables: &WriteTables<'_>, op: &Op) -> Result<Vec<Bound>, Fau
     let Some(name) = op.name() else { return Ok(Vec::new()) };
     let tld = name.suffix(1);
     let mut bound = bound_to(tables, &tld)?;
-    // Whoever stole the owner's key binds the name's covenants, and must not bind the guardians by them.
+    // A thief of the owner's key can bind covenants to the name. They must not bind the guardians.
     let by_guardians = op.actions().iter().all(|action| action.is_above_covenants());
     if tld != *name && !by_guardians {
         bound.extend(bound_to(tables, name)?);
@@ -45,7 +45,7 @@ pub(super) fn bound(tables: &WriteTables<'_>, op: &Op) -> Result<Vec<Bound>, Fau
     Ok(bound)
 }
 
-/// Who is answerable for an op. What comes with an update key is the owner's doing, whoever vouches for it.
+/// The identity that is answerable for an op. The owner answers for an update by key; the gateway only vouches for it.
 ///
 /// # Errors
 /// The store failed.
